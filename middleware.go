@@ -1,0 +1,286 @@
+package koreauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Options are the ways in which a [Middleware] may differ. The zero value of
+// each field is the usual choice.
+type Options struct {
+	// Realm is the protection space that challenges name (RFC 9110 §11.5), in
+	// printable ASCII. Empty: api.
+	Realm string
+	// Errors makes the answers to refusals. Nil: [KOREErrors].
+	Errors ErrorFormat
+	// Sources are the places where the token may be, instead of the
+	// Authorization header. Empty: that header alone.
+	Sources []Source
+	// Logger gets one record for each refusal, none with a token, a secret
+	// claim or an e-mail address in it. Nil: silence.
+	Logger *slog.Logger
+}
+
+// Middleware guards handlers. Make it with [New]. It may be used for many
+// routes and by many goroutines at once.
+type Middleware struct {
+	judge     func(context.Context, string) (*Claims, error)
+	challenge string // with the realm
+	format    ErrorFormat
+	sources   []Source // nil: the Authorization header
+	logger    *slog.Logger
+}
+
+// New returns a middleware that asks validator about tokens. A nil *Options
+// stands for the usual choices. New panics on a programmer's mistake: a nil
+// validator, a nil Source, or a realm that cannot be quoted.
+func New(validator TokenValidator, options *Options) *Middleware {
+	if validator == nil {
+		panic("koreauth: New needs a TokenValidator")
+	}
+	if options == nil {
+		options = &Options{}
+	}
+	m := &Middleware{
+		judge:   validator.Validate,
+		format:  options.Errors,
+		sources: slices.Clone(options.Sources),
+		logger:  options.Logger,
+	}
+	if v, ok := validator.(*Validator); ok {
+		if v == nil {
+			panic("koreauth: New needs a TokenValidator, and has a nil *Validator")
+		}
+		m.judge = v.judge // Claims are copied for those who ask for them.
+	}
+	if m.format == nil {
+		m.format = KOREErrors
+	}
+	for _, source := range m.sources {
+		if source == nil {
+			panic("koreauth: New: a Source is nil")
+		}
+	}
+	if len(m.sources) == 0 {
+		m.sources = nil
+	}
+	realm := options.Realm
+	if realm == "" {
+		realm = "api"
+	}
+	if strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' }) {
+		panic("koreauth: New: the realm has characters other than printable ASCII, which cannot be quoted in a header (RFC 9110 §5.6.4)")
+	}
+	m.challenge = `Bearer realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(realm) + `"`
+	return m
+}
+
+// Wrap guards next: it is served only requests with a good token, whose claims
+// [FromContext] then returns. It fits gorilla/mux's Router.Use. It panics if
+// next is nil.
+func (m *Middleware) Wrap(next http.Handler) http.Handler {
+	return m.guard(next, nil, false)
+}
+
+// WrapOptional serves next requests without a token too; then FromContext has
+// no claims, not even those of another guard further out. A token that is sent
+// must be good all the same. It panics if next is nil.
+func (m *Middleware) WrapOptional(next http.Handler) http.Handler {
+	return m.guard(next, nil, true)
+}
+
+// Require guards as Wrap does, and serves only tokens that meet every one of
+// the requirements. Nothing else is needed on the route: Require authenticates
+// too, and under a Wrap of the same Middleware nothing is verified twice. It
+// panics without a requirement, and for a nil one.
+func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) http.Handler {
+	all := allOf(checkRequirements("Require", requirements))
+	return func(next http.Handler) http.Handler { return m.guard(next, all, false) }
+}
+
+// Authenticate judges the token of a request, as Wrap does, and returns its
+// claims or the refusal, an [*Error], for [Middleware.Refuse]: for those who
+// cannot wrap a handler. A [Source] that reads the body puts it back into r.
+func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
+	pass, _, err := m.authenticate(r)
+	if err != nil {
+		return nil, asRefusal(err)
+	}
+	return pass.claims.clone(), nil
+}
+
+// Refuse answers a request as Wrap would: status and body by the [ErrorFormat],
+// challenge, headers against caching, and a record to the Logger. An error of no
+// class, or nil, is answered as [ErrUnavailable].
+func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	refusal := asRefusal(err)
+	logRefusal(r.Context(), m.logger, refusal)
+	status, contentType, body := m.format(refusal)
+	if status < 400 || status > 599 {
+		status = http.StatusInternalServerError // A refusal must not look like a success.
+	}
+	header := w.Header()
+	// What an outer handler said of the answer that is not given now.
+	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
+		header.Del(name)
+	}
+	header.Set("Content-Type", contentType)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if refusal.Class == ErrUnavailable {
+		// RFC 9110 §10.2.3 has whole seconds only.
+		seconds := (refusal.RetryAfter + time.Second - 1) / time.Second
+		header.Set("Retry-After", strconv.FormatInt(int64(max(1, seconds)), 10))
+	} else {
+		// RFC 9110 §11.6.1: a challenge may stand on any status.
+		header.Set("WWW-Authenticate", m.challengeFor(refusal))
+	}
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		// A client that is gone is no fault to report.
+		_, _ = w.Write(body)
+	}
+}
+
+// challengeFor follows the class, not the status (RFC 6750 §3).
+func (m *Middleware) challengeFor(refusal *Error) string {
+	challenge := m.challenge
+	if code := errorCode(refusal); code != "" {
+		challenge += `, error="` + code + `"`
+	}
+	if scope := scopeParam(refusal); scope != "" {
+		challenge += `, scope="` + scope + `"`
+	}
+	return challenge
+}
+
+func (m *Middleware) guard(next http.Handler, required allOf, optional bool) http.Handler {
+	if m.judge == nil {
+		panic("koreauth: " + errNotNew.Error())
+	}
+	if next == nil {
+		panic("koreauth: the handler to guard is nil")
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		found, elsewhere, err := m.authenticate(r)
+		if err != nil && !(optional && classOf(err) == ErrNoToken) {
+			m.Refuse(w, r, err)
+			return
+		}
+		if err := found.meets(required); err != nil {
+			m.Refuse(w, r, err)
+			return
+		}
+		if elsewhere {
+			keepPrivate(w.Header())
+		}
+		next.ServeHTTP(w, found.attach(r))
+	})
+}
+
+// keepPrivate keeps shared caches from storing what a token in the URL, a body
+// or a cookie has opened: only for Authorization do they know by themselves
+// (RFC 6750 §2.3, RFC 9111 §3.5).
+func keepPrivate(header http.Header) {
+	if value := header.Get("Cache-Control"); !strings.Contains(value, "no-store") {
+		header.Set("Cache-Control", "private")
+	}
+}
+
+// pass is what a guard found of a request, in its context.
+type pass struct {
+	by     *Middleware // nil: NewContext, which no guard believes
+	token  string
+	claims *Claims // shared: copied for whoever asks; nil: none
+	outer  *pass
+}
+
+type passKey struct{}
+
+var (
+	errNotNew   = errors.New("the Middleware was not made by New")
+	errNoClaims = errors.New("the TokenValidator returned neither claims nor an error")
+)
+
+func passOf(ctx context.Context) *pass {
+	p, _ := ctx.Value(passKey{}).(*pass)
+	return p
+}
+
+// authenticate returns the pass for the request's token: the one it has of this
+// Middleware already, if it still carries the same token, or a new one. The
+// error is a class or an *Error; the pass is then one without claims.
+func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err error) {
+	outer := passOf(r.Context())
+	p = &pass{by: m, outer: outer}
+	if m.judge == nil {
+		return p, false, unavailable(errNotNew, 0)
+	}
+	if p.token, elsewhere, err = m.token(r); err != nil {
+		return p, false, err
+	}
+	for has := outer; has != nil; has = has.outer {
+		if has.by == m && has.token == p.token && has.claims != nil {
+			if has == outer {
+				return has, elsewhere, nil
+			}
+			p.claims = has.claims
+			return p, elsewhere, nil
+		}
+	}
+	p.claims, err = m.judge(r.Context(), p.token)
+	if err != nil {
+		p.claims = nil
+	} else if p.claims == nil {
+		err = unavailable(errNoClaims, 0)
+	}
+	return p, elsewhere, err
+}
+
+// meets returns the refusal if the claims do not meet what is required.
+func (p *pass) meets(required allOf) error {
+	if len(required) == 0 {
+		return nil
+	}
+	err := required.Check(p.claims)
+	if err == nil {
+		return nil
+	}
+	refusal := asRefusal(err)
+	if refusal.Issuer == "" && refusal.ClientID == "" {
+		refusal.Issuer, refusal.ClientID, refusal.verified = p.claims.Issuer, p.claims.ClientID, true
+	}
+	return refusal
+}
+
+// attach returns the request with the pass as its innermost.
+func (p *pass) attach(r *http.Request) *http.Request {
+	outer := passOf(r.Context())
+	if p == outer || p.claims == nil && outer == nil {
+		return r
+	}
+	return r.WithContext(context.WithValue(r.Context(), passKey{}, p))
+}
+
+// FromContext returns the claims of the token that the innermost guard found
+// good; false if there was none. They are the caller's own: what is changed in
+// them reaches nobody else.
+func FromContext(ctx context.Context) (*Claims, bool) {
+	p := passOf(ctx)
+	if p == nil || p.claims == nil {
+		return nil, false
+	}
+	return p.claims.clone(), true
+}
+
+// NewContext returns a context from which [FromContext] returns claims: to test
+// a handler without a guard. No guard ever believes them. Nil claims are none.
+func NewContext(ctx context.Context, claims *Claims) context.Context {
+	return context.WithValue(ctx, passKey{}, &pass{claims: claims.clone(), outer: passOf(ctx)})
+}
