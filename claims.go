@@ -35,7 +35,7 @@ type Claims struct {
 
 	AccountID   string   // account-id: the one account that the client belongs to
 	ClientType  string   // client-type: "admin" or "standard"
-	ClientOwner string   // client-owner: an e-mail address, so not for logs
+	ClientOwner string   `json:"-"` // client-owner: an e-mail address, so not for logs
 	IPRanges    []string // ip-range
 
 	// Products are scopes.products: plain strings, or the resourceName of
@@ -98,14 +98,12 @@ func (c *Claims) UnmarshalJSON(data []byte) error {
 // decode reads a payload, once. Names match exactly, at every depth.
 func (c *Claims) decode(payload string) error {
 	var (
-		frames [8]jsonFrame
-		names  [40]string
 		azp    string
 		client bool // client_id is there, of whatever type
 		scope  bool // scope is there, of whatever type
 	)
-	r := jsonReader{open: frames[:0], names: names[:0]}
-	for jsonObject(payload, &r); r.more(); {
+	r := readObject(payload)
+	for r.more() {
 		switch r.name {
 		case "iss":
 			c.Issuer, _ = r.str()
@@ -143,7 +141,7 @@ func (c *Claims) decode(payload string) error {
 				c.Scopes = r.words()
 			}
 		case "scopes":
-			c.decodeScopes(&r)
+			c.decodeScopes(r)
 		case "account-id":
 			c.AccountID, _ = r.str()
 		case "client-type":
@@ -151,7 +149,7 @@ func (c *Claims) decode(payload string) error {
 		case "client-owner":
 			c.ClientOwner, _ = r.str()
 		case "ip-range":
-			c.IPRanges, _ = r.strs()
+			c.IPRanges = strs[string](r)
 		default:
 			r.skip()
 		}
@@ -201,10 +199,7 @@ func (r *jsonReader) resource() (res Resource, ok bool) {
 		case "resourceName":
 			res.Name, ok = r.str()
 		case "access":
-			access, _ := r.strs()
-			for _, name := range access {
-				res.Access = append(slices.Grow(res.Access, len(access)), Access(name))
-			}
+			res.Access = strs[Access](r)
 		default:
 			r.skip()
 		}
@@ -215,8 +210,7 @@ func (r *jsonReader) resource() (res Resource, ok bool) {
 // oneOrMany reads a string or an array of strings (RFC 7519 §4.1.3).
 func (r *jsonReader) oneOrMany() []string {
 	if r.peek() == '[' {
-		all, _ := r.strs()
-		return all
+		return strs[string](r)
 	}
 	if one, ok := r.str(); ok {
 		return []string{one}
@@ -228,8 +222,7 @@ func (r *jsonReader) oneOrMany() []string {
 // separates them), or an array, whose elements are taken whole.
 func (r *jsonReader) words() []string {
 	if r.peek() == '[' {
-		all, _ := r.strs()
-		return all
+		return strs[string](r)
 	}
 	text, _ := r.str()
 	var words []string

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -121,6 +122,9 @@ func (e *Error) Unwrap() []error {
 
 // classOf returns the class of err, or nil if it has none.
 func classOf(err error) error {
+	if e, ok := err.(*Error); ok && e != nil && slices.Contains(classes, e.Class) {
+		return e.Class
+	}
 	for _, class := range classes {
 		if errors.Is(err, class) {
 			return class
@@ -129,18 +133,23 @@ func classOf(err error) error {
 	return nil
 }
 
-// asRefusal returns err as an Error of its own. What has no class could not be
-// judged: a user's own validator may fail in any way, never into an accept.
+// asRefusal returns err as an Error, which must not be changed. What has no
+// class could not be judged: a user's own validator may fail in any way, never
+// into an accept.
 func asRefusal(err error) *Error {
+	class := classOf(err)
+	found, ok := err.(*Error)
+	if ok && class != nil && found.Class == class {
+		return found
+	}
 	refusal := &Error{}
-	var found *Error
 	if errors.As(err, &found) && found != nil {
 		*refusal = *found
 	}
-	if refusal.Class = classOf(err); refusal.Class == nil {
+	if refusal.Class = class; class == nil {
 		refusal.Class = ErrUnavailable
 	}
-	if error(found) != err { // Something was wrapped round it, or it is not ours.
+	if !ok { // Something was wrapped round it, or it is not ours.
 		refusal.Reason = err
 	}
 	return refusal
@@ -229,13 +238,14 @@ func mustJSON(v any) []byte {
 	return body
 }
 
-// errorCode is the "error" parameter of the challenge; none where RFC 6750 §3.1
-// wants none: a request without a token, and no challenge at all in an outage.
-func errorCode(refusal *Error) string {
-	if refusal.Class == ErrNoToken || refusal.Class == ErrUnavailable {
+// errorCode is the "error" parameter of a class's challenge; none where RFC 6750
+// §3.1 wants none: a request without a token, and no challenge at all in an
+// outage.
+func errorCode(class error) string {
+	if class == ErrNoToken || class == ErrUnavailable {
 		return ""
 	}
-	return answerTo(refusal).code
+	return answerTo(class).code
 }
 
 // scopeParam lists what was required as RFC 6750 §3 wants it: separated by

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -47,26 +48,40 @@ type jsonFrame struct {
 	many   map[string]struct{} // the names, once they are many
 }
 
-// jsonObject begins to read text, which must be one object.
-func jsonObject(text string, r *jsonReader) {
+// readers are kept for their room for frames and names.
+var readers = sync.Pool{New: func() any {
+	return &jsonReader{open: make([]jsonFrame, 0, 8), names: make([]string, 0, 32)}
+}}
+
+// readObject begins to read text, which must be one object. Call end when done.
+func readObject(text string) *jsonReader {
+	r := readers.Get().(*jsonReader)
 	r.text = text
-	if !utf8.ValidString(text) {
+	switch {
+	case !utf8.ValidString(text):
 		r.fail(errJSONUTF8)
-		return
-	}
-	if r.peek() != '{' {
+	case r.peek() != '{':
 		r.fail(errJSONObject)
-		return
+	default:
+		r.enter()
 	}
-	r.enter()
+	return r
 }
 
-// end reports the first fault, or whether something follows the text.
+// end reports the first fault, or whether something follows the text. The reader
+// must not be used any more.
 func (r *jsonReader) end() error {
 	if r.peek(); r.pos < len(r.text) {
 		r.fail(errJSONTrailing)
 	}
-	return r.err
+	err := r.err
+	if cap(r.open) <= 64 && cap(r.names) <= 1024 { // not grown by an oddity
+		clear(r.open[:cap(r.open)])
+		clear(r.names[:cap(r.names)])
+		*r = jsonReader{open: r.open[:0], names: r.names[:0]}
+		readers.Put(r)
+	}
+	return err
 }
 
 func (r *jsonReader) fail(err error) {
@@ -208,22 +223,25 @@ func (r *jsonReader) str() (string, bool) {
 }
 
 // strs reads an array of strings; any other value, also an array that holds
-// something else, is passed over, with false.
-func (r *jsonReader) strs() ([]string, bool) {
+// something else, is passed over, with nil.
+func strs[S ~string](r *jsonReader) []S {
 	if r.peek() != '[' {
 		r.skip()
-		return nil, false
+		return nil
 	}
-	all, ok := []string(nil), true
+	all, ok := []S(nil), true
 	for r.enter(); r.more(); {
+		if all == nil {
+			all = make([]S, 0, 4)
+		}
 		s, is := r.str()
 		ok = ok && is
-		all = append(all, s)
+		all = append(all, S(s))
 	}
 	if !ok || r.err != nil {
-		return nil, false
+		return nil
 	}
-	return all, true
+	return all
 }
 
 // num reads a number as it is written; any other value is passed over, with "".

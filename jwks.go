@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -76,9 +77,9 @@ type keyIndex struct {
 }
 
 func newKeyIndex(keys []Key) keyIndex {
-	x := keyIndex{slices.Clip(slices.Clone(keys)), make(map[string][]Key, len(keys))}
+	x := keyIndex{slices.Clone(keys), make(map[string][]Key, len(keys))}
 	for _, key := range x.all {
-		x.byID[key.ID] = append(slices.Clip(x.byID[key.ID]), key)
+		x.byID[key.ID] = append(x.byID[key.ID], key)
 	}
 	return x
 }
@@ -160,6 +161,9 @@ func parseKey(member []byte) (key Key, err error) {
 	if err != nil {
 		return key, errors.New("not a key of a known type")
 	}
+	if public, ok := parsed.(jwk.RSAPublicKey); ok && new(big.Int).SetBytes(public.E()).Cmp(big.NewInt(maxExponent)) > 0 {
+		return key, errors.New("an RSA exponent over 2^31-1") // which Raw would cut short
+	}
 	var raw any
 	if err := parsed.Raw(&raw); err != nil {
 		return key, errors.New("not a key of a known type")
@@ -180,6 +184,7 @@ func usable(public crypto.PublicKey) error {
 	case *rsa.PublicKey:
 		return usableRSA(public)
 	case *ecdsa.PublicKey:
+		//lint:ignore SA1019 What is nil here makes ECDH panic, and only this tells.
 		if public == nil || public.Curve == nil || public.X == nil || public.Y == nil {
 			return errors.New("an empty EC key")
 		}
@@ -200,11 +205,14 @@ func usableRSA(public *rsa.PublicKey) error {
 	if public == nil || public.N == nil || public.N.BitLen() < 2048 {
 		return errors.New("an RSA key must have 2048 bits or more (RFC 7518 §3.3)")
 	}
-	if public.E < 3 || public.E%2 == 0 {
-		return errors.New("an RSA exponent must be odd and at least 3")
+	if public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 || public.E > maxExponent {
+		return errors.New("an RSA modulus must be odd, and its exponent odd, from 3 to 2^31-1")
 	}
 	return nil
 }
+
+// maxExponent is the largest RSA exponent that crypto/rsa works with.
+const maxExponent = 1<<31 - 1
 
 // What RemoteKeySet's zero fields mean, and its limits.
 const (
@@ -394,7 +402,7 @@ func (s *RemoteKeySet) begin(ctx context.Context, why because, seen *snapshot) (
 	}
 	s.flight = &flight{
 		done:    make(chan struct{}),
-		awaited: now.Sub(s.lastTry) >= 2*s.age(),
+		awaited: now.Sub(s.lastTry)/2 >= s.age(),
 		silent:  why == becauseOld,
 	}
 	s.lastTry = now
@@ -407,7 +415,11 @@ func (s *RemoteKeySet) begin(ctx context.Context, why because, seen *snapshot) (
 func (s *RemoteKeySet) next(why because) time.Time {
 	switch {
 	case why == becauseUnknown:
-		return s.paidOff.Add(-(fetchBurst - 1) * s.interval())
+		next := s.paidOff
+		for range fetchBurst - 1 { // A product of the largest intervals would wrap.
+			next = next.Add(-s.interval())
+		}
+		return next
 	case why == becauseEmpty && s.lastErr != nil:
 		return s.lastTry.Add(min(s.interval(), minIntervalEmpty))
 	case why == becauseOld && s.lastErr != nil:
@@ -450,10 +462,10 @@ func (s *RemoteKeySet) run(ctx context.Context, f *flight) {
 		}
 		s.flight, s.lastErr, f.err = nil, err, err
 		s.mu.Unlock()
+		close(f.done) // first, for a Logger may be slow
 		if err != nil && f.silent && s.Logger != nil {
-			s.Logger.WarnContext(ctx, "koreauth: key refresh failed; the last good keys serve on", "cause", redact(err.Error()))
+			s.Logger.WarnContext(ctx, "koreauth: key refresh failed; the last good keys serve on", "cause", oneLine(err.Error()))
 		}
-		close(f.done)
 	}()
 	snap, err = s.load(ctx)
 }
@@ -466,24 +478,27 @@ func (s *RemoteKeySet) load(ctx context.Context) (*snapshot, error) {
 	if s.URL != "" {
 		return s.loadKeys(ctx, s.URL)
 	}
-	if s.location != "" {
-		snap, err := s.loadKeys(ctx, s.location)
+	known := s.location
+	// Whatever fails from here on, the next fetch asks the issuer again.
+	s.location = ""
+	var failed error
+	if known != "" {
+		snap, err := s.loadKeys(ctx, known)
 		if err == nil {
+			s.location = known
 			return snap, nil
 		}
-		moved, discoverErr := s.discover(ctx)
-		if discoverErr != nil || moved == s.location {
-			return nil, errors.Join(err, discoverErr)
-		}
-		s.location = moved
-	} else {
-		location, err := s.discover(ctx)
-		if err != nil {
-			return nil, err
-		}
+		failed = err
+	}
+	location, err := s.discover(ctx)
+	if err != nil || location == known {
+		return nil, errors.Join(failed, err)
+	}
+	snap, err := s.loadKeys(ctx, location)
+	if err == nil {
 		s.location = location
 	}
-	return s.loadKeys(ctx, s.location)
+	return snap, err
 }
 
 func (s *RemoteKeySet) loadKeys(ctx context.Context, location string) (*snapshot, error) {
@@ -536,23 +551,23 @@ func (s *RemoteKeySet) discover(ctx context.Context) (string, error) {
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(resp.body, &members); err != nil {
-		return "", fmt.Errorf("%s: the metadata are not a JSON object", resp.url)
+		return "", fmt.Errorf("%s: the metadata are not a JSON object", resp.place)
 	}
 	var named, location string
 	_ = json.Unmarshal(members["issuer"], &named) // What is no string is not the issuer.
 	if named != s.Issuer {
-		return "", fmt.Errorf(`%s: the metadata are of another issuer: "issuer" must equal the configured one (RFC 8414 §3.3)`, resp.url)
+		return "", fmt.Errorf(`%s: the metadata are of another issuer: "issuer" must equal the configured one (RFC 8414 §3.3)`, resp.place)
 	}
 	_ = json.Unmarshal(members["jwks_uri"], &location) // What is no string is no URL.
 	if fault := checkURL(location, s.DangerouslyAllowHTTP); fault != "" {
-		return "", fmt.Errorf("%s: jwks_uri %s", resp.url, fault)
+		return "", fmt.Errorf("%s: jwks_uri %s", resp.place, fault)
 	}
 	return location, nil
 }
 
 // response is a document as it came.
 type response struct {
-	url    string
+	place  string
 	status int
 	header http.Header
 	body   []byte
@@ -560,7 +575,7 @@ type response struct {
 
 func (r *response) ok() error {
 	if r.status != http.StatusOK {
-		return fmt.Errorf("%s: status %d", r.url, r.status)
+		return fmt.Errorf("%s: status %d", r.place, r.status)
 	}
 	return nil
 }
@@ -576,19 +591,33 @@ func (s *RemoteKeySet) get(ctx context.Context, location, etag string) (*respons
 		req.Header.Set("If-None-Match", etag)
 	}
 	req.Close = true // Nothing is left running between fetches.
+	place := place(req.URL)
 	res, err := s.client().Do(req)
 	if err != nil {
-		return nil, err
+		var told *url.Error // with the whole URL
+		if errors.As(err, &told) {
+			err = told.Err
+		}
+		return nil, fmt.Errorf("%s: %w", place, err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxDocument+1))
+	answer := &response{place, res.StatusCode, res.Header, nil}
+	if res.StatusCode != http.StatusOK {
+		return answer, nil // What it says is for people.
+	}
+	answer.body, err = io.ReadAll(io.LimitReader(res.Body, maxDocument+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", req.URL.Redacted(), err)
+		return nil, fmt.Errorf("%s: %w", place, err)
 	}
-	if len(body) > maxDocument {
-		return nil, fmt.Errorf("%s: the document is larger than 1 MiB", req.URL.Redacted())
+	if len(answer.body) > maxDocument {
+		return nil, fmt.Errorf("%s: the document is larger than 1 MiB", place)
 	}
-	return &response{req.URL.Redacted(), res.StatusCode, res.Header, body}, nil
+	return answer, nil
+}
+
+// place is a URL without what may be secret in it.
+func place(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 // client copies the caller's client, to bind its redirects.

@@ -26,11 +26,8 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("class", text(e.Class))}
-	for _, reason := range reasons {
-		if errors.Is(e.Reason, reason) {
-			attrs = append(attrs, slog.String("reason", strings.TrimPrefix(text(reason), text(ErrInvalidToken)+": ")))
-			break
-		}
+	if reason := reasonOf(e); reason != nil {
+		attrs = append(attrs, slog.String("reason", strings.TrimPrefix(text(reason), text(ErrInvalidToken)+": ")))
 	}
 	for _, said := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
@@ -43,20 +40,48 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error) {
 			attrs = append(attrs, slog.String(said.name, value))
 		}
 	}
-	if len(e.Required) > 0 {
-		attrs = append(attrs, slog.Any("required", e.Required))
+	if required := scopeParam(e); required != "" {
+		attrs = append(attrs, slog.String("required", required))
 	}
 	if e.RetryAfter > 0 {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
-	if e.Reason != nil {
-		attrs = append(attrs, slog.String("cause", redact(e.Reason.Error())))
+	if cause := causeOf(e); cause != "" {
+		attrs = append(attrs, slog.String("cause", cause))
 	}
 	logger.LogAttrs(ctx, level, "koreauth: request refused", attrs...)
 }
 
 // text is the text of one of our errors, without the package's name.
 func text(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
+
+// reasonOf returns which of the reasons it is, or nil.
+func reasonOf(e *Error) error {
+	for _, reason := range reasons {
+		if errors.Is(e.Reason, reason) {
+			return reason
+		}
+	}
+	return nil
+}
+
+// causeOf returns what the Reason says beyond the class and the reason, on one
+// line.
+func causeOf(e *Error) string {
+	if e.Reason == nil {
+		return ""
+	}
+	cause := e.Reason.Error()
+	for _, known := range []error{reasonOf(e), e.Class} {
+		if known != nil {
+			cause = strings.TrimPrefix(strings.TrimPrefix(cause, known.Error()), ": ")
+		}
+	}
+	return oneLine(cause)
+}
+
+// oneLine makes a text of ours, with all that it wraps, fit for a record.
+func oneLine(text string) string { return redact(strings.ReplaceAll(text, "\n", "; ")) }
 
 // secretLike is what looks like an e-mail address, or like a JWT or the start of
 // one: base64 of `{"` and of the other ways to begin a JSON object, or three long

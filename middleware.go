@@ -3,6 +3,7 @@ package koreauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -30,11 +31,11 @@ type Options struct {
 // Middleware guards handlers. Make it with [New]. It may be used for many
 // routes and by many goroutines at once.
 type Middleware struct {
-	judge     func(context.Context, string) (*Claims, error)
-	challenge string // with the realm
-	format    ErrorFormat
-	sources   []Source // nil: the Authorization header
-	logger    *slog.Logger
+	judge      func(context.Context, string) (*Claims, error)
+	challenges map[error]string // of each class, but for the scope
+	format     ErrorFormat
+	sources    []Source // nil: the Authorization header
+	logger     *slog.Logger
 }
 
 // New returns a middleware that asks validator about tokens. A nil *Options
@@ -77,7 +78,14 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	if strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' }) {
 		panic("koreauth: New: the realm has characters other than printable ASCII, which cannot be quoted in a header (RFC 9110 §5.6.4)")
 	}
-	m.challenge = `Bearer realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(realm) + `"`
+	challenge := `Bearer realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(realm) + `"`
+	m.challenges = make(map[error]string)
+	for _, class := range classes {
+		m.challenges[class] = challenge
+		if code := errorCode(class); code != "" {
+			m.challenges[class] += `, error="` + code + `"`
+		}
+	}
 	return m
 }
 
@@ -120,6 +128,9 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 // class, or nil, is answered as [ErrUnavailable].
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
+	if p := passOf(r.Context()); p != nil && p.by == m {
+		refusal = p.sign(refusal) // A handler refuses what the guard let in.
+	}
 	logRefusal(r.Context(), m.logger, refusal)
 	status, contentType, body := m.format(refusal)
 	if status < 400 || status > 599 {
@@ -138,26 +149,19 @@ func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		seconds := (refusal.RetryAfter + time.Second - 1) / time.Second
 		header.Set("Retry-After", strconv.FormatInt(int64(max(1, seconds)), 10))
 	} else {
-		// RFC 9110 §11.6.1: a challenge may stand on any status.
-		header.Set("WWW-Authenticate", m.challengeFor(refusal))
+		// RFC 9110 §11.6.1: a challenge may stand on any status, so it follows
+		// the class (RFC 6750 §3).
+		challenge := m.challenges[refusal.Class]
+		if scope := scopeParam(refusal); scope != "" {
+			challenge += `, scope="` + scope + `"`
+		}
+		header.Set("WWW-Authenticate", challenge)
 	}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		// A client that is gone is no fault to report.
 		_, _ = w.Write(body)
 	}
-}
-
-// challengeFor follows the class, not the status (RFC 6750 §3).
-func (m *Middleware) challengeFor(refusal *Error) string {
-	challenge := m.challenge
-	if code := errorCode(refusal); code != "" {
-		challenge += `, error="` + code + `"`
-	}
-	if scope := scopeParam(refusal); scope != "" {
-		challenge += `, scope="` + scope + `"`
-	}
-	return challenge
 }
 
 func (m *Middleware) guard(next http.Handler, required allOf, optional bool) http.Handler {
@@ -169,7 +173,10 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		found, elsewhere, err := m.authenticate(r)
-		if err != nil && !(optional && classOf(err) == ErrNoToken) {
+		if optional && err != nil && classOf(err) == ErrNoToken {
+			found, err = &pass{by: m, outer: passOf(r.Context())}, nil
+		}
+		if err != nil {
 			m.Refuse(w, r, err)
 			return
 		}
@@ -193,8 +200,9 @@ func keepPrivate(header http.Header) {
 	}
 }
 
-// pass is what a guard found of a request, in its context.
+// pass is what a guard found of a request, and the context that says so.
 type pass struct {
+	context.Context
 	by     *Middleware // nil: NewContext, which no guard believes
 	token  string
 	claims *Claims // shared: copied for whoever asks; nil: none
@@ -208,23 +216,33 @@ var (
 	errNoClaims = errors.New("the TokenValidator returned neither claims nor an error")
 )
 
+func (p *pass) Value(key any) any {
+	if key == (passKey{}) {
+		return p
+	}
+	return p.Context.Value(key)
+}
+
+// Format keeps the token out of whatever prints a context.
+func (p *pass) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%v.WithValue(koreauth)", p.Context) }
+
 func passOf(ctx context.Context) *pass {
 	p, _ := ctx.Value(passKey{}).(*pass)
 	return p
 }
 
 // authenticate returns the pass for the request's token: the one it has of this
-// Middleware already, if it still carries the same token, or a new one. The
-// error is a class or an *Error; the pass is then one without claims.
+// Middleware already, if it still carries the same token, or a new one.
 func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err error) {
-	outer := passOf(r.Context())
-	p = &pass{by: m, outer: outer}
 	if m.judge == nil {
-		return p, false, unavailable(errNotNew, 0)
+		return nil, false, unavailable(errNotNew, 0)
 	}
-	if p.token, elsewhere, err = m.token(r); err != nil {
-		return p, false, err
+	token, elsewhere, err := m.token(r)
+	if err != nil {
+		return nil, false, err
 	}
+	outer := passOf(r.Context())
+	p = &pass{by: m, token: token, outer: outer}
 	for has := outer; has != nil; has = has.outer {
 		if has.by == m && has.token == p.token && has.claims != nil {
 			if has == outer {
@@ -234,13 +252,13 @@ func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err
 			return p, elsewhere, nil
 		}
 	}
-	p.claims, err = m.judge(r.Context(), p.token)
-	if err != nil {
-		p.claims = nil
-	} else if p.claims == nil {
-		err = unavailable(errNoClaims, 0)
+	if p.claims, err = m.judge(r.Context(), token); err != nil {
+		return nil, false, err
 	}
-	return p, elsewhere, err
+	if p.claims == nil {
+		return nil, false, unavailable(errNoClaims, 0)
+	}
+	return p, elsewhere, nil
 }
 
 // meets returns the refusal if the claims do not meet what is required.
@@ -252,11 +270,17 @@ func (p *pass) meets(required allOf) error {
 	if err == nil {
 		return nil
 	}
-	refusal := asRefusal(err)
-	if refusal.Issuer == "" && refusal.ClientID == "" {
-		refusal.Issuer, refusal.ClientID, refusal.verified = p.claims.Issuer, p.claims.ClientID, true
+	return p.sign(asRefusal(err))
+}
+
+// sign returns the refusal with what is known of the token, if it does not say.
+func (p *pass) sign(refusal *Error) *Error {
+	if p.claims == nil || refusal.Issuer != "" || refusal.ClientID != "" {
+		return refusal
 	}
-	return refusal
+	signed := *refusal
+	signed.Issuer, signed.ClientID, signed.verified = p.claims.Issuer, p.claims.ClientID, true
+	return &signed
 }
 
 // attach returns the request with the pass as its innermost.
@@ -265,7 +289,8 @@ func (p *pass) attach(r *http.Request) *http.Request {
 	if p == outer || p.claims == nil && outer == nil {
 		return r
 	}
-	return r.WithContext(context.WithValue(r.Context(), passKey{}, p))
+	p.Context = r.Context()
+	return r.WithContext(p)
 }
 
 // FromContext returns the claims of the token that the innermost guard found
@@ -282,5 +307,5 @@ func FromContext(ctx context.Context) (*Claims, bool) {
 // NewContext returns a context from which [FromContext] returns claims: to test
 // a handler without a guard. No guard ever believes them. Nil claims are none.
 func NewContext(ctx context.Context, claims *Claims) context.Context {
-	return context.WithValue(ctx, passKey{}, &pass{claims: claims.clone(), outer: passOf(ctx)})
+	return &pass{Context: ctx, claims: claims.clone(), outer: passOf(ctx)}
 }

@@ -7,16 +7,18 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	_ "crypto/sha256" // the hashes of the algorithms below
-	_ "crypto/sha512"
+	"crypto/sha256"
+	_ "crypto/sha512" // for the algorithms below
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"math/big"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -57,6 +59,11 @@ type Config struct {
 	// MaxAge is the time since "iat" after which a token is too old, whatever
 	// its "exp". Zero: no limit, and "iat" is not looked at.
 	MaxAge time.Duration
+	// CacheSize is how many verified tokens are remembered, by their SHA-256, so
+	// that one seen before costs no signature. Each is judged anew every time,
+	// by the clock and by the issuer's keys. Zero: 10,000, in at most 40 MB;
+	// negative: none.
+	CacheSize int
 	// HTTPClient fetches the keys; nil means one on http.DefaultTransport.
 	HTTPClient *http.Client
 	// DangerouslyAllowHTTP allows to fetch keys over http from any host, which
@@ -77,6 +84,7 @@ type Validator struct {
 	clients    []string
 	leeway     time.Duration
 	maxAge     time.Duration
+	memory     *memory
 }
 
 // NewValidator returns a validator, or every fault of the Config at once,
@@ -89,6 +97,7 @@ func NewValidator(c Config) (*Validator, error) {
 		clients:    slices.Clone(c.ClientIDs),
 		leeway:     c.Leeway,
 		maxAge:     c.MaxAge,
+		memory:     newMemory(c.CacheSize),
 	}
 	var faults []error
 	fault := func(bad bool, format string, args ...any) {
@@ -166,10 +175,14 @@ func (v *Validator) Ready(ctx context.Context) error {
 	if v.keys == nil {
 		return unavailable(errUnmade, 0)
 	}
-	if _, err := v.keys.Keys(ctx, "", true); err != nil {
-		return keysError(err)
+	keys, err := v.keys.Keys(ctx, "", true)
+	switch {
+	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
+		return unavailable(errors.New("the key set has no keys"), 0)
+	case err != nil && !errors.Is(err, ErrUnavailable):
+		return unavailable(err, 0)
 	}
-	return nil
+	return err
 }
 
 var errUnmade = errors.New("the Validator was not made by NewValidator")
@@ -206,66 +219,155 @@ func (v *Validator) judge(ctx context.Context, token string) (*Claims, error) {
 	if ctx.Err() != nil {
 		return nil, unavailable(context.Cause(ctx), 0)
 	}
-	t := parsedToken{}
-	reason := v.parse(&t, token)
+	var t parsedToken
+	reason := t.split(token)
 	if reason == nil {
-		reason = v.verify(ctx, &t)
+		reason = v.judgeSplit(ctx, &t)
 	}
 	if reason == nil {
-		reason = v.check(&t.claims, time.Now())
-	}
-	if reason == nil {
-		return &t.claims, nil
+		return t.claims, nil
 	}
 	refusal, ok := reason.(*Error)
 	if !ok {
 		refusal = &Error{Class: ErrInvalidToken, Reason: reason}
 	}
-	refusal.KeyID, refusal.Issuer, refusal.ClientID = t.header.kid, t.claims.Issuer, t.claims.ClientID
+	if t.header != nil {
+		refusal.KeyID = t.header.kid
+	}
+	if t.claims != nil {
+		refusal.Issuer, refusal.ClientID = t.claims.Issuer, t.claims.ClientID
+	}
 	refusal.verified = t.verified
 	return nil, refusal
+}
+
+// judgeSplit judges a token that has three segments. This is the one place
+// where verified bytes become claims: by a signature, or by the memory of one.
+func (v *Validator) judgeSplit(ctx context.Context, t *parsedToken) error {
+	t.header = v.memory.headers.recall(t.encodedHeader)
+	if seen := v.memory.recall(t); seen != nil {
+		t.claims = &seen.claims
+		if err := v.verify(ctx, t, seen); err != errForgotten {
+			if err == nil {
+				err = v.check(t.claims, time.Now())
+			}
+			if errors.Is(err, ErrExpired) {
+				v.memory.forget(t)
+			}
+			return err
+		}
+		v.memory.forget(t)
+	}
+	if err := v.parse(t); err != nil {
+		return err
+	}
+	if err := v.verify(ctx, t, nil); err != nil {
+		return err
+	}
+	if err := v.check(t.claims, time.Now()); err != nil {
+		return err
+	}
+	t.fresh.key = t.key
+	v.memory.remember(t)
+	return nil
 }
 
 // parsedToken is a token taken apart (RFC 7515 §3.1). Its payload is read
 // before the signature is verified, since nothing is read twice; until then it
 // decides only whether a fetch is worth it.
 type parsedToken struct {
-	header     tokenHeader
-	algorithm  algorithm
+	encodedHeader, encodedPayload, encodedSignature string
+
 	signed     string // what the signature is of (RFC 7515 §5.1)
+	unsigned   string // the rest: a dot and the signature
+	header     *tokenHeader
+	claims     *Claims
 	signature  []byte
-	claims     Claims
+	buffer     [256]byte // for the signature, if it is no longer
+	fresh      *remembered
 	payloadErr error // the payload is not one JSON object
+	key        Key   // that made the signature
 	verified   bool  // the signature holds
+
+	summed    bool // the two sums are there
+	signedSum digest
+	wholeSum  digest
+}
+
+// split finds the three segments.
+func (t *parsedToken) split(token string) error {
+	if len(token) > maxToken {
+		return errTooLarge
+	}
+	first := strings.IndexByte(token, '.')
+	last := first + 1 + strings.IndexByte(token[first+1:], '.')
+	if first < 0 || last == first || strings.IndexByte(token[last+1:], '.') >= 0 {
+		return errSegments
+	}
+	t.encodedHeader, t.encodedPayload, t.encodedSignature = token[:first], token[first+1:last], token[last+1:]
+	t.signed, t.unsigned = token[:last], token[last:]
+	return nil
+}
+
+// sum returns the digest of the whole token, and on the way makes that of what
+// is signed, so that no byte is hashed twice.
+func (t *parsedToken) sum() digest {
+	if !t.summed {
+		h := hashers.Get().(*hasher)
+		h.write(t.signed)
+		h.hash.Sum(t.signedSum[:0])
+		h.write(t.unsigned)
+		h.hash.Sum(t.wholeSum[:0])
+		h.hash.Reset()
+		hashers.Put(h)
+		t.summed = true
+	}
+	return t.wholeSum
+}
+
+// hasher hashes strings without making garbage of each.
+type hasher struct {
+	hash   hash.Hash
+	buffer [1024]byte
+}
+
+var hashers = sync.Pool{New: func() any { return &hasher{hash: sha256.New()} }}
+
+func (h *hasher) write(s string) {
+	for s != "" {
+		n := copy(h.buffer[:], s)
+		h.hash.Write(h.buffer[:n])
+		s = s[n:]
+	}
 }
 
 // parse takes a token apart, as far as no key is needed.
-func (v *Validator) parse(t *parsedToken, token string) error {
-	if len(token) > maxToken {
-		return malformed("larger than 16 KiB")
+func (v *Validator) parse(t *parsedToken) error {
+	header, headerOK := "", true
+	if t.header == nil {
+		header, headerOK = decodeText(t.encodedHeader)
 	}
-	header, rest, _ := strings.Cut(token, ".")
-	payload, signature, ok := strings.Cut(rest, ".")
-	if !ok || strings.Contains(signature, ".") {
-		return malformed("not three segments")
-	}
-	t.signed = token[:len(header)+1+len(payload)]
-	headerJSON, headerOK := decodeSegment(header)
-	payloadJSON, payloadOK := decodeSegment(payload)
-	t.signature, ok = decodeSegment(signature)
+	payload, payloadOK := decodeText(t.encodedPayload)
+	signature, ok := decodeSegment(t.buffer[:], t.encodedSignature)
 	if !headerOK || !payloadOK || !ok {
-		return malformed("not base64url without padding")
+		return errBase64
 	}
-	if err := t.header.read(string(headerJSON)); err != nil {
-		return err
+	t.signature = signature
+	if t.header == nil {
+		t.header = new(tokenHeader)
+		if err := t.header.read(header); err != nil {
+			return err
+		}
+		if t.header.algorithm, ok = v.algorithms[t.header.alg]; !ok {
+			return ErrAlgorithm
+		}
+		if t.header.fault != nil {
+			return t.header.fault
+		}
 	}
-	if t.algorithm, ok = v.algorithms[t.header.alg]; !ok {
-		return ErrAlgorithm
-	}
-	if t.header.fault != nil {
-		return t.header.fault
-	}
-	t.payloadErr = t.claims.decode(string(payloadJSON))
+	t.fresh = new(remembered)
+	t.claims = &t.fresh.claims
+	t.payloadErr = t.claims.decode(payload)
 	return nil
 }
 
@@ -273,13 +375,44 @@ func (v *Validator) parse(t *parsedToken, token string) error {
 // token has one spelling.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-func decodeSegment(segment string) ([]byte, bool) {
-	out := make([]byte, strictBase64.DecodedLen(len(segment)))
-	n, err := strictBase64.Decode(out, []byte(segment))
+// decodeSegment decodes into buffer, or a larger one if it must.
+func decodeSegment(buffer []byte, segment string) ([]byte, bool) {
+	size := strictBase64.DecodedLen(len(segment))
+	if size > len(buffer) {
+		buffer = make([]byte, size)
+	}
+	n, err := strictBase64.Decode(buffer[:size], []byte(segment))
 	// encoding/base64 passes over line breaks, and then there is less than there
 	// should be.
-	return out, err == nil && n == len(out)
+	return buffer[:n], err == nil && n == size
 }
+
+// decodeText decodes to a string, piece by piece, so that there is no second
+// copy of it.
+func decodeText(segment string) (string, bool) {
+	const piece = 1024
+	var buffer [piece / 4 * 3]byte
+	var text strings.Builder
+	text.Grow(strictBase64.DecodedLen(len(segment)))
+	for {
+		head := segment[:min(piece, len(segment))]
+		decoded, ok := decodeSegment(buffer[:], head)
+		if !ok {
+			return "", false
+		}
+		text.Write(decoded)
+		if segment = segment[len(head):]; segment == "" {
+			return text.String(), true
+		}
+	}
+}
+
+// The faults of a token that are found most cheaply, made once.
+var (
+	errTooLarge = malformed("larger than 16 KiB")
+	errSegments = malformed("not three segments")
+	errBase64   = malformed("not base64url without padding")
+)
 
 func malformed(cause string) error { return fmt.Errorf("%w: %s", ErrMalformed, cause) }
 
@@ -287,16 +420,15 @@ func malformed(cause string) error { return fmt.Errorf("%w: %s", ErrMalformed, c
 // or points to ("jwk", "jku", "x5c", "x5u") are not even read: whoever forges a
 // token could put them there (RFC 8725 §3.5, §3.10).
 type tokenHeader struct {
-	alg, kid string
-	fault    error // what is wrong with it, if alg is not
+	alg, kid  string
+	algorithm algorithm
+	fault     error // what is wrong with it, if alg is not
 }
 
 func (h *tokenHeader) read(text string) error {
-	var frames [4]jsonFrame
-	var names [16]string
-	r := jsonReader{open: frames[:0], names: names[:0]}
 	algOK, kidOK, typOK, extended, typ := true, true, true, false, "JWT"
-	for jsonObject(text, &r); r.more(); {
+	r := readObject(text)
+	for r.more() {
 		switch r.name {
 		case "alg":
 			h.alg, algOK = r.str()
@@ -328,38 +460,57 @@ func (h *tokenHeader) read(text string) error {
 	return nil
 }
 
+// takes reports whether a key is one that the header asks for.
+func (h *tokenHeader) takes(key *Key) bool {
+	return (h.kid == "" || h.kid == key.ID) && (key.Algorithm == "" || key.Algorithm == h.alg) && h.algorithm.fits(key.Public)
+}
+
 // isAccessTokenType compares a header's "typ" (RFC 9068 §2.1, RFC 8725 §3.11);
 // media types have no case (RFC 7515 §4.1.9).
 func isAccessTokenType(typ string) bool {
 	return strings.EqualFold(typ, "JWT") || strings.EqualFold(typ, "at+jwt") || strings.EqualFold(typ, "application/at+jwt")
 }
 
-// verify holds the signature against the issuer's keys. When it returns nil,
-// the claims are the issuer's.
-func (v *Validator) verify(ctx context.Context, t *parsedToken) error {
+var errForgotten = errors.New("koreauth: the key that verified a remembered token is gone")
+
+// verify holds the signature against the issuer's keys, or what is remembered
+// of it: then the key that made it must still be the issuer's. When it returns
+// nil, the claims are the issuer's.
+func (v *Validator) verify(ctx context.Context, t *parsedToken, seen *remembered) error {
 	keys, err := v.keys.Keys(ctx, t.header.kid, v.worthFetching(t, time.Now()))
 	if err != nil {
 		return keysError(err)
 	}
-	fitting, matched := 0, false
-	for _, key := range keys {
-		if t.header.kid != "" && key.ID != t.header.kid || key.Algorithm != "" && key.Algorithm != t.header.alg || !t.algorithm.fits(key.Public) {
+	fitting := 0
+	for i := range keys {
+		key := &keys[i]
+		if !t.header.takes(key) {
 			continue
 		}
 		// One "kid" may name several keys (RFC 7517 §4.5).
-		if fitting++; !matched {
-			matched = t.algorithm.verify(key.Public, t.signed, t.signature)
+		if fitting++; t.verified {
+			continue
+		}
+		if seen != nil {
+			t.verified = seen.key.equal(key)
+		} else {
+			t.verified = t.header.algorithm.verify(key.Public, t)
+		}
+		if t.verified {
+			t.key = *key
 		}
 	}
 	switch {
+	case fitting > 1 && t.header.kid == "":
+		t.verified = false
+		return fmt.Errorf(`%w: no "kid", and more than one key fits`, ErrUnknownKey)
+	case seen != nil && !t.verified:
+		return errForgotten
 	case fitting == 0:
 		return ErrUnknownKey
-	case fitting > 1 && t.header.kid == "":
-		return fmt.Errorf(`%w: no "kid", and more than one key fits`, ErrUnknownKey)
-	case !matched:
+	case !t.verified:
 		return ErrSignature
 	}
-	t.verified = true
 	if t.payloadErr != nil {
 		return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
 	}
@@ -369,7 +520,7 @@ func (v *Validator) verify(ctx context.Context, t *parsedToken) error {
 // worthFetching reports whether a token, if a key for it were fetched, could be
 // good. It keeps those that cannot from making us ask the issuer.
 func (v *Validator) worthFetching(t *parsedToken, now time.Time) bool {
-	return t.payloadErr == nil && v.checkIssuer(&t.claims) == nil && v.checkExpiry(&t.claims, now) == nil
+	return t.payloadErr == nil && v.checkIssuer(t.claims) == nil && v.checkExpiry(t.claims, now) == nil
 }
 
 // check judges the claims of a token whose signature holds.
@@ -462,25 +613,35 @@ func (a algorithm) fits(key crypto.PublicKey) bool {
 
 // verify verifies with a key that fits. It calls the standard library, not jwx:
 // jws.Verify takes PSS salts of any length, and RFC 7518 §3.5 one.
-func (a algorithm) verify(key crypto.PublicKey, signed string, signature []byte) bool {
-	if a.kind == ed25519Pure {
-		return ed25519.Verify(key.(ed25519.PublicKey), []byte(signed), signature)
-	}
-	hash := a.hash.New()
-	hash.Write([]byte(signed))
-	digest := hash.Sum(nil)
+func (a algorithm) verify(key crypto.PublicKey, t *parsedToken) bool {
+	signature := t.signature
 	switch a.kind {
 	case rsaPKCS1:
-		return rsa.VerifyPKCS1v15(key.(*rsa.PublicKey), a.hash, digest, signature) == nil
+		return rsa.VerifyPKCS1v15(key.(*rsa.PublicKey), a.hash, a.digest(t), signature) == nil
 	case rsaPSS:
 		salt := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
-		return rsa.VerifyPSS(key.(*rsa.PublicKey), a.hash, digest, signature, salt) == nil
+		return rsa.VerifyPSS(key.(*rsa.PublicKey), a.hash, a.digest(t), signature, salt) == nil
+	case ecdsaRaw:
+		// RFC 7518 §3.4: R and S, each as long as the curve's order.
+		size := (a.curve.Params().BitSize + 7) / 8
+		if len(signature) != 2*size {
+			return false
+		}
+		r, s := new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])
+		return ecdsa.Verify(key.(*ecdsa.PublicKey), a.digest(t), r, s)
+	case ed25519Pure:
+		return ed25519.Verify(key.(ed25519.PublicKey), []byte(t.signed), signature)
 	}
-	// RFC 7518 §3.4: R and S, each as long as the curve's order.
-	size := (a.curve.Params().BitSize + 7) / 8
-	if len(signature) != 2*size {
-		return false
+	return false
+}
+
+// digest is what the signature is of.
+func (a algorithm) digest(t *parsedToken) []byte {
+	if a.hash == crypto.SHA256 {
+		t.sum()
+		return t.signedSum[:]
 	}
-	r, s := new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])
-	return ecdsa.Verify(key.(*ecdsa.PublicKey), digest, r, s)
+	h := a.hash.New()
+	h.Write([]byte(t.signed))
+	return h.Sum(nil)
 }

@@ -1,0 +1,328 @@
+package koreauth_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
+)
+
+// allocations counts those of one Validate. A signature takes nine and more, so
+// they tell whether one was verified.
+func allocations(t *testing.T, v *koreauth.Validator, token string) float64 {
+	t.Helper()
+	return testing.AllocsPerRun(20, func() {
+		if _, err := v.Validate(context.Background(), token); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestATokenSeenBeforeCostsNoSignature(t *testing.T) {
+	issuer, v := judge(t, "RS256", nil)
+	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
+	token := issuer.Valid()
+	seen, new := allocations(t, v, token), allocations(t, without, token)
+	assert.Less(t, seen, 10.0)
+	assert.Greater(t, new, seen+9, "a negative CacheSize remembers nothing")
+}
+
+// changing is a key set whose answer the test changes.
+type changing struct{ keys []koreauth.Key }
+
+func (c *changing) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return c.keys, nil }
+
+func remembering(t *testing.T) (*koretest.Issuer, *koreauth.Validator, *changing, koreauth.Key) {
+	t.Helper()
+	key := signingKeys()["RS256"]
+	good := koreauth.Key{ID: key.ID, Algorithm: "RS256", Public: key.Public()}
+	set := &changing{[]koreauth.Key{good}}
+	issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.HTTPClient, c.Keys = nil, set })
+	return issuer, v, set, good
+}
+
+func TestARememberedTokenEndsWithItsKey(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		change func(good koreauth.Key) []koreauth.Key
+		want   error
+	}{
+		{"the key is gone", func(koreauth.Key) []koreauth.Key { return nil }, koreauth.ErrUnknownKey},
+		{"another key has its ID", func(k koreauth.Key) []koreauth.Key {
+			k.Public = signingKeys()["PS256"].Public()
+			return []koreauth.Key{k}
+		}, koreauth.ErrSignature},
+		{"the key is for another algorithm now", func(k koreauth.Key) []koreauth.Key {
+			k.Algorithm = "RS512"
+			return []koreauth.Key{k}
+		}, koreauth.ErrUnknownKey},
+		{"the key has no algorithm now, and is verified anew", func(k koreauth.Key) []koreauth.Key {
+			k.Algorithm = ""
+			return []koreauth.Key{k}
+		}, nil},
+		{"a refresh brought the same key", func(k koreauth.Key) []koreauth.Key {
+			parsed, err := koreauth.ParseKeys(documentOf(t, signingKeys()["RS256"]))
+			require.NoError(t, err)
+			return parsed
+		}, nil},
+		{"another key came before it", func(k koreauth.Key) []koreauth.Key {
+			other := k
+			other.Public = signingKeys()["PS256"].Public()
+			return []koreauth.Key{other, k}
+		}, nil},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			issuer, v, set, good := remembering(t)
+			token := issuer.Valid()
+			_, err := v.Validate(t.Context(), token)
+			require.NoError(t, err)
+			set.keys = row.change(good)
+			_, err = v.Validate(t.Context(), token)
+			require.ErrorIs(t, err, row.want)
+			set.keys = []koreauth.Key{good}
+			_, err = v.Validate(t.Context(), token)
+			require.NoError(t, err, "the key is back")
+		})
+	}
+}
+
+func documentOf(t *testing.T, key *koretest.Key) []byte {
+	t.Helper()
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{key}})
+	require.NoError(t, err)
+	return issuer.JWKS()
+}
+
+func TestARefreshThatBringsTheSameKeyKeepsTheEntry(t *testing.T) {
+	issuer, v, set, _ := remembering(t)
+	token := issuer.Valid()
+	before := allocations(t, v, token)
+	parsed, err := koreauth.ParseKeys(issuer.JWKS())
+	require.NoError(t, err)
+	set.keys = parsed
+	assert.InDelta(t, before, allocations(t, v, token), 4, "no signature was verified")
+}
+
+func TestWithoutKidARememberedTokenNeedsItsKeyAlone(t *testing.T) {
+	issuer, v, set, good := remembering(t)
+	token := mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})
+	_, err := v.Validate(t.Context(), token)
+	require.NoError(t, err)
+	set.keys = append(set.keys, koreauth.Key{ID: "second", Public: signingKeys()["PS256"].Public()})
+	_, err = v.Validate(t.Context(), token)
+	require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a new token would not be accepted either")
+	set.keys = []koreauth.Key{good}
+	_, err = v.Validate(t.Context(), token)
+	require.NoError(t, err)
+}
+
+func TestARememberedTokenIsJudgedByTheClockEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.MaxAge = 50 * time.Minute })
+		short := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(time.Minute).Unix()}})
+		long := issuer.Valid()
+		for _, token := range []string{short, long} {
+			_, err := v.Validate(t.Context(), token)
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Minute - time.Nanosecond)
+		_, err := v.Validate(t.Context(), short)
+		require.NoError(t, err)
+		time.Sleep(time.Nanosecond)
+		_, err = v.Validate(t.Context(), short)
+		require.ErrorIs(t, err, koreauth.ErrExpired)
+		_, err = v.Validate(t.Context(), long)
+		require.NoError(t, err)
+		time.Sleep(49 * time.Minute)
+		_, err = v.Validate(t.Context(), long)
+		require.ErrorIs(t, err, koreauth.ErrTooOld)
+	})
+}
+
+func TestARememberedTokenSharesTheFateOfItsKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, v := judge(t, "RS256", nil)
+		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
+		token := mintToken(t, issuer, koretest.Token{ClientID: "long"})
+		_, err := v.Validate(t.Context(), token)
+		require.NoError(t, err)
+
+		issuer.Rotate()
+		issuer.RemoveKey(signingKeys()["RS256"].ID)
+		time.Sleep(14 * time.Minute)
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err, "the keys are not old yet")
+		time.Sleep(time.Minute)
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err, "this asks for a refresh behind its back")
+		synctest.Wait()
+		_, err = v.Validate(t.Context(), token)
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "remembered, and refused after the refresh")
+
+		issuer, v = judge(t, "RS256", nil)
+		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
+		token = mintToken(t, issuer, koretest.Token{ClientID: "long"})
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err)
+		issuer.Behave(koretest.Status(500))
+		time.Sleep(24*time.Hour - time.Second)
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err, "an outage of less than MaxStale")
+		time.Sleep(time.Second)
+		_, err = v.Validate(t.Context(), token)
+		require.ErrorIs(t, err, koreauth.ErrUnavailable)
+	})
+}
+
+func TestAFailedTokenIsNeverRemembered(t *testing.T) {
+	issuer, v, set, good := remembering(t)
+	for name, recipe := range map[string]koretest.Token{
+		"a bad signature":  {BadSignature: true},
+		"another audience": {Claims: map[string]any{"aud": "x"}},
+		"expired":          {Age: 2 * time.Hour},
+		"an ID token":      {Claims: map[string]any{"typ": "ID"}},
+	} {
+		token := mintToken(t, issuer, recipe)
+		refused := func() float64 {
+			return testing.AllocsPerRun(5, func() {
+				if _, err := v.Validate(context.Background(), token); err == nil {
+					t.Fatal(name)
+				}
+			})
+		}
+		assert.Greater(t, refused(), 15.0, "%s: the signature is verified each time", name)
+	}
+	token := issuer.Valid()
+	set.keys = nil
+	_, err := v.Validate(t.Context(), token)
+	require.ErrorIs(t, err, koreauth.ErrUnknownKey)
+	set.keys = []koreauth.Key{good}
+	_, err = v.Validate(t.Context(), token)
+	require.NoError(t, err)
+}
+
+func TestTheSameTokenAtTwoValidatorsIsJudgedTwice(t *testing.T) {
+	issuer, first := judge(t, "RS256", nil)
+	_, second := judge(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
+	token := issuer.Valid()
+	_, err := first.Validate(t.Context(), token)
+	require.NoError(t, err)
+	require.NoError(t, second.Ready(t.Context()))
+	_, err = second.Validate(t.Context(), token)
+	require.ErrorIs(t, err, koreauth.ErrAudience)
+	_, err = first.Validate(t.Context(), token)
+	require.NoError(t, err)
+}
+
+func TestRequirementsAreJudgedEachTimeAndKeepNoTokenOut(t *testing.T) {
+	issuer, v := judge(t, "RS256", nil)
+	guard := koreauth.New(v, nil)
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	may, mayNot := guard.Require(koreauth.Scope("email"))(ok), guard.Require(koreauth.Scope("other"))(ok)
+	token := issuer.Valid()
+	status := func(handler http.Handler) int {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w.Code
+	}
+	for range 3 {
+		assert.Equal(t, 403, status(mayNot))
+		assert.Equal(t, 204, status(may))
+	}
+	assert.Less(t, allocations(t, v, token), 10.0, "it is remembered all the same")
+}
+
+func TestWhatIsChangedInClaimsReachesNoRememberedToken(t *testing.T) {
+	issuer, v := judge(t, "RS256", nil)
+	token := issuer.Valid()
+	for range 3 {
+		claims, err := v.Validate(t.Context(), token)
+		require.NoError(t, err)
+		require.Equal(t, koreauth.Read, claims.Resources[0].Access[0])
+		require.Equal(t, "SuperSIM", claims.Products[0])
+		claims.Resources[0].Access[0], claims.Products[0], claims.Scopes[0], claims.Audience[0] = "x", "x", "x", "x"
+		claims.Resources[0].Name = "x"
+	}
+}
+
+func TestAFloodOfOneOffTokensPushesNoSteadyOneOut(t *testing.T) {
+	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+		c.Algorithms, c.CacheSize = []string{"ES256"}, 100
+	})
+	steady := issuer.Valid()
+	validate := func(token string) {
+		_, err := v.Validate(context.Background(), token)
+		require.NoError(t, err)
+	}
+	forgotten := 0
+	for i := range 2000 {
+		validate(mintToken(t, issuer, koretest.Token{Claims: map[string]any{"jti": strconv.Itoa(i)}}))
+		if allocations(t, v, steady) > 15 { // 20 times, of which the first decides
+			forgotten++
+		}
+	}
+	assert.LessOrEqual(t, forgotten, 20, "of 2000")
+}
+
+func TestMemoryStaysFlat(t *testing.T) {
+	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+		c.Algorithms, c.CacheSize = []string{"ES256"}, 50
+	})
+	heap := func() uint64 {
+		runtime.GC()
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc
+	}
+	claims := make(map[string]any)
+	flood := func(n int) {
+		for i := range n {
+			claims["jti"] = strconv.Itoa(i) + time.Now().String()
+			_, err := v.Validate(context.Background(), mintToken(t, issuer, koretest.Token{Claims: claims}))
+			require.NoError(t, err)
+		}
+	}
+	flood(500)
+	before := heap()
+	flood(5000)
+	assert.Less(t, int64(heap())-int64(before), int64(50*4<<10), "bytes more after ten times as many tokens")
+	runtime.KeepAlive(v)
+}
+
+// TestAllocations keeps the cost from growing unseen. Times are for the
+// benchmarks.
+func TestAllocations(t *testing.T) {
+	issuer, v := judge(t, "RS256", nil)
+	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	reading := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { koreauth.FromContext(r.Context()) })
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	request.Header.Set("Authorization", "Bearer "+issuer.Valid())
+	w := httptest.NewRecorder()
+	for _, row := range []struct {
+		name    string
+		handler http.Handler
+		limit   float64
+	}{
+		{"a new token", koreauth.New(without, nil).Wrap(handler), 20},
+		{"a token seen before", koreauth.New(v, nil).Wrap(handler), 4},
+		{"a token seen before, claims read", koreauth.New(v, nil).Wrap(reading), 12},
+	} {
+		got := testing.AllocsPerRun(200, func() { row.handler.ServeHTTP(w, request) })
+		if !raceDetector { // which allocates itself
+			assert.LessOrEqual(t, got, row.limit, row.name)
+		}
+	}
+}

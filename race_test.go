@@ -1,0 +1,5 @@
+//go:build race
+
+package koreauth_test
+
+const raceDetector = true
