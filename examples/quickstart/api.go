@@ -1,0 +1,72 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
+)
+
+// newAPI is the guarded API: one guard for the routes of net/http under /v1 and
+// those of gorilla/mux under /v2.
+func newAPI(issuer string, logger *slog.Logger) (http.Handler, error) {
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer,
+		Audience: []string{koretest.Audience},
+		Logger:   logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	guard := koreauth.New(validator, &koreauth.Options{Logger: logger})
+	mayRead := guard.Require(koreauth.Grant("API Clients", koreauth.Read))
+	mayDelete := guard.Require(koreauth.Grant("API Clients", koreauth.Delete))
+
+	v2 := mux.NewRouter()
+	v2.Use(guard.Wrap)
+	v2.Handle("/v2/clients/{id}", mayRead(http.HandlerFunc(client))).Methods("GET")
+	v2.Handle("/v2/clients/{id}", mayDelete(http.HandlerFunc(client))).Methods("DELETE")
+
+	api := http.NewServeMux()
+	api.Handle("GET /v1/me", guard.Wrap(http.HandlerFunc(me)))
+	api.Handle("/v2/", v2)
+	return api, nil
+}
+
+// me answers with the claims of the caller's token.
+func me(w http.ResponseWriter, r *http.Request) {
+	claims, _ := koreauth.FromContext(r.Context())
+	answer(w, struct {
+		Issuer     string              `json:"issuer"`
+		Client     string              `json:"client"`
+		ClientType string              `json:"client_type"`
+		Account    string              `json:"account"`
+		Audience   []string            `json:"audience"`
+		Scopes     []string            `json:"scopes"`
+		Resources  []koreauth.Resource `json:"resources"`
+		Products   []string            `json:"products"`
+		Expires    time.Time           `json:"expires"`
+	}{
+		claims.Issuer, claims.ClientID, claims.ClientType, claims.AccountID, claims.Audience, claims.Scopes,
+		claims.Resources, claims.Products, claims.Expiry,
+	})
+}
+
+// client answers for one API client.
+func client(w http.ResponseWriter, r *http.Request) {
+	claims, _ := koreauth.FromContext(r.Context())
+	answer(w, struct {
+		ID      string `json:"id"`
+		Account string `json:"account"`
+	}{mux.Vars(r)["id"], claims.AccountID})
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // A client that is gone is no fault to report.
+}

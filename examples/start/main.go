@@ -1,0 +1,47 @@
+// Command start is the least that guards an API: the start of the README, in a
+// program. Its issuer is made up, so put your own realm there; until then every
+// request with a token is answered with 503.
+package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/koreauth/koreauth"
+)
+
+func main() {
+	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newAPI()))
+}
+
+func newAPI() http.Handler {
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   "https://keycloak.example.com/realms/KORE-CIDP",
+		Audience: []string{"api-gw"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	guard := koreauth.New(validator, nil)
+
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/ping", guard.Wrap(ping))
+	mux.Handle("GET /v1/clients", guard.Require(koreauth.Grant("API Clients", koreauth.Read))(listClients))
+	mux.Handle("GET /v1/sims", guard.Require(koreauth.Scope("sims:read"))(listSIMs))
+	return mux
+}
+
+var ping = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprintln(w, "pong")
+})
+
+var listClients = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	claims, _ := koreauth.FromContext(r.Context())
+	fmt.Fprintln(w, "the API clients of", claims.AccountID)
+})
+
+var listSIMs = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	claims, _ := koreauth.FromContext(r.Context())
+	fmt.Fprintln(w, "the SIMs of", claims.AccountID)
+})
