@@ -172,17 +172,22 @@ func (m *Middleware) token(r *http.Request) (token string, elsewhere bool, err e
 		elsewhere = token != standard
 	}
 	if err == nil && token == "" {
-		err = errNoToken
+		err = errAbsent
 	}
 	return token, elsewhere, err
 }
 
-var errNoToken = &Error{Class: ErrNoToken}
+// errAbsent is ErrNoToken as only the request can cause it: a validator that
+// says ErrNoToken of a token does not make it an absent one.
+var errAbsent = fmt.Errorf("%w", ErrNoToken)
 
 func oneToken(r *http.Request, sources []Source) (string, error) {
 	var tokens []string
 	for _, source := range sources {
 		found, err := source(r)
+		if classOf(err) == ErrNoToken {
+			continue // Another source may have one.
+		}
 		if err != nil && classOf(err) == nil {
 			err = fmt.Errorf("%w: %w", ErrBadRequest, err)
 		}

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The classes of refusal. Every error of this package is one of them by
-// errors.Is; the class alone decides what the client is told.
+// The classes of refusal. Every refusal is one of them by errors.Is; the class
+// alone decides what the client is told.
 var (
 	// ErrNoToken: the request carries no bearer token (RFC 6750 §3.1).
 	ErrNoToken = errors.New("koreauth: no token")
@@ -117,7 +117,7 @@ func (e *Error) Unwrap() []error {
 	if e == nil {
 		return []error{ErrUnavailable}
 	}
-	return []error{e.Class, e.Reason}
+	return slices.DeleteFunc([]error{e.Class, e.Reason}, func(err error) bool { return err == nil })
 }
 
 // classOf returns the class of err, or nil if it has none.
@@ -133,24 +133,21 @@ func classOf(err error) error {
 	return nil
 }
 
-// asRefusal returns err as an Error, which must not be changed. What has no
-// class could not be judged: a user's own validator may fail in any way, never
-// into an accept.
+// asRefusal returns err as an Error that is the caller's own. What has no class
+// could not be judged: a user's own validator may fail in any way, never into an
+// accept.
 func asRefusal(err error) *Error {
-	class := classOf(err)
-	found, ok := err.(*Error)
-	if ok && class != nil && found.Class == class {
-		return found
-	}
 	refusal := &Error{}
-	if errors.As(err, &found) && found != nil {
+	direct, ok := err.(*Error)
+	if found := direct; found != nil || errors.As(err, &found) && found != nil {
 		*refusal = *found
+	}
+	class := classOf(err)
+	if !ok && err != nil || direct != nil && direct.Class != class {
+		refusal.Reason = err // Something was wrapped round it, or it is not ours.
 	}
 	if refusal.Class = class; class == nil {
 		refusal.Class = ErrUnavailable
-	}
-	if !ok { // Something was wrapped round it, or it is not ours.
-		refusal.Reason = err
 	}
 	return refusal
 }

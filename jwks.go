@@ -77,9 +77,12 @@ type keyIndex struct {
 }
 
 func newKeyIndex(keys []Key) keyIndex {
-	x := keyIndex{slices.Clone(keys), make(map[string][]Key, len(keys))}
+	x := keyIndex{slices.Clip(slices.Clone(keys)), make(map[string][]Key, len(keys))}
 	for _, key := range x.all {
 		x.byID[key.ID] = append(x.byID[key.ID], key)
+	}
+	for id, same := range x.byID {
+		x.byID[id] = slices.Clip(same) // Whoever appends to an answer has a copy.
 	}
 	return x
 }
@@ -137,7 +140,7 @@ func parseKey(member []byte) (key Key, err error) {
 	var use string
 	operations := []string{"verify"}
 	for name, to := range map[string]any{"kid": &key.ID, "alg": &key.Algorithm, "use": &use, "key_ops": &operations} {
-		if value, ok := jwkMembers[name]; ok && json.Unmarshal(value, to) != nil {
+		if value, ok := jwkMembers[name]; ok && string(value) != "null" && json.Unmarshal(value, to) != nil {
 			return key, fmt.Errorf("%q is of the wrong type", name)
 		}
 	}
@@ -237,7 +240,7 @@ const (
 // tokens with invented IDs there are. Through an outage of the issuer the last
 // good keys serve up to MaxStale.
 //
-// A fetch is bound to 5 seconds, 1 MiB, three redirects to the same scheme,
+// A fetch is bound to 5 seconds (which the HTTP client's transport must heed), 1 MiB, three redirects to the same scheme,
 // host and port, and to https unless the host is 127.0.0.0/8, ::1 or localhost.
 type RemoteKeySet struct {
 	// URL is where the JWK Set is. Empty: discovered from Issuer.
@@ -270,21 +273,25 @@ type RemoteKeySet struct {
 
 	current atomic.Pointer[snapshot]
 
-	mu       sync.Mutex // guards what follows; never held while waiting
-	flight   *flight    // the fetch under way, or nil
-	lastTry  time.Time  // when the last fetch began
-	lastErr  error      // how it ended
-	paidOff  time.Time  // when the fetches for unknown IDs are, at one per MinInterval
-	location string     // the discovered URL; used by the fetch under way alone
+	mu      sync.Mutex // guards what follows; never held while waiting
+	flight  *flight    // the fetch under way, or nil
+	lastTry time.Time  // when the last fetch began
+	lastErr error      // how it ended
+	paidOff time.Time  // when the fetches for unknown IDs are, at one per MinInterval
+
+	// Used by the fetch under way alone.
+	location string // the discovered URL
+	doubted  bool   // it failed, and may be another now
 }
 
 // snapshot is the keys of one good fetch. It does not change.
 type snapshot struct {
 	keyIndex
-	source string // the URL it came from
-	etag   string
-	fresh  time.Time // until when it needs no refresh
-	stale  time.Time // from when on it serves no more
+	source   string // the URL it came from
+	etag     string
+	lifetime time.Duration // how long it needed no refresh when it came
+	fresh    time.Time     // until when it needs none
+	stale    time.Time     // from when on it serves no more
 }
 
 // flight is a fetch that many may wait for.
@@ -457,9 +464,16 @@ func (s *RemoteKeySet) run(ctx context.Context, f *flight) {
 			err = fmt.Errorf("the HTTP client panicked with a %T", p)
 		}
 		s.mu.Lock()
-		if err == nil {
-			s.current.Store(snap)
+		if old := s.current.Load(); err != nil && old != nil {
+			// The old keys count as fresh until the next try is due, so that
+			// until then nobody takes the lock to ask.
+			later := *old
+			if due := s.lastTry.Add(s.interval()); due.After(later.fresh) {
+				later.fresh = due
+			}
+			snap = &later
 		}
+		s.current.Store(snap)
 		s.flight, s.lastErr, f.err = nil, err, err
 		s.mu.Unlock()
 		close(f.done) // first, for a Logger may be slow
@@ -479,24 +493,28 @@ func (s *RemoteKeySet) load(ctx context.Context) (*snapshot, error) {
 		return s.loadKeys(ctx, s.URL)
 	}
 	known := s.location
-	// Whatever fails from here on, the next fetch asks the issuer again.
-	s.location = ""
 	var failed error
-	if known != "" {
+	if known != "" && !s.doubted {
 		snap, err := s.loadKeys(ctx, known)
 		if err == nil {
-			s.location = known
 			return snap, nil
 		}
-		failed = err
+		// The keys may have moved. If they cannot be asked for in the time that
+		// is left, the next fetch begins with that.
+		failed, s.doubted = err, true
 	}
 	location, err := s.discover(ctx)
-	if err != nil || location == known {
+	switch {
+	case err != nil && known != "" && failed == nil:
+		location, s.doubted = known, false // Next time the other way round again.
+	case err != nil:
 		return nil, errors.Join(failed, err)
+	case location == known && failed != nil:
+		return nil, failed
 	}
 	snap, err := s.loadKeys(ctx, location)
 	if err == nil {
-		s.location = location
+		s.location, s.doubted = location, false
 	}
 	return snap, err
 }
@@ -511,9 +529,12 @@ func (s *RemoteKeySet) loadKeys(ctx context.Context, location string) (*snapshot
 	if err != nil {
 		return nil, err
 	}
-	snap := &snapshot{source: location, etag: etag}
+	snap := &snapshot{source: location, etag: etag, lifetime: s.freshness(resp.header)}
 	if resp.status == http.StatusNotModified && etag != "" {
 		snap.keyIndex = old.keyIndex
+		if len(resp.header.Values("Cache-Control")) == 0 {
+			snap.lifetime = old.lifetime // RFC 9111 §3.2: what it does not say stays.
+		}
 	} else {
 		if err := resp.ok(); err != nil {
 			return nil, err
@@ -526,7 +547,7 @@ func (s *RemoteKeySet) loadKeys(ctx context.Context, location string) (*snapshot
 		snap.etag = resp.header.Get("ETag")
 	}
 	now := time.Now()
-	snap.fresh = now.Add(s.freshness(resp.header))
+	snap.fresh = now.Add(snap.lifetime)
 	snap.stale = now.Add(max(cmp.Or(s.MaxStale, maxStale), s.age()))
 	return snap, nil
 }
@@ -586,7 +607,7 @@ func (s *RemoteKeySet) get(ctx context.Context, location, etag string) (*respons
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	if etag != "" {
 		req.Header.Set("If-None-Match", etag)
 	}

@@ -151,6 +151,7 @@ func TestOneOddKeyNeverLosesTheSet(t *testing.T) {
 		"EC without crv":                        strings.Replace(ecJWK("P-256", p256, ""), `"crv"`, `"curve"`, 1),
 		"Ed25519 of 31 bytes":                   edit(rawURL(edPublic("odd")), rawURL(edPublic("odd")[:31])),
 		"Ed25519 of 33 bytes":                   edit(rawURL(edPublic("odd")), rawURL(append(edPublic("odd"), 0))),
+		"Ed25519 of 31 bytes and no alg":        fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":"odd","x":%q}`, rawURL(edPublic("odd")[:31])),
 		"Ed25519 without x":                     edit(`"x"`, `"z"`),
 		"Ed25519 whose x is broken base64":      edit(`"x":"`, `"x":"*`),
 		"Ed448":                                 `{"kty":"OKP","crv":"Ed448","kid":"odd","x":"` + rawURL(make([]byte, 57)) + `"}`,
@@ -785,6 +786,25 @@ func TestDiscovery(t *testing.T) {
 		}
 		gives(t, set, "b", 0)
 	})
+	bubble(t, "one failure of the key URL while the metadata are down does not lose it for good", func(t *testing.T, net *network) {
+		for _, down := range []page{reply(403, ""), hanging} {
+			net.at(edIssuer+openID, metadata(edIssuer, keysURL))
+			net.keys(keysOf("a"))
+			set := discovered(net, edIssuer)
+			gives(t, set, "a", 0)
+			net.keys(refusing)
+			net.at(edIssuer+openID, down)
+			_, err := set.Keys(t.Context(), "b", true)
+			require.ErrorIs(t, err, koreauth.ErrUnavailable)
+			net.keys(keysOf("a", "b"))
+			pass(keysInterval)
+			_, err = set.Keys(t.Context(), "b", true) // may ask for the metadata first
+			if err != nil {
+				pass(keysInterval)
+				gives(t, set, "b", 0)
+			}
+		}
+	})
 	bubble(t, "metadata that did not change are no second try of the same URL", func(t *testing.T, net *network) {
 		net.at(edIssuer+openID, metadata(edIssuer, keysURL))
 		net.keys(keysOf("a"))
@@ -843,6 +863,10 @@ func TestNothingIsLeftRunning(t *testing.T) {
 			var down atomic.Bool
 			issuer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				assert.Equal(t, protocol, r.Proto)
+				if r.URL.Path != "/keys" {
+					http.Redirect(w, r, "/keys", http.StatusFound)
+					return
+				}
 				if down.Load() {
 					w.WriteHeader(503)
 				}

@@ -13,8 +13,9 @@ import (
 const maxUnverified = 64
 
 // logRefusal writes one record: at Debug where there is no token, at Info what
-// is the client's fault, at Error what is ours or the issuer's.
-func logRefusal(ctx context.Context, logger *slog.Logger, e *Error) {
+// is the client's fault, at Error what is ours or the issuer's. The token is for
+// leaving it out.
+func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token func() string) {
 	level := slog.LevelInfo
 	switch e.Class {
 	case ErrNoToken:
@@ -47,6 +48,10 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error) {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
+		if secret := token(); len(secret) >= 8 { // as every secret is
+
+			cause = strings.ReplaceAll(cause, secret, "[redacted]")
+		}
 		attrs = append(attrs, slog.String("cause", cause))
 	}
 	logger.LogAttrs(ctx, level, "koreauth: request refused", attrs...)

@@ -1,6 +1,7 @@
 package koreauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,22 +72,25 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	if len(m.sources) == 0 {
 		m.sources = nil
 	}
-	realm := options.Realm
-	if realm == "" {
-		realm = "api"
-	}
+	realm := cmp.Or(options.Realm, "api")
 	if strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' }) {
 		panic("koreauth: New: the realm has characters other than printable ASCII, which cannot be quoted in a header (RFC 9110 §5.6.4)")
 	}
+	m.challenges = challengesOf(realm)
+	return m
+}
+
+// challengesOf returns the challenge of each class, but for the scope.
+func challengesOf(realm string) map[error]string {
 	challenge := `Bearer realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(realm) + `"`
-	m.challenges = make(map[error]string)
+	challenges := make(map[error]string)
 	for _, class := range classes {
-		m.challenges[class] = challenge
+		challenges[class] = challenge
 		if code := errorCode(class); code != "" {
-			m.challenges[class] += `, error="` + code + `"`
+			challenges[class] += `, error="` + code + `"`
 		}
 	}
-	return m
+	return challenges
 }
 
 // Wrap guards next: it is served only requests with a good token, whose claims
@@ -128,26 +132,32 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 // class, or nil, is answered as [ErrUnavailable].
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
-	if p := passOf(r.Context()); p != nil && p.by == m {
-		refusal = p.sign(refusal) // A handler refuses what the guard let in.
+	if p := passOf(r.Context()); p != nil && p.by == m && refusal.Class == ErrInsufficientScope {
+		refusal = p.sign(refusal) // A handler refuses a token that the guard let in.
 	}
-	logRefusal(r.Context(), m.logger, refusal)
-	status, contentType, body := m.format(refusal)
-	if status < 400 || status > 599 {
-		status = http.StatusInternalServerError // A refusal must not look like a success.
+	m.refuse(w, r, refusal)
+}
+
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Error) {
+	if m.judge == nil { // Not made by New: a request must not find out by a panic.
+		m = &Middleware{format: KOREErrors, challenges: challengesOf("api")}
 	}
+	logRefusal(r.Context(), m.logger, refusal, func() string {
+		token, _, _ := m.token(r) // What cannot be read is in no text either.
+		return token
+	})
 	header := w.Header()
 	// What an outer handler said of the answer that is not given now.
-	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
-		header.Del(name)
+	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
+		delete(header, name)
 	}
-	header.Set("Content-Type", contentType)
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
 	if refusal.Class == ErrUnavailable {
 		// RFC 9110 §10.2.3 has whole seconds only.
-		seconds := (refusal.RetryAfter + time.Second - 1) / time.Second
-		header.Set("Retry-After", strconv.FormatInt(int64(max(1, seconds)), 10))
+		seconds := int64(refusal.RetryAfter / time.Second)
+		if refusal.RetryAfter%time.Second > 0 {
+			seconds++
+		}
+		header.Set("Retry-After", strconv.FormatInt(max(1, seconds), 10))
 	} else {
 		// RFC 9110 §11.6.1: a challenge may stand on any status, so it follows
 		// the class (RFC 6750 §3).
@@ -157,6 +167,13 @@ func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		header.Set("WWW-Authenticate", challenge)
 	}
+	status, contentType, body := m.format(refusal)
+	if status < 400 || status > 599 {
+		status = http.StatusInternalServerError // A refusal must not look like a success.
+	}
+	header.Set("Content-Type", contentType)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		// A client that is gone is no fault to report.
@@ -168,20 +185,20 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 	if m.judge == nil {
 		panic("koreauth: " + errNotNew.Error())
 	}
-	if next == nil {
+	if f, ok := next.(http.HandlerFunc); next == nil || ok && f == nil {
 		panic("koreauth: the handler to guard is nil")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		found, elsewhere, err := m.authenticate(r)
-		if optional && err != nil && classOf(err) == ErrNoToken {
+		if optional && err == errAbsent {
 			found, err = &pass{by: m, outer: passOf(r.Context())}, nil
 		}
 		if err != nil {
-			m.Refuse(w, r, err)
+			m.refuse(w, r, asRefusal(err))
 			return
 		}
-		if err := found.meets(required); err != nil {
-			m.Refuse(w, r, err)
+		if refusal := found.meets(required); refusal != nil {
+			m.refuse(w, r, refusal)
 			return
 		}
 		if elsewhere {
@@ -195,7 +212,8 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 // or a cookie has opened: only for Authorization do they know by themselves
 // (RFC 6750 §2.3, RFC 9111 §3.5).
 func keepPrivate(header http.Header) {
-	if value := header.Get("Cache-Control"); !strings.Contains(value, "no-store") {
+	value := strings.Join(header.Values("Cache-Control"), ",")
+	if !strings.Contains(strings.ToLower(value), "no-store") {
 		header.Set("Cache-Control", "private")
 	}
 }
@@ -262,7 +280,7 @@ func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err
 }
 
 // meets returns the refusal if the claims do not meet what is required.
-func (p *pass) meets(required allOf) error {
+func (p *pass) meets(required allOf) *Error {
 	if len(required) == 0 {
 		return nil
 	}
@@ -273,14 +291,12 @@ func (p *pass) meets(required allOf) error {
 	return p.sign(asRefusal(err))
 }
 
-// sign returns the refusal with what is known of the token, if it does not say.
+// sign adds what is known of the token, if the refusal does not say.
 func (p *pass) sign(refusal *Error) *Error {
-	if p.claims == nil || refusal.Issuer != "" || refusal.ClientID != "" {
-		return refusal
+	if p.claims != nil && refusal.Issuer == "" && refusal.ClientID == "" {
+		refusal.Issuer, refusal.ClientID, refusal.verified = p.claims.Issuer, p.claims.ClientID, true
 	}
-	signed := *refusal
-	signed.Issuer, signed.ClientID, signed.verified = p.claims.Issuer, p.claims.ClientID, true
-	return &signed
+	return refusal
 }
 
 // attach returns the request with the pass as its innermost.
