@@ -382,9 +382,9 @@ func decodeSegment(buffer []byte, segment string) ([]byte, bool) {
 		buffer = make([]byte, size)
 	}
 	n, err := strictBase64.Decode(buffer[:size], []byte(segment))
-	// encoding/base64 passes over line breaks, and then there is less than there
-	// should be.
-	return buffer[:n], err == nil && n == size
+	// encoding/base64 passes over line breaks. Then there is less than there
+	// should be, or the length is one that no encoding has.
+	return buffer[:n], err == nil && n == size && len(segment)%4 != 1
 }
 
 // decodeText decodes to a string, piece by piece, so that there is no second
