@@ -1,0 +1,209 @@
+package koreauth
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"hash"
+	"strings"
+	"sync"
+)
+
+// parsedToken is a token taken apart (RFC 7515 §3.1). Its payload is read
+// before the signature is verified, since nothing is read twice; until then it
+// decides only whether a fetch is worth it.
+type parsedToken struct {
+	encodedHeader, encodedPayload, encodedSignature string
+
+	signed     string // what the signature is of (RFC 7515 §5.1)
+	unsigned   string // the rest: a dot and the signature
+	header     *tokenHeader
+	claims     *Claims
+	signature  []byte
+	buffer     [256]byte // for the signature, if it is no longer
+	fresh      *remembered
+	payloadErr error // the payload is not one JSON object
+	key        Key   // that made the signature
+	verified   bool  // the signature holds
+
+	summed    bool // the two sums are there
+	signedSum digest
+	wholeSum  digest
+}
+
+// split finds the three segments.
+func (t *parsedToken) split(token string) error {
+	if len(token) > maxToken {
+		return errTooLarge
+	}
+	first := strings.IndexByte(token, '.')
+	last := first + 1 + strings.IndexByte(token[first+1:], '.')
+	if first < 0 || last == first || strings.IndexByte(token[last+1:], '.') >= 0 {
+		return errSegments
+	}
+	t.encodedHeader, t.encodedPayload, t.encodedSignature = token[:first], token[first+1:last], token[last+1:]
+	t.signed, t.unsigned = token[:last], token[last:]
+	return nil
+}
+
+// sum returns the digest of the whole token, and on the way makes that of what
+// is signed, so that no byte is hashed twice.
+func (t *parsedToken) sum() digest {
+	if !t.summed {
+		h := hashers.Get().(*hasher)
+		h.write(t.signed)
+		h.hash.Sum(t.signedSum[:0])
+		h.write(t.unsigned)
+		h.hash.Sum(t.wholeSum[:0])
+		h.hash.Reset()
+		hashers.Put(h)
+		t.summed = true
+	}
+	return t.wholeSum
+}
+
+// hasher hashes strings without making garbage of each.
+type hasher struct {
+	hash   hash.Hash
+	buffer [1024]byte
+}
+
+var hashers = sync.Pool{New: func() any { return &hasher{hash: sha256.New()} }}
+
+func (h *hasher) write(s string) {
+	for s != "" {
+		n := copy(h.buffer[:], s)
+		h.hash.Write(h.buffer[:n])
+		s = s[n:]
+	}
+}
+
+// parse takes a token apart, as far as no key is needed.
+func (v *Validator) parse(t *parsedToken) error {
+	header, headerOK := "", true
+	if t.header == nil {
+		header, headerOK = decodeText(t.encodedHeader)
+	}
+	payload, payloadOK := decodeText(t.encodedPayload)
+	signature, ok := decodeSegment(t.buffer[:], t.encodedSignature)
+	if !headerOK || !payloadOK || !ok {
+		return errBase64
+	}
+	t.signature = signature
+	if t.header == nil {
+		t.header = new(tokenHeader)
+		if err := t.header.read(header); err != nil {
+			return err
+		}
+		if t.header.algorithm, ok = v.algorithms[t.header.alg]; !ok {
+			return ErrAlgorithm
+		}
+		if t.header.fault != nil {
+			return t.header.fault
+		}
+	}
+	t.fresh = new(remembered)
+	t.claims = &t.fresh.claims
+	t.payloadErr = t.claims.decode(payload)
+	return nil
+}
+
+// strictBase64 refuses trailing bits that are not zero (RFC 4648 §3.5): one
+// token has one spelling.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
+// decodeSegment decodes into buffer, or a larger one if it must.
+func decodeSegment(buffer []byte, segment string) ([]byte, bool) {
+	size := strictBase64.DecodedLen(len(segment))
+	if size > len(buffer) {
+		buffer = make([]byte, size)
+	}
+	n, err := strictBase64.Decode(buffer[:size], []byte(segment))
+	// encoding/base64 passes over line breaks. Then there is less than there
+	// should be, or the length is one that no encoding has.
+	return buffer[:n], err == nil && n == size && len(segment)%4 != 1
+}
+
+// decodeText decodes to a string, piece by piece, so that there is no second
+// copy of it.
+func decodeText(segment string) (string, bool) {
+	const piece = 1024
+	var buffer [piece / 4 * 3]byte
+	var text strings.Builder
+	text.Grow(strictBase64.DecodedLen(len(segment)))
+	for {
+		head := segment[:min(piece, len(segment))]
+		decoded, ok := decodeSegment(buffer[:], head)
+		if !ok {
+			return "", false
+		}
+		text.Write(decoded)
+		if segment = segment[len(head):]; segment == "" {
+			return text.String(), true
+		}
+	}
+}
+
+// The faults of a token that are found most cheaply, made once.
+var (
+	errTooLarge = malformed("larger than 16 KiB")
+	errSegments = malformed("not three segments")
+	errBase64   = malformed("not base64url without padding")
+)
+
+func malformed(cause string) error { return fmt.Errorf("%w: %s", ErrMalformed, cause) }
+
+// tokenHeader is what counts of a JOSE header (RFC 7515 §4). Keys that it embeds
+// or points to ("jwk", "jku", "x5c", "x5u") are not even read: whoever forges a
+// token could put them there (RFC 8725 §3.5, §3.10).
+type tokenHeader struct {
+	alg, kid  string
+	algorithm algorithm
+	fault     error // what is wrong with it, if alg is not
+}
+
+func (h *tokenHeader) read(text string) error {
+	algOK, kidOK, typOK, extended, typ := true, true, true, false, "JWT"
+	r := readObject(text)
+	for r.more() {
+		switch r.name {
+		case "alg":
+			h.alg, algOK = r.str()
+		case "kid":
+			h.kid, kidOK = r.str()
+		case "typ":
+			typ, typOK = r.str()
+		case "crit", "b64":
+			extended = true
+			r.skip()
+		default:
+			r.skip()
+		}
+	}
+	if err := r.end(); err != nil {
+		return fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	if !algOK {
+		return malformed(`"alg" is not a string`)
+	}
+	switch {
+	case !kidOK || !typOK:
+		h.fault = malformed(`"kid" or "typ" is not a string`)
+	case !isAccessTokenType(typ):
+		h.fault = fmt.Errorf(`%w: header "typ" is none of JWT, at+jwt and application/at+jwt`, ErrTokenType)
+	case extended:
+		h.fault = malformed(`"crit" and "b64" are not understood (RFC 7515 §4.1.11, RFC 7797)`)
+	}
+	return nil
+}
+
+// takes reports whether a key is one that the header asks for.
+func (h *tokenHeader) takes(key *Key) bool {
+	return (h.kid == "" || h.kid == key.ID) && (key.Algorithm == "" || key.Algorithm == h.alg) && h.algorithm.fits(key.Public)
+}
+
+// isAccessTokenType compares a header's "typ" (RFC 9068 §2.1, RFC 8725 §3.11);
+// media types have no case (RFC 7515 §4.1.9).
+func isAccessTokenType(typ string) bool {
+	return strings.EqualFold(typ, "JWT") || strings.EqualFold(typ, "at+jwt") || strings.EqualFold(typ, "application/at+jwt")
+}
