@@ -1,0 +1,406 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/bench/subjects"
+)
+
+// poolSize is how many tokens take turns. Where a token has to be new, the cache is off or made anew, so that none of
+// them is ever remembered.
+const poolSize = 1024
+
+var trivial = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+
+// bench is one run.
+type bench struct {
+	clock
+	issuer *subjects.Issuer
+	keys   *koreauth.RemoteKeySet      // the issuer's, for validators that are made anew
+	tokens map[string][]subjects.Token // by algorithm
+	report *report
+}
+
+func newBench(ctx context.Context, c clock) (*bench, error) {
+	issuer, err := subjects.NewIssuer()
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{clock: c, issuer: issuer, tokens: map[string][]subjects.Token{}, report: &report{}}
+	b.keys = &koreauth.RemoteKeySet{Issuer: issuer.URL}
+	if _, err := b.keys.Keys(ctx, subjects.KeyID(subjects.RS256), true); err != nil {
+		return nil, err
+	}
+	for _, algorithm := range []string{subjects.RS256, subjects.ES256, subjects.EdDSA} {
+		b.tokens[algorithm], err = issuer.SignMany(poolSize, algorithm, func(int) subjects.Spec { return subjects.Spec{} })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// guard makes koreauth's middleware. A config of its own is this program's mistake, so it panics.
+func (b *bench) guard(algorithm string, config koreauth.Config) func(http.Handler) http.Handler {
+	guard, err := subjects.GuardWith(b.issuer.Setup(algorithm), config)
+	if err != nil {
+		panic(err)
+	}
+	return guard
+}
+
+// bare is the limit for a new token.
+func (b *bench) bare(algorithm string, tokens []subjects.Token, holds bool) side {
+	key := b.issuer.Public(algorithm)
+	return side{name: "bare verification", worker: func() func(int) {
+		k := next()
+		return func(n int) {
+			for range n {
+				if subjects.Verify(key, &tokens[k%len(tokens)]) != holds {
+					panic("the bare verification is wrong")
+				}
+				k++
+			}
+		}
+	}}
+}
+
+// newTokens measures tokens that were never seen, of one algorithm, with every subject.
+func (b *bench) newTokens(ctx context.Context, algorithm string, atMost float64) error {
+	tokens := b.tokens[algorithm]
+	sides := []side{
+		requests("koreauth", b.guard(algorithm, koreauth.Config{CacheSize: -1})(trivial), served, cycle(tokens)),
+		b.cacheFilling(algorithm),
+	}
+	if algorithm == subjects.RS256 {
+		full, err := b.cacheFull()
+		if err != nil {
+			return err
+		}
+		sides = append(sides, full)
+	}
+	for _, s := range subjects.Peers {
+		guard, err := s.Guard(ctx, b.issuer.Setup(algorithm))
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		sides = append(sides, requests(s.Name, guard(trivial), served, cycle(tokens)))
+	}
+	base, each := b.against(b.bare(algorithm, tokens, true), sides...)
+
+	ours := each[0]
+	b.report.atMost(fmt.Sprintf("a token never seen, %s: × bare", algorithm), ours.ratio, atMost, "%.3f")
+	b.report.atMost(fmt.Sprintf("a token never seen, %s, default cache: × bare", algorithm), each[1].ratio, atMost, "%.3f")
+	if algorithm == subjects.RS256 {
+		b.report.atMost("a token never seen, RS256: allocations", exactly(ours.allocations), 20, "%.0f")
+		b.report.atMost("a token never seen, RS256: bytes", exactly(ours.octets), 4096, "%.0f")
+	}
+	slices.SortFunc(each, byRatio)
+	b.report.newTokens = append(b.report.newTokens, comparison{algorithm, append([]measurement{base}, each...)})
+	return nil
+}
+
+// cacheFilling has the default cache, which starts empty: no token is seen twice, and each is remembered.
+func (b *bench) cacheFilling(algorithm string) side {
+	return b.anew("koreauth, default cache, filling", algorithm, func() http.Handler {
+		return b.guard(algorithm, koreauth.Config{Keys: b.keys})(trivial)
+	})
+}
+
+// cacheFull has a cache that is full of other tokens at first. Those are signed with another algorithm because that takes
+// less time.
+func (b *bench) cacheFull() (side, error) {
+	const size = 1024
+	others, err := b.issuer.SignMany(2*size, subjects.EdDSA, func(int) subjects.Spec { return subjects.Spec{} })
+	if err != nil {
+		return side{}, err
+	}
+	config := koreauth.Config{Keys: b.keys, CacheSize: size, Algorithms: []string{subjects.RS256, subjects.EdDSA}}
+	return b.anew("koreauth, full cache", subjects.RS256, func() http.Handler {
+		h := b.guard(subjects.RS256, config)(trivial)
+		requests("koreauth, to fill the cache", h, served, cycle(others)).worker()(len(others))
+		return h
+	}), nil
+}
+
+// anew sends the tokens to handlers that made has made before the slice, and never one twice to the same.
+func (b *bench) anew(name, algorithm string, made func() http.Handler) side {
+	var handlers [3]http.Handler
+	sent := 0
+	s := requests(name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := handlers[sent/poolSize]
+		sent++
+		h.ServeHTTP(w, r)
+	}), served, cycle(b.tokens[algorithm]))
+	s.limit = len(handlers)*poolSize - 1 // memory sends one more
+	s.prepare = func() {
+		sent = 0
+		for k := range handlers {
+			handlers[k] = made()
+		}
+	}
+	return s
+}
+
+// seenTokens measures a token that comes again and again.
+func (b *bench) seenTokens() {
+	token := b.tokens[subjects.RS256][0]
+	base := b.remembered(b.tokens[subjects.RS256])
+	guard := b.guard(subjects.RS256, koreauth.Config{})
+	reading := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		claims, ok := koreauth.FromContext(r.Context())
+		if !ok || claims.AccountID == "" || claims.ClientID == "" || len(claims.Resources) != 1 {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	of, each := b.against(base,
+		requests("koreauth", guard(trivial), served, same(token)),
+		requests("koreauth, the handler reads its claims", guard(reading), served, same(token)),
+	)
+
+	seen, read := each[0], each[1]
+	b.report.atMost("a token seen before: × SHA-256 and a map look-up", seen.ratio, 1.5, "%.3f")
+	b.report.atMost("a token seen before: allocations", exactly(seen.allocations), 4, "%.0f")
+	b.report.atMost(fmt.Sprintf("a token seen before, claims read with `FromContext` (%.0f allocations, %.0f bytes): µs", read.allocations, read.octets),
+		read.ns.times(1e-3), 2, "%.2f")
+	b.report.seenTokens = append([]measurement{of}, each...)
+}
+
+// remembered is the limit for a token seen before.
+func (b *bench) remembered(tokens []subjects.Token) side {
+	remembered := subjects.Remembered{}
+	for _, t := range tokens {
+		remembered.Add(&t)
+	}
+	return side{name: "SHA-256 and a map look-up", worker: func() func(int) {
+		return func(n int) {
+			for range n {
+				if !remembered.Has(&tokens[0]) {
+					panic("the remembered token is gone")
+				}
+			}
+		}
+	}}
+}
+
+// bothCores measures what the second core is worth.
+func (b *bench) bothCores() {
+	tokens := b.tokens[subjects.RS256]
+	bare := b.bare(subjects.RS256, tokens, true)
+	fresh := requests("new", b.guard(subjects.RS256, koreauth.Config{CacheSize: -1})(trivial), served, cycle(tokens))
+	seen := requests("seen", b.guard(subjects.RS256, koreauth.Config{})(trivial), served, same(tokens[0]))
+	for _, s := range []side{fresh, seen} {
+		of, ofBare, ratio := b.scaling(bare, s)
+		what := fmt.Sprintf("both cores at once, a %s token (%.2f × one core; bare %.2f ×): scaling over that of bare", s.name, of.median, ofBare.median)
+		b.report.atLeast(what, ratio, 0.95, "%.3f")
+	}
+}
+
+// refusals measures what it costs to say no to what needs no signature, and how often the issuer is asked.
+func (b *bench) refusals(ctx context.Context) error {
+	garbage := strings.TrimRight(strings.Repeat(rand.Text(), 8192/26+1)[:8192], "=")
+	forged := make([]subjects.Token, poolSize)
+	for k := range forged {
+		forged[k] = b.tokens[subjects.RS256][k].Forge(subjects.RS256)
+	}
+	header := func(value ...string) func(int) []string { return func(int) []string { return value } }
+	kinds := []struct {
+		what          string
+		atMost        float64 // µs
+		authorization func(int) []string
+	}{
+		{"no token", 0.4, header()},
+		{"8 KB of garbage", 1, header("Bearer " + garbage)},
+		{"8 KB of dots", 1, header("Bearer " + strings.Repeat(".", 8192))},
+		{"unknown `kid`", 3, cycle(forged)},
+	}
+	for _, s := range append([]subjects.Subject{subjects.Koreauth}, subjects.Peers...) {
+		guard, err := s.Guard(ctx, b.issuer.Setup(subjects.RS256))
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		guarded := guard(trivial)
+		row := refusals{name: s.Name}
+		// The keys are there before the first refusal, as in a server that has run for a while.
+		requests(s.Name, guarded, served, same(b.tokens[subjects.RS256][0])).worker()(1)
+		for _, kind := range kinds {
+			sent := 0
+			counting := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { sent++; guarded.ServeHTTP(w, r) })
+			start, fetched := time.Now(), b.issuer.Fetches.Load()
+			m := b.alone(requests(s.Name, counting, refused, kind.authorization))
+			fetches := int(b.issuer.Fetches.Load() - fetched)
+			row.each = append(row.each, refusal{m, sent, fetches})
+			if s.Name != subjects.Koreauth.Name {
+				continue
+			}
+			b.report.atMost(kind.what+": µs", m.ns.times(1e-3), kind.atMost, "%.2f")
+			// A burst of three, then one each MinInterval, which is 10 s.
+			allowed := 0.0
+			if strings.Contains(kind.what, "kid") {
+				allowed = 3 + float64(int(time.Since(start)/(10*time.Second)))
+			}
+			b.report.atMost(fmt.Sprintf("%s: fetches in %d requests", kind.what, sent), exactly(float64(fetches)), allowed, "%.0f")
+		}
+		b.report.refusals = append(b.report.refusals, row)
+	}
+	return nil
+}
+
+// badSignatures measures tokens with the id of a known key that this key did not sign.
+func (b *bench) badSignatures(ctx context.Context) error {
+	tokens, err := b.issuer.SignMany(poolSize/4, subjects.RS256, func(int) subjects.Spec { return subjects.Spec{Tamper: true} })
+	if err != nil {
+		return err
+	}
+	var sides []side
+	fetches := map[string]int{}
+	for _, s := range append([]subjects.Subject{subjects.Koreauth}, subjects.Peers...) {
+		guard, err := s.Guard(ctx, b.issuer.Setup(subjects.RS256))
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		guarded := guard(trivial)
+		requests(s.Name, guarded, served, same(b.tokens[subjects.RS256][0])).worker()(1)
+		side := requests(s.Name, guarded, refused, cycle(tokens))
+		before := b.issuer.Fetches.Load()
+		side.worker()(100)
+		fetches[s.Name] = int(b.issuer.Fetches.Load() - before)
+		sides = append(sides, side)
+	}
+	base, each := b.against(b.bare(subjects.RS256, tokens, false), sides...)
+
+	b.report.atMost("a bad signature on a known key: × bare", each[0].ratio, 1.05, "%.3f")
+	b.report.atMost("a bad signature on a known key: fetches in 100 requests", exactly(float64(fetches["koreauth"])), 0, "%.0f")
+	slices.SortFunc(each, byRatio)
+	b.report.badSignatures, b.report.badSignatureFetches = append([]measurement{base}, each...), fetches
+	return nil
+}
+
+// sizes measures what must not cost more when there is more of it.
+func (b *bench) sizes() error {
+	const within = 1.10
+	tokens := b.tokens[subjects.RS256]
+
+	one := koreauth.StaticKeySet{{ID: subjects.KeyID(subjects.RS256), Algorithm: subjects.RS256, Public: b.issuer.Public(subjects.RS256)}}
+	many := append(strangers(9_999), one...)
+	for _, row := range []struct {
+		what      string
+		cacheSize int
+		token     func(int) []string
+	}{{"new", -1, cycle(tokens)}, {"seen", 0, same(tokens[0])}} {
+		few := requests("1 key", b.guard(subjects.RS256, koreauth.Config{Keys: one, CacheSize: row.cacheSize})(trivial), served, row.token)
+		all := requests("10,000 keys", b.guard(subjects.RS256, koreauth.Config{Keys: many, CacheSize: row.cacheSize})(trivial), served, row.token)
+		_, each := b.against(few, all)
+		b.report.atMost(fmt.Sprintf("10,000 keys in a `StaticKeySet`, a %s token: × 1 key", row.what), each[0].ratio, within, "%.3f")
+	}
+
+	others, err := b.issuer.SignMany(9_999, subjects.EdDSA, func(int) subjects.Spec { return subjects.Spec{} })
+	if err != nil {
+		return err
+	}
+	config := koreauth.Config{Keys: b.keys, CacheSize: 20_000, Algorithms: []string{subjects.RS256, subjects.EdDSA}}
+	alone, crowded := b.guard(subjects.RS256, config)(trivial), b.guard(subjects.RS256, config)(trivial)
+	requests("others", crowded, served, cycle(others)).worker()(len(others))
+	_, each := b.against(requests("alone", alone, served, same(tokens[0])), requests("crowded", crowded, served, same(tokens[0])))
+	b.report.atMost("10,000 remembered tokens, one in use: × 1 remembered", each[0].ratio, within, "%.3f")
+
+	guard := b.guard(subjects.RS256, koreauth.Config{})
+	_, each = b.against(routes(1, guard, tokens[0]), routes(1000, guard, tokens[0]))
+	b.report.atMost("1,000 guarded routes, all in use: × 1 route", each[0].ratio, within, "%.3f")
+	return nil
+}
+
+// strangers makes keys that nobody signs with. Their moduli are random numbers: to look a key up, nobody needs its primes.
+func strangers(n int) koreauth.StaticKeySet {
+	keys := make(koreauth.StaticKeySet, n)
+	for k := range keys {
+		modulus := make([]byte, 256)
+		rand.Read(modulus)
+		modulus[0] |= 0x80
+		modulus[255] |= 1
+		keys[k] = koreauth.Key{
+			ID:        subjects.KeyID(fmt.Sprint("stranger ", k)),
+			Algorithm: subjects.RS256,
+			Public:    &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537},
+		}
+	}
+	return keys
+}
+
+// routes sends a remembered token to n routes in turn.
+func routes(n int, guard func(http.Handler) http.Handler, token subjects.Token) side {
+	mux := http.NewServeMux()
+	paths := make([]string, n)
+	for k := range paths {
+		paths[k] = fmt.Sprintf("/v1/things%04d", k)
+		mux.Handle("GET "+paths[k], guard(trivial))
+	}
+	return side{name: fmt.Sprint(n, " routes"), worker: func() func(int) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header["Authorization"] = token.Header
+		w := &discard{header: http.Header{}}
+		k := next()
+		return func(count int) {
+			for range count {
+				r.URL.Path = paths[k%n]
+				k++
+				w.reset()
+				mux.ServeHTTP(w, r)
+				if !served(w.status) {
+					panic(fmt.Sprintf("%s answered %d", r.URL.Path, w.status))
+				}
+			}
+		}
+	}}
+}
+
+// servers measures real servers on loopback.
+func (b *bench) servers() error {
+	tokens := b.tokens[subjects.RS256]
+	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	for _, row := range []struct {
+		what       string
+		atLeast    float64
+		base, ours http.Handler
+		tokens     []subjects.Token
+	}{
+		{"new tokens: requests a second over those of a server that only verifies", 0.93,
+			subjects.OnlyVerifies(b.issuer.Public(subjects.RS256).(*rsa.PublicKey))(hello),
+			b.guard(subjects.RS256, koreauth.Config{CacheSize: -1})(hello), tokens},
+		{"a token seen before: requests a second over those of an unguarded server", 0.95,
+			hello, b.guard(subjects.RS256, koreauth.Config{})(hello), tokens[:1]},
+	} {
+		base, err := newLoopback(row.base, row.tokens)
+		if err != nil {
+			return err
+		}
+		ours, err := newLoopback(row.ours, row.tokens)
+		if err != nil {
+			base.close()
+			return err
+		}
+		ofBase, of, ratio, err := b.throughput(base, ours)
+		base.close()
+		ours.close()
+		if err != nil {
+			return err
+		}
+		what, rest, _ := strings.Cut(row.what, ":")
+		b.report.atLeast(fmt.Sprintf("real server on loopback, %s (%.0f against %.0f):%s", what, of.median, ofBase.median, rest), ratio, row.atLeast, "%.3f")
+	}
+	return nil
+}
+
+// same sends one token all the time.
+func same(t subjects.Token) func(int) []string { return func(int) []string { return t.Header } }
