@@ -1,0 +1,45 @@
+#!/bin/sh
+# Starts Keycloak and node-oidc-provider on loopback, runs the tests of this module against them, and stops both.
+# Arguments go to go test: ./run.sh -run TestKeycloak, ./run.sh -record.
+set -eu
+cd "$(dirname "$0")"
+./fetch.sh
+
+# Below the ports that the system gives to outgoing connections: one of those could take the port while Keycloak is down.
+free_port() {
+	node -e 'const listen = () => {
+		const port = 20000 + Math.floor(Math.random() * 10000)
+		const server = require("net").createServer().on("error", listen)
+		server.listen(port, "127.0.0.1", () => { console.log(port); server.close() })
+	}
+	listen()'
+}
+secret() {
+	od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
+}
+export KEYCLOAK_PORT="${KEYCLOAK_PORT:-$(free_port)}" OIDC_PROVIDER_PORT="${OIDC_PROVIDER_PORT:-$(free_port)}"
+# All that is secret here is made for this run alone.
+export KORE_CLIENT_SECRET="$(secret)" KORE_USER_PASSWORD="$(secret)"
+
+keycloak/server.sh stop # what a run left that was killed
+rm -rf .cache/keycloak/data .cache/keycloak/log
+mkdir -p .cache/keycloak/data/import
+cp keycloak/*-realm.json .cache/keycloak/data/import/
+
+node oidc-provider/server.mjs >.cache/oidc-provider.log 2>&1 &
+provider=$!
+# The keys of the realms go with their database: what was signed with them can be verified, never made again.
+trap 'kill $provider 2>/dev/null || true; keycloak/server.sh stop; rm -rf .cache/keycloak/data' EXIT
+trap 'exit 130' INT TERM
+keycloak/server.sh start
+tries=300
+until curl -fs -o /dev/null "http://127.0.0.1:$OIDC_PROVIDER_PORT/jwks"; do
+	tries=$((tries - 1))
+	if [ $tries -eq 0 ] || ! kill -0 $provider 2>/dev/null; then
+		cat .cache/oidc-provider.log >&2
+		exit 1
+	fi
+	sleep 0.2
+done
+
+go test -count=1 -shuffle=on -timeout=10m . "$@"
