@@ -2,7 +2,7 @@ FUZZTIME ?= 30s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: test check lint vuln fuzz bench interop
+.PHONY: test check lint vuln fuzz bench interop faults soak mutants
 test: ## every test; needs a C compiler for the race detector
 	go test -race -shuffle=on ./...
 
@@ -21,10 +21,20 @@ vuln: ## skipped only where the database cannot be fetched
 
 fuzz: ## each fuzz test for FUZZTIME
 	set -e; for pkg in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+	go test -run '^$$' -fuzz "^$$f\$$" -fuzzminimizetime 10x -fuzztime $(FUZZTIME) $$pkg; done; done
 
 bench: ## writes bench/RESULTS.md
 	cd bench && go run .
 
-interop: ## needs Java, Maven and Node.js
+interop: ## against Keycloak and oidc-provider; needs Java, Maven and Node.js
 	interop/run.sh
+
+faults: ## writes docs/FAULTS.md
+	go run ./internal/faults -write
+
+soak: ## ten minutes without and ten with the race detector; writes docs/SOAK.md
+	go run ./internal/soak -for 10m -write
+	go run -race ./internal/soak -for 10m
+
+mutants: ## every weakening of the code must fail a test; writes docs/MUTANTS.md
+	go run ./internal/mutants

@@ -82,7 +82,8 @@ func JSON(name string) Source {
 
 // Query finds the token in a query parameter (RFC 6750 §2.3). URLs are kept in
 // logs, histories and Referer headers, and the token with them: use it only for
-// clients that can do nothing else. It panics for an empty name.
+// clients that can do nothing else. A query that cannot be parsed might hide a
+// second token, so it is a bad request. It panics for an empty name.
 func Query(name string) Source {
 	needName("Query", name)
 	return func(r *http.Request) ([]string, error) { return formValues(r.URL.RawQuery, name) }

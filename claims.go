@@ -44,7 +44,7 @@ type Claims struct {
 	// Resources are scopes.globalResources, entry by entry.
 	Resources []Resource
 
-	payload string // all of it, for Decode
+	payload *string // all of it, for Decode; fmt prints what is behind no pointer
 	judged  judged
 }
 
@@ -88,7 +88,8 @@ func (c *Claims) UnmarshalJSON(data []byte) error {
 		return nil // encoding/json's convention
 	}
 	var read Claims
-	if err := read.decode(string(data)); err != nil {
+	payload := string(data)
+	if err := read.decode(&payload); err != nil {
 		return fmt.Errorf("koreauth: claims: %w", err)
 	}
 	*c = read
@@ -96,13 +97,13 @@ func (c *Claims) UnmarshalJSON(data []byte) error {
 }
 
 // decode reads a payload, once. Names match exactly, at every depth.
-func (c *Claims) decode(payload string) error {
+func (c *Claims) decode(payload *string) error {
 	var (
 		azp    string
 		client bool // client_id is there, of whatever type
 		scope  bool // scope is there, of whatever type
 	)
-	r := readObject(payload)
+	r := readObject(*payload)
 	for r.more() {
 		switch r.name {
 		case "iss":
@@ -266,13 +267,13 @@ func (r *jsonReader) date() time.Time {
 //
 // Some of KORE's claims are secrets ("api-key"): do not log what you decode.
 func (c *Claims) Decode(v any) error {
-	if c == nil || c.payload == "" {
+	if c == nil || c.payload == nil {
 		return errors.New("koreauth: claims were not read from a token: nothing to decode")
 	}
-	if err := foldsTogether([]byte(c.payload), reflect.TypeOf(v)); err != nil {
+	if err := foldsTogether([]byte(*c.payload), reflect.TypeOf(v)); err != nil {
 		return err
 	}
-	if err := json.Unmarshal([]byte(c.payload), v); err != nil {
+	if err := json.Unmarshal([]byte(*c.payload), v); err != nil {
 		return fmt.Errorf("koreauth: decode claims: %w", err)
 	}
 	return nil

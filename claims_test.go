@@ -327,6 +327,14 @@ func TestClaimsShowNoSecret(t *testing.T) {
 	}
 	assert.NotRegexp(t, regexp.MustCompile(`[\w.]+@[\w.]+`), shown)
 
+	// fmt calls no methods of what is in an unexported field.
+	hidden := fmt.Sprintf("%v %+v %#v", struct{ c koreauth.Claims }{*claims}, struct{ c koreauth.Claims }{*claims}, struct{ c koreauth.Claims }{*claims})
+	assert.NotContains(t, hidden, "o2gYFN7q")
+	encoded, err := json.Marshal(claims)
+	require.NoError(t, err)
+	assert.NotContains(t, string(encoded), "jben")
+	assert.NotContains(t, string(encoded), "o2gYFN7q")
+
 	claims.Subject, claims.ClientID = "someone@example.com", koretestToken(t)
 	assert.NotContains(t, claims.String(), "example.com", "an e-mail address as the subject")
 	assert.NotContains(t, claims.String(), "eyJ", "a token as the client")

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -181,9 +182,7 @@ const edIssuer = "https://issuer.example.com/realms/one"
 func edToken(t *testing.T, kid string, change map[string]any) string {
 	t.Helper()
 	payload := map[string]any{"iss": edIssuer, "aud": "api-gw", "sub": "s", "exp": time.Now().Add(time.Hour).Unix()}
-	for name, value := range change {
-		payload[name] = value
-	}
+	maps.Copy(payload, change)
 	body, err := json.Marshal(payload)
 	require.NoError(t, err)
 	signed := rawURL(fmt.Appendf(nil, `{"alg":"EdDSA","kid":%q}`, kid)) + "." + rawURL(body)

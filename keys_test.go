@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Keys that no issuer should make are made of their coordinates.
+
 package koreauth_test
 
 import (

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -233,9 +234,7 @@ func TestNothingSecretIsWritten(t *testing.T) {
 	withSecrets := func(recipe koretest.Token) string {
 		all := map[string]any{}
 		for _, from := range []map[string]any{claims, recipe.Claims} {
-			for name, value := range from {
-				all[name] = value
-			}
+			maps.Copy(all, from)
 		}
 		recipe.Claims = all
 		return mintToken(t, realIssuer(), recipe)

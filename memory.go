@@ -27,8 +27,9 @@ type digest = [sha256.Size]byte
 // remembered is what outlives a request: that this key verified these bytes, and
 // the claims that were in them. Whether they are still good is judged each time.
 type remembered struct {
-	claims Claims
-	key    Key
+	claims  Claims
+	payload string // that the claims were decoded from
+	key     Key
 }
 
 // memory remembers tokens that were good. Tokens that come once cannot push out
@@ -80,7 +81,7 @@ func (m *memory) forget(t *parsedToken) { m.tokens.Invalidate(t.sum()) }
 // they are bounded in bytes: what is in the payload, and what decoding adds.
 func (e *remembered) weight() uint32 {
 	c := &e.claims
-	size := 512 + len(c.payload) + 16*(len(c.Audience)+len(c.Scopes)+len(c.IPRanges)+len(c.Products)) + 40*len(c.Resources)
+	size := 512 + len(e.payload) + 16*(len(c.Audience)+len(c.Scopes)+len(c.IPRanges)+len(c.Products)) + 40*len(c.Resources)
 	for _, r := range c.Resources {
 		size += 16 * len(r.Access)
 	}

@@ -133,7 +133,9 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
 	if p := passOf(r.Context()); p != nil && p.by == m && refusal.Class == ErrInsufficientScope {
-		refusal = p.sign(refusal) // A handler refuses a token that the guard let in.
+		if token, _, err := m.token(r); err == nil && token == p.token {
+			refusal = p.sign(refusal) // A handler refuses what the guard let in.
+		}
 	}
 	m.refuse(w, r, refusal)
 }

@@ -1,10 +1,12 @@
 package koreauth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -905,4 +907,15 @@ func TestCacheControlPrivate(t *testing.T) {
 		status, _ := ask(koreauth.New(book(), nil).Wrap(whoami), query())
 		assert.Equal(t, http.StatusUnauthorized, status)
 	})
+}
+
+func TestRefuseNamesTheClientOfTheTokenThatIsThere(t *testing.T) {
+	var log bytes.Buffer
+	guard := koreauth.New(realValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Authorization", "Bearer another")
+		guard.Refuse(w, r, koreauth.ErrInsufficientScope)
+	})).ServeHTTP(httptest.NewRecorder(), bearer(realIssuer().Valid()))
+	assert.Contains(t, log.String(), "insufficient scope")
+	assert.NotContains(t, log.String(), "kc_demo")
 }

@@ -147,18 +147,21 @@ func (any anyOf) names() []string { return namesOf(any, -1, nil) }
 
 func (any anyOf) Check(c *Claims) error {
 	var names []string
-	var cause error
+	var causes []error
 	for i, q := range any {
 		err := check(q, c)
 		if err == nil {
 			return nil
 		}
 		names = append(names, namesOf(any[i:i+1], 0, err)...)
-		if class := classOf(cause); class == nil || class == ErrInsufficientScope {
-			cause = err
+		causes = append(causes, err)
+	}
+	for _, err := range causes {
+		if class := classOf(err); class != nil && class != ErrInsufficientScope {
+			return err // It could not be said whether this one is met.
 		}
 	}
-	return insufficient(cause, names)
+	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(reasonsOf(causes)...), Required: once(names)}
 }
 
 // named is a requirement of this package, which knows what it asks for and
@@ -195,17 +198,31 @@ func insufficient(err error, names []string) error {
 	if class := classOf(err); class != nil && class != ErrInsufficientScope {
 		return err
 	}
-	refusal := &Error{Class: ErrInsufficientScope}
-	var found *Error
-	if errors.As(err, &found) && found != nil {
-		refusal.Reason = found.Reason
-	} else if err != nil {
-		refusal.Reason = err
-	}
-	for _, name := range names {
-		if !slices.Contains(refusal.Required, name) {
-			refusal.Required = append(refusal.Required, name)
+	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(reasonsOf([]error{err})...), Required: once(names)}
+}
+
+// reasonsOf returns what requirements say beyond the names that they ask for.
+func reasonsOf(failed []error) []error {
+	var reasons []error
+	for _, err := range failed {
+		var refusal *Error
+		if errors.As(err, &refusal) && refusal != nil {
+			err = refusal.Reason
+		}
+		if err != nil {
+			reasons = append(reasons, err)
 		}
 	}
-	return refusal
+	return reasons
+}
+
+// once returns the names without repetitions, in order.
+func once(names []string) []string {
+	var unique []string
+	for _, name := range names {
+		if !slices.Contains(unique, name) {
+			unique = append(unique, name)
+		}
+	}
+	return unique
 }

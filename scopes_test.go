@@ -334,3 +334,14 @@ func TestCheckInHandler(t *testing.T) {
 		assert.Equal(t, want, status)
 	}
 }
+
+func TestAnyOfKeepsEveryCause(t *testing.T) {
+	first, second := errors.New("closed on Sundays"), errors.New("closed on Mondays")
+	says := func(err error) koreauth.Requirement {
+		return requirementFunc(func(*koreauth.Claims) error { return err })
+	}
+	err := koreauth.AnyOf(says(first), koreauth.Scope("a"), says(second)).Check(&koreauth.Claims{})
+	require.ErrorIs(t, err, koreauth.ErrInsufficientScope)
+	require.ErrorIs(t, err, first)
+	require.ErrorIs(t, err, second)
+}

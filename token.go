@@ -102,9 +102,9 @@ func (v *Validator) parse(t *parsedToken) error {
 			return t.header.fault
 		}
 	}
-	t.fresh = new(remembered)
+	t.fresh = &remembered{payload: payload}
 	t.claims = &t.fresh.claims
-	t.payloadErr = t.claims.decode(payload)
+	t.payloadErr = t.claims.decode(&t.fresh.payload)
 	return nil
 }
 

@@ -35,6 +35,8 @@ type Config struct {
 	// is set it must be an https URL, at which the keys are discovered.
 	Issuer string
 	// Audience is whom tokens may be meant for: "aud" must name one of these.
+	// Name your API, not a client: the ID tokens of many issuers have the
+	// client as their audience, and nothing else that tells them apart.
 	Audience []string
 	// JWKSURL is where the issuer's keys are. Empty: discovered from Issuer
 	// (OpenID Connect Discovery 1.0 §4, else RFC 8414 §3).
