@@ -232,39 +232,6 @@ func TestUnmarshalAcceptsWhatTheRFCsAllow(t *testing.T) {
 	}
 }
 
-func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
-	for _, seed := range []string{
-		`{"iss":"i","aud":["a","b"],"exp":1.5e3,"scope":"a b","scopes":{"globalResources":[{"resourceName":"A","access":["Read"]}]}}`,
-		`{"a":{"a":[{}]},"b":"\ud83d\ude00\u0000"}`, `{"exp":1,"exp":2}`, `{} `, "{\"\xff\":1}", `{"sub":"\u0073"}`,
-		`{` + manyMembers(40) + `"sub":""}`,
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var claims koreauth.Claims
-		if claims.UnmarshalJSON(data) != nil || string(data) == "null" {
-			return
-		}
-		var members map[string]any
-		require.NoError(t, json.Unmarshal(data, &members), "accepted: %q", data)
-		for name, got := range map[string]string{
-			"iss": claims.Issuer, "sub": claims.Subject, "jti": claims.ID,
-			"account-id": claims.AccountID, "client-type": claims.ClientType, "client-owner": claims.ClientOwner,
-		} {
-			want, _ := members[name].(string)
-			require.Equal(t, want, got, "%s of %q", name, data)
-		}
-		_, isNumber := members["exp"].(float64)
-		require.Equal(t, isNumber, !claims.Expiry.IsZero(), "exp of %q", data)
-		var all map[string]any
-		require.NoError(t, claims.Decode(&all))
-		require.Equal(t, members, all, "Decode of %q", data)
-		for _, scope := range claims.Scopes {
-			require.NotEmpty(t, members["scope"] != nil || members["scp"] != nil, "scope %q of %q", scope, data)
-		}
-	})
-}
-
 func TestDecodeFailsWhereTwoMembersWouldFoldToOneField(t *testing.T) {
 	type inner struct {
 		Name string `json:"name"`

@@ -50,7 +50,12 @@ func New(validator TokenValidator, options *Options) *Middleware {
 		options = &Options{}
 	}
 	m := &Middleware{
-		judge:   validator.Validate,
+		judge: func(ctx context.Context, token string) (*Claims, error) {
+			if !isToken68(token) {
+				return nil, errNotToken68
+			}
+			return validator.Validate(ctx, token)
+		},
 		format:  options.Errors,
 		sources: slices.Clone(options.Sources),
 		logger:  options.Logger,
@@ -59,7 +64,9 @@ func New(validator TokenValidator, options *Options) *Middleware {
 		if v == nil {
 			panic("koreauth: New needs a TokenValidator, and has a nil *Validator")
 		}
-		m.judge = v.judge // Claims are copied for those who ask for them.
+		m.judge = func(ctx context.Context, token string) (*Claims, error) {
+			return v.judge(ctx, token, true) // Claims are copied for those who ask for them.
+		}
 	}
 	if m.format == nil {
 		m.format = KOREErrors

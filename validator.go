@@ -200,7 +200,7 @@ func keysError(err error) *Error {
 // class [ErrInvalidToken], with the reason, or [ErrUnavailable]; then the
 // claims are nil.
 func (v *Validator) Validate(ctx context.Context, token string) (*Claims, error) {
-	claims, err := v.judge(ctx, token)
+	claims, err := v.judge(ctx, token, false)
 	if err != nil {
 		return nil, err
 	}
@@ -208,18 +208,28 @@ func (v *Validator) Validate(ctx context.Context, token string) (*Claims, error)
 }
 
 // judge is Validate, but that its claims may be shared: the caller must not
-// change them, nor let anybody else.
-func (v *Validator) judge(ctx context.Context, token string) (*Claims, error) {
+// change them, nor let anybody else. For what stands behind "Bearer" it says
+// ErrBadRequest if it is no b64token; whether it is needs no look if it is
+// remembered as a good token.
+func (v *Validator) judge(ctx context.Context, token string, bearer bool) (*Claims, error) {
 	if v.keys == nil {
 		return nil, unavailable(errUnmade, 0)
+	}
+	t := parsedTokens.Get().(*parsedToken)
+	defer t.release()
+	reason := t.split(token)
+	if reason == nil {
+		t.header = v.memory.headers.recall(t.encodedHeader)
+		t.seen = v.memory.recall(t)
+	}
+	if bearer && t.seen == nil && !isToken68(token) {
+		return nil, errNotToken68
 	}
 	if ctx.Err() != nil {
 		return nil, unavailable(context.Cause(ctx), 0)
 	}
-	var t parsedToken
-	reason := t.split(token)
 	if reason == nil {
-		reason = v.judgeSplit(ctx, &t)
+		reason = v.judgeSplit(ctx, t)
 	}
 	if reason == nil {
 		return t.claims, nil
@@ -241,24 +251,22 @@ func (v *Validator) judge(ctx context.Context, token string) (*Claims, error) {
 // judgeSplit judges a token that has three segments. This is the one place
 // where verified bytes become claims: by a signature, or by the memory of one.
 func (v *Validator) judgeSplit(ctx context.Context, t *parsedToken) error {
-	t.header = v.memory.headers.recall(t.encodedHeader)
-	if seen := v.memory.recall(t); seen != nil {
-		t.claims = &seen.claims
-		if err := v.verify(ctx, t, seen); err != errForgotten {
-			if err == nil {
-				err = v.check(t.claims, time.Now())
-			}
-			if errors.Is(err, ErrExpired) {
-				v.memory.forget(t)
-			}
+	if t.seen != nil {
+		t.claims = &t.seen.claims
+		err := v.verify(ctx, t)
+		if err == nil {
+			err = v.check(t.claims, time.Now())
+		}
+		if err != errForgotten {
 			return err
 		}
 		v.memory.forget(t)
+		t.seen = nil
 	}
 	if err := v.parse(t); err != nil {
 		return err
 	}
-	if err := v.verify(ctx, t, nil); err != nil {
+	if err := v.verify(ctx, t); err != nil {
 		return err
 	}
 	if err := v.check(t.claims, time.Now()); err != nil {
@@ -274,7 +282,7 @@ var errForgotten = errors.New("koreauth: the key that verified a remembered toke
 // verify holds the signature against the issuer's keys, or what is remembered
 // of it: then the key that made it must still be the issuer's. When it returns
 // nil, the claims are the issuer's.
-func (v *Validator) verify(ctx context.Context, t *parsedToken, seen *remembered) error {
+func (v *Validator) verify(ctx context.Context, t *parsedToken) error {
 	keys, err := v.keys.Keys(ctx, t.header.kid, v.worthFetching(t, time.Now()))
 	if err != nil {
 		return keysError(err)
@@ -289,8 +297,8 @@ func (v *Validator) verify(ctx context.Context, t *parsedToken, seen *remembered
 		if fitting++; t.verified {
 			continue
 		}
-		if seen != nil {
-			t.verified = seen.key.equal(key)
+		if t.seen != nil {
+			t.verified = t.seen.key.equal(key)
 		} else {
 			t.verified = t.header.algorithm.verify(key.Public, t)
 		}
@@ -302,7 +310,7 @@ func (v *Validator) verify(ctx context.Context, t *parsedToken, seen *remembered
 	case fitting > 1 && t.header.kid == "":
 		t.verified = false
 		return fmt.Errorf(`%w: no "kid", and more than one key fits`, ErrUnknownKey)
-	case seen != nil && !t.verified:
+	case t.seen != nil && !t.verified:
 		return errForgotten
 	case fitting == 0:
 		return ErrUnknownKey

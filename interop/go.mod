@@ -1,10 +1,11 @@
 module github.com/koreauth/koreauth/interop
 
-go 1.26.0
+go 1.26.4
 
 replace github.com/koreauth/koreauth => ../
 
 require (
+	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/gorilla/mux v1.8.1
