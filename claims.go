@@ -13,11 +13,13 @@ import (
 	"time"
 )
 
-// Claims are what a token says (RFC 7519 §4, RFC 9068 §2.2, and KORE's own as
-// in seeds/000). A claim that is absent, or not of the type named here, is
+// Claims are what a token says (RFC 7519 §4, RFC 9068 §2.2, and KORE's own, as
+// its documentation shows them). A claim that is absent, or not of the type named here, is
 // zero. Those that have no field are had with Decode.
 //
 // Printed or logged, Claims show issuer, subject, client and account only.
+// encoding/json writes the fields by their names here, without ClientOwner; that
+// is for answers of one's own, and UnmarshalJSON does not read it back.
 type Claims struct {
 	Issuer   string   // iss
 	Subject  string   // sub
@@ -56,10 +58,10 @@ type Resource struct {
 
 // judged is what the validator must know of a payload beyond the fields.
 type judged struct {
-	typ        string // payload typ
-	hasType    bool   // typ is there, of whatever type
-	bound      bool   // cnf is there
-	oddNotTill bool   // nbf is there and no number
+	typ          string // payload typ
+	hasType      bool   // typ is there, of whatever type
+	bound        bool   // cnf is there
+	oddNotBefore bool   // nbf is there and no number
 }
 
 // clone returns a copy that shares nothing that can be changed.
@@ -82,7 +84,8 @@ func (c *Claims) clone() *Claims {
 // UnmarshalJSON reads claims from the payload of a token or from the answer of
 // an introspection endpoint (RFC 7662). It verifies nothing: it is for test
 // kits and for what comes from a trusted place. Anything but one JSON object,
-// in valid UTF-8 and without duplicate members, is an error.
+// in valid UTF-8 and without duplicate members, is an error; null changes
+// nothing.
 func (c *Claims) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
 		return nil // encoding/json's convention
@@ -123,7 +126,7 @@ func (c *Claims) decode(payload *string) error {
 			c.Expiry = r.date()
 		case "nbf":
 			c.NotBefore = r.date()
-			c.judged.oddNotTill = c.NotBefore.IsZero()
+			c.judged.oddNotBefore = c.NotBefore.IsZero()
 		case "iat":
 			c.IssuedAt = r.date()
 		case "typ":

@@ -14,18 +14,18 @@ import (
 // The classes of refusal. Every refusal is one of them by errors.Is; the class
 // alone decides what the client is told.
 var (
-	// ErrNoToken: the request carries no bearer token (RFC 6750 §3.1).
+	// ErrNoToken means that the request carries no bearer token (RFC 6750 §3.1).
 	ErrNoToken = errors.New("koreauth: no token")
-	// ErrBadRequest: the request carries more than one token, or one that is
+	// ErrBadRequest means that the request carries more than one token, or one that is
 	// not a token at all (RFC 6750 §2, §3.1 "invalid_request").
 	ErrBadRequest = errors.New("koreauth: bad request")
-	// ErrInvalidToken: the token was judged and is not good; one of the
+	// ErrInvalidToken means that the token was judged and is not good; one of the
 	// reasons below says why (RFC 6750 §3.1 "invalid_token").
 	ErrInvalidToken = errors.New("koreauth: invalid token")
-	// ErrInsufficientScope: the token is good, and a [Requirement] was not met
+	// ErrInsufficientScope means that the token is good, and a [Requirement] was not met
 	// (RFC 6750 §3.1 "insufficient_scope").
 	ErrInsufficientScope = errors.New("koreauth: insufficient scope")
-	// ErrUnavailable: the token could not be judged, because the issuer's keys
+	// ErrUnavailable means that the token could not be judged, because the issuer's keys
 	// cannot be had or the request's context is done. It says nothing against
 	// the token; the client may try the same one again.
 	ErrUnavailable = errors.New("koreauth: temporarily unavailable")
@@ -34,32 +34,32 @@ var (
 // The reasons for [ErrInvalidToken], which each of them wraps: count them, log
 // them, but do not tell the client.
 var (
-	// ErrMalformed: not a compact JWS of strict base64url and strict JSON, or
+	// ErrMalformed means that it is not a compact JWS of strict base64url and strict JSON, or
 	// larger than 16 KiB (RFC 7515 §5.2, RFC 7519 §7.2).
 	ErrMalformed = fmt.Errorf("%w: malformed", ErrInvalidToken)
-	// ErrAlgorithm: "alg" is missing or not in Config.Algorithms (RFC 8725 §3.1).
+	// ErrAlgorithm means that "alg" is missing or not in Config.Algorithms (RFC 8725 §3.1).
 	ErrAlgorithm = fmt.Errorf("%w: algorithm not accepted", ErrInvalidToken)
-	// ErrSignature: the key did not make this signature.
+	// ErrSignature means that the key did not make this signature.
 	ErrSignature = fmt.Errorf("%w: bad signature", ErrInvalidToken)
-	// ErrUnknownKey: the issuer publishes no key that fits "kid" and "alg".
+	// ErrUnknownKey means that the issuer publishes no key that fits "kid" and "alg".
 	ErrUnknownKey = fmt.Errorf("%w: unknown key", ErrInvalidToken)
-	// ErrExpired: "exp" has come, or is missing or no number (RFC 7519 §4.1.4).
+	// ErrExpired means that "exp" has come, or is missing or no number (RFC 7519 §4.1.4).
 	ErrExpired = fmt.Errorf("%w: expired", ErrInvalidToken)
-	// ErrNotYetValid: "nbf" is still to come, or no number (RFC 7519 §4.1.5).
+	// ErrNotYetValid means that "nbf" is still to come, or no number (RFC 7519 §4.1.5).
 	ErrNotYetValid = fmt.Errorf("%w: not yet valid", ErrInvalidToken)
-	// ErrTooOld: under Config.MaxAge, "iat" is too long ago, in the future,
+	// ErrTooOld means that under Config.MaxAge "iat" is too long ago, in the future,
 	// missing or no number.
 	ErrTooOld = fmt.Errorf("%w: too old", ErrInvalidToken)
-	// ErrIssuer: "iss" is not Config.Issuer (RFC 8725 §3.8).
+	// ErrIssuer means that "iss" is not Config.Issuer (RFC 8725 §3.8).
 	ErrIssuer = fmt.Errorf("%w: wrong issuer", ErrInvalidToken)
-	// ErrAudience: "aud" names none of Config.Audience (RFC 8725 §3.9).
+	// ErrAudience means that "aud" names none of Config.Audience (RFC 8725 §3.9).
 	ErrAudience = fmt.Errorf("%w: wrong audience", ErrInvalidToken)
-	// ErrTokenType: not an access token, such as Keycloak's ID and refresh
+	// ErrTokenType means that it is not an access token, such as Keycloak's ID and refresh
 	// tokens (RFC 8725 §3.11).
 	ErrTokenType = fmt.Errorf("%w: not an access token", ErrInvalidToken)
-	// ErrClient: the client is not in Config.ClientIDs.
+	// ErrClient means that the client is not in Config.ClientIDs.
 	ErrClient = fmt.Errorf("%w: client not accepted", ErrInvalidToken)
-	// ErrBinding: the token is bound to a key of its sender ("cnf", RFC 7800),
+	// ErrBinding means that the token is bound to a key of its sender ("cnf", RFC 7800),
 	// which nothing here can confirm.
 	ErrBinding = fmt.Errorf("%w: sender not confirmed", ErrInvalidToken)
 )
@@ -192,8 +192,8 @@ func answerTo(err error) answer {
 	return answer{503, koreUnavailable, 503, "temporarily_unavailable", "The access token cannot be judged now; try it again"}
 }
 
-// KOREErrors answers as KORE's own gateway does (seeds/000): 401 without a
-// usable request, 403 for a token that is not good or does not suffice, and 503
+// KOREErrors answers as KORE's documentation says that its gateway does: 401
+// without a usable request, 403 for a token that is not good or does not suffice, and 503
 // in an outage, as application/json.
 func KOREErrors(err error) (status int, contentType string, body []byte) {
 	a := answerTo(err)

@@ -74,26 +74,26 @@ func (s *RemoteKeySet) get(ctx context.Context, location, etag string) (*respons
 		req.Header.Set("If-None-Match", etag)
 	}
 	req.Close = true // Nothing is left running between fetches.
-	place := place(req.URL)
+	at := place(req.URL)
 	res, err := s.client().Do(req)
 	if err != nil {
 		var told *url.Error // with the whole URL
 		if errors.As(err, &told) {
 			err = told.Err
 		}
-		return nil, fmt.Errorf("%s: %w", place, err)
+		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	defer res.Body.Close()
-	answer := &response{place, res.StatusCode, res.Header, nil}
+	answer := &response{at, res.StatusCode, res.Header, nil}
 	if res.StatusCode != http.StatusOK {
 		return answer, nil // What it says is for people.
 	}
 	answer.body, err = io.ReadAll(io.LimitReader(res.Body, maxDocument+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
+		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	if len(answer.body) > maxDocument {
-		return nil, fmt.Errorf("%s: the document is larger than 1 MiB", place)
+		return nil, fmt.Errorf("%s: the document is larger than 1 MiB", at)
 	}
 	return answer, nil
 }
@@ -109,7 +109,7 @@ func (s *RemoteKeySet) client() *http.Client {
 	if s.HTTPClient != nil {
 		client = *s.HTTPClient
 	}
-	callers := client.CheckRedirect
+	callersCheck := client.CheckRedirect
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
 			return errors.New("more than three redirects")
@@ -118,8 +118,8 @@ func (s *RemoteKeySet) client() *http.Client {
 			return errors.New("redirect to another scheme, host or port")
 		}
 		req.Close = true
-		if callers != nil {
-			return callers(req, via)
+		if callersCheck != nil {
+			return callersCheck(req, via)
 		}
 		return nil
 	}

@@ -561,7 +561,7 @@ func FuzzEachSource(f *testing.F) {
 
 // pairsModel are the values of t in a query or a form.
 func pairsModel(encoded string) (values []string) {
-	for _, pair := range strings.Split(encoded, "&") {
+	for pair := range strings.SplitSeq(encoded, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		name, nameErr := url.QueryUnescape(name)
 		value, valueErr := url.QueryUnescape(value)
@@ -593,7 +593,7 @@ func memberModel(body string) (values []string) {
 // cookieModel are the values of t in a Cookie line. Those that no cookie can
 // have (RFC 6265 §4.1.1, but for space and comma) are none, as to net/http.
 func cookieModel(line string) (values []string) {
-	for _, pair := range strings.Split(line, ";") {
+	for pair := range strings.SplitSeq(line, ";") {
 		name, value, _ := strings.Cut(strings.Trim(pair, " \t\r\n"), "=")
 		if unquoted := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(value)-len(unquoted) == 2 {
 			value = unquoted

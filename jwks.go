@@ -47,8 +47,9 @@ type Key struct {
 // StaticKeySet is a [KeySet] of keys that never change.
 type StaticKeySet []Key
 
-// Keys returns the keys of that ID, all for an empty one, else ErrUnknownKey. It
-// searches; a [Validator] that is given a StaticKeySet keeps an index of it.
+// Keys returns the keys of that ID, or all of them for an empty ID. Where none has
+// the ID the error is ErrUnknownKey. It searches; a [Validator] that is given a
+// StaticKeySet keeps an index of it.
 func (s StaticKeySet) Keys(_ context.Context, kid string, _ bool) ([]Key, error) {
 	if kid == "" {
 		return slices.Clip(s), nil
@@ -235,8 +236,9 @@ const (
 // tokens with invented IDs there are. Through an outage of the issuer the last
 // good keys serve up to MaxStale.
 //
-// A fetch is bound to 5 seconds (which the HTTP client's transport must heed), 1 MiB, three redirects to the same scheme,
-// host and port, and to https unless the host is 127.0.0.0/8, ::1 or localhost.
+// A fetch is bound to 5 seconds (which the HTTP client's transport must heed),
+// to 1 MiB, to three redirects to the same scheme, host and port, and to https
+// unless the host is 127.0.0.0/8, ::1 or localhost.
 type RemoteKeySet struct {
 	// URL is where the JWK Set is. Empty: discovered from Issuer.
 	URL string
@@ -370,7 +372,8 @@ const (
 	becauseOld                    // they may have changed
 )
 
-// landed is the fetch to wait for where one has just ended well.
+// landed stands for a fetch that ended, well or not, while the caller came: what
+// it left is looked at once more.
 var landed = func() *flight {
 	f := &flight{done: make(chan struct{}), awaited: true}
 	close(f.done)

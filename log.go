@@ -26,9 +26,9 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token func()
 	if logger == nil || !logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("class", text(e.Class))}
+	attrs := []slog.Attr{slog.String("class", plain(e.Class))}
 	if reason := reasonOf(e); reason != nil {
-		attrs = append(attrs, slog.String("reason", strings.TrimPrefix(text(reason), text(ErrInvalidToken)+": ")))
+		attrs = append(attrs, slog.String("reason", strings.TrimPrefix(plain(reason), plain(ErrInvalidToken)+": ")))
 	}
 	for _, said := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
@@ -48,8 +48,7 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token func()
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
-		if secret := token(); len(secret) >= 8 { // as every secret is
-
+		if secret := token(); len(secret) >= 8 { // shorter ones are words, and no secret
 			cause = strings.ReplaceAll(cause, secret, "[redacted]")
 		}
 		attrs = append(attrs, slog.String("cause", cause))
@@ -57,8 +56,8 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token func()
 	logger.LogAttrs(ctx, level, "koreauth: request refused", attrs...)
 }
 
-// text is the text of one of our errors, without the package's name.
-func text(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
+// plain is the text of one of our errors, without the package's name.
+func plain(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
 
 // reasonOf returns which of the reasons it is, or nil.
 func reasonOf(e *Error) error {

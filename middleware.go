@@ -117,15 +117,19 @@ func (m *Middleware) WrapOptional(next http.Handler) http.Handler {
 // Require guards as Wrap does, and serves only tokens that meet every one of
 // the requirements. Nothing else is needed on the route: Require authenticates
 // too, and under a Wrap of the same Middleware nothing is verified twice. It
-// panics without a requirement, and for a nil one.
+// panics without a requirement and for a nil one; what it returns panics for a
+// nil handler.
 func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) http.Handler {
 	all := allOf(checkRequirements("Require", requirements))
 	return func(next http.Handler) http.Handler { return m.guard(next, all, false) }
 }
 
 // Authenticate judges the token of a request, as Wrap does, and returns its
-// claims or the refusal, an [*Error], for [Middleware.Refuse]: for those who
-// cannot wrap a handler. A [Source] that reads the body puts it back into r.
+// claims, which are the caller's own, or the refusal, an [*Error], for
+// [Middleware.Refuse]: for those who cannot wrap a handler. A [Source] that
+// reads the body puts it back into r. Unlike Wrap it sets no header: if the
+// token may be elsewhere than in Authorization, answer with Cache-Control:
+// private (RFC 6750 §2.3).
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	pass, _, err := m.authenticate(r)
 	if err != nil {
@@ -218,8 +222,8 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 }
 
 // keepPrivate keeps shared caches from storing what a token in the URL, a body
-// or a cookie has opened: only for Authorization do they know by themselves
-// (RFC 6750 §2.3, RFC 9111 §3.5).
+// or a cookie has opened: of themselves they spare only what came with
+// Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
 func keepPrivate(header http.Header) {
 	value := strings.Join(header.Values("Cache-Control"), ",")
 	if !strings.Contains(strings.ToLower(value), "no-store") {

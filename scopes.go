@@ -12,8 +12,8 @@ import (
 // Users may implement it. Check returns nil if the claims meet it. An error of
 // one of the classes is answered as that class, such as [ErrUnavailable] where
 // a look-up did not work; any other error as [ErrInsufficientScope]. The names
-// that the client needs are those of an [*Error]'s Required. Check is called by
-// many requests at once.
+// that the client needs are those of an [*Error]'s Required. Under a guard the
+// claims are never nil. Check is called by many requests at once.
 type Requirement interface {
 	Check(*Claims) error
 }
@@ -21,7 +21,7 @@ type Requirement interface {
 // Access is what a KORE client may do with a resource, compared exactly.
 type Access string
 
-// The accesses that KORE grants (seeds/000).
+// The accesses that KORE's documentation names.
 const (
 	Read   Access = "Read"
 	Write  Access = "Write"
@@ -143,17 +143,17 @@ func (all allOf) Check(c *Claims) error {
 
 type anyOf []Requirement
 
-func (any anyOf) names() []string { return namesOf(any, -1, nil) }
+func (some anyOf) names() []string { return namesOf(some, -1, nil) }
 
-func (any anyOf) Check(c *Claims) error {
+func (some anyOf) Check(c *Claims) error {
 	var names []string
 	var causes []error
-	for i, q := range any {
+	for i, q := range some {
 		err := check(q, c)
 		if err == nil {
 			return nil
 		}
-		names = append(names, namesOf(any[i:i+1], 0, err)...)
+		names = append(names, namesOf(some[i:i+1], 0, err)...)
 		causes = append(causes, err)
 	}
 	for _, err := range causes {

@@ -57,17 +57,19 @@ type Config struct {
 	// its "exp". Zero: no limit, and "iat" is not looked at.
 	MaxAge time.Duration
 	// CacheSize is how many verified tokens are remembered, by their SHA-256, so
-	// that one seen before costs no signature. Each is judged anew every time,
-	// by the clock and by the issuer's keys. Zero: 10,000, in at most 40 MB;
-	// negative: none.
+	// that one seen before costs no signature, in entries of at most 4 KiB (a
+	// larger one counts as several). Each is judged anew every time, by the clock
+	// and by the issuer's keys. Zero: 10,000, so at most 40 MB; negative: none.
 	CacheSize int
 	// HTTPClient fetches the keys; nil means one on http.DefaultTransport.
 	HTTPClient *http.Client
 	// DangerouslyAllowHTTP allows to fetch keys over http from any host, which
-	// lets whoever is on the network between forge any token.
+	// lets whoever is on the network between forge any token. Unused if Keys is
+	// set: a [RemoteKeySet] has its own.
 	DangerouslyAllowHTTP bool
 	// Logger is told of key refreshes that failed behind a request's back. Nil
-	// means silence. Refusals are logged by [Options].Logger.
+	// means silence. Unused if Keys is set: a [RemoteKeySet] has its own. Refusals
+	// are logged by [Options].Logger.
 	Logger *slog.Logger
 }
 
@@ -208,10 +210,10 @@ func (v *Validator) Validate(ctx context.Context, token string) (*Claims, error)
 }
 
 // judge is Validate, but that its claims may be shared: the caller must not
-// change them, nor let anybody else. For what stands behind "Bearer" it says
-// ErrBadRequest if it is no b64token; whether it is needs no look if it is
-// remembered as a good token.
-func (v *Validator) judge(ctx context.Context, token string, bearer bool) (*Claims, error) {
+// change them, nor let anybody else. If the token was carried by a request, what
+// is no b64token (RFC 6750 §2.1) is ErrBadRequest; one that is remembered as good
+// needs no such look.
+func (v *Validator) judge(ctx context.Context, token string, carried bool) (*Claims, error) {
 	if v.keys == nil {
 		return nil, unavailable(errUnmade, 0)
 	}
@@ -222,7 +224,7 @@ func (v *Validator) judge(ctx context.Context, token string, bearer bool) (*Clai
 		t.header = v.memory.headers.recall(t.encodedHeader)
 		t.seen = v.memory.recall(t)
 	}
-	if bearer && t.seen == nil && !isToken68(token) {
+	if carried && t.seen == nil && !isToken68(token) {
 		return nil, errNotToken68
 	}
 	if ctx.Err() != nil {
@@ -338,7 +340,7 @@ func (v *Validator) check(c *Claims, now time.Time) error {
 		return err
 	}
 	switch {
-	case c.judged.oddNotTill || now.Before(c.NotBefore.Add(-v.leeway)):
+	case c.judged.oddNotBefore || now.Before(c.NotBefore.Add(-v.leeway)):
 		return ErrNotYetValid
 	case v.maxAge > 0 && (c.IssuedAt.IsZero() || now.Add(v.leeway).Before(c.IssuedAt) || !now.Before(c.IssuedAt.Add(v.maxAge).Add(v.leeway))):
 		return ErrTooOld
@@ -363,7 +365,7 @@ func (v *Validator) checkIssuer(c *Claims) error {
 	return nil
 }
 
-// checkExpiry counts a token without "exp" as expired (seeds/003).
+// checkExpiry counts a token without "exp" as expired: it would be good for ever.
 func (v *Validator) checkExpiry(c *Claims, now time.Time) error {
 	if c.Expiry.IsZero() {
 		return fmt.Errorf(`%w: no "exp" that is a number`, ErrExpired)

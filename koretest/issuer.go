@@ -31,15 +31,16 @@ const (
 	basicTokenPath = "/oauth/v2/token"
 )
 
-// Options of an [Issuer]. All are optional.
+// Options say how an [Issuer] is set up. The zero value of each field is the
+// usual choice; nil *Options stand for them all.
 type Options struct {
 	// Addr is where to listen. Empty: a free port of 127.0.0.1, unless URL is
 	// set.
 	Addr string
 	// URL is the issuer's scheme and host as its clients know it, with no path.
 	// Empty: http and the address listened on, or 127.0.0.1 where that is every
-	// address. With a URL and no Addr nothing listens: requests come through [Issuer.HTTPClient] or
-	// [Issuer.ServeHTTP].
+	// address. With a URL and no Addr nothing listens: requests come through
+	// [Issuer.HTTPClient] or [Issuer.ServeHTTP].
 	URL string
 	// Audience is the aud claim. Empty: [Audience]. One alone is a plain
 	// string in the token, as with KORE; several are an array.
@@ -219,8 +220,9 @@ func (i *Issuer) KeysURL() string { return i.base + keysPath }
 // takes client_id and client_secret in the form.
 func (i *Issuer) TokenURL() string { return i.base + formTokenPath }
 
-// BasicTokenURL is the token endpoint POST /oauth/v2/token, which takes them by
-// HTTP Basic, each form-urlencoded first (RFC 6749 §2.3.1).
+// BasicTokenURL is the token endpoint POST /oauth/v2/token, which takes
+// client_id and client_secret by HTTP Basic, each form-urlencoded first (RFC
+// 6749 §2.3.1).
 func (i *Issuer) BasicTokenURL() string { return i.base + basicTokenPath }
 
 // Client returns the first of Options.Clients or, where there was none, a demo

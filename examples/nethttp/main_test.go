@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
@@ -29,6 +30,23 @@ func TestRoutes(t *testing.T) {
 		w := httptest.NewRecorder()
 		api.ServeHTTP(w, r)
 		assert.Equal(t, status, w.Code, path)
+	}
+}
+
+// Tokens that an issuer signed, judged as in production.
+func TestWithAnIssuer(t *testing.T) {
+	issuer, err := koretest.NewIssuer(nil)
+	require.NoError(t, err)
+	defer issuer.Close()
+	validator, err := koreauth.NewValidator(koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}})
+	require.NoError(t, err)
+	api := newAPI(validator)
+	for token, status := range map[string]int{issuer.Valid(): 200, issuer.Expired(): 403, issuer.Forged(): 403} {
+		r := httptest.NewRequest("GET", "/v1/ping", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		assert.Equal(t, status, w.Code)
 	}
 }
 
