@@ -2,6 +2,7 @@ package koreauth
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func Header(name string) Source {
 }
 
 // Form finds the token in a field of a form body (RFC 6750 §2.2), which is read
-// up to 64 KiB and put back. Only application/x-www-form-urlencoded is read, and
+// up to 64 KiB (more is a bad request) and put back. Only application/x-www-form-urlencoded is read, and
 // never with GET or HEAD. Whatever logs bodies logs the token. Give the server a
 // ReadTimeout, or a slow sender holds the request. It panics for an empty name.
 func Form(name string) Source {
@@ -50,7 +51,9 @@ func Form(name string) Source {
 		if !hasBody(r, func(t string) bool { return t == "application/x-www-form-urlencoded" }) {
 			return nil, nil
 		}
-		if r.PostForm != nil { // Somebody has read the body already.
+		// Somebody has read the body already: http.Request.ParseForm, which does
+		// so with these methods alone.
+		if r.PostForm != nil && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
 			return r.PostForm[name], nil
 		}
 		body, err := readBody(r)
@@ -62,7 +65,7 @@ func Form(name string) Source {
 }
 
 // JSON finds the token in a member of a body that is a JSON object, which is
-// read up to 64 KiB and put back. Only application/json and types that end in
+// read up to 64 KiB (more is a bad request) and put back. Only application/json and types that end in
 // +json are read, and never with GET or HEAD. Whatever logs bodies logs the
 // token. Give the server a ReadTimeout, or a slow sender holds the request. It
 // panics for an empty name.
@@ -259,6 +262,9 @@ func hasBody(r *http.Request, is func(mediaType string) bool) bool {
 // readBody returns the body, and puts it back for the handler.
 func readBody(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if ctx := r.Context(); err != nil && ctx.Err() != nil {
+		return nil, unavailable(context.Cause(ctx), 0)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: body: %w", ErrBadRequest, err)
 	}

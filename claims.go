@@ -1,6 +1,7 @@
 package koreauth
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ type Resource struct {
 
 // judged is what the validator must know of a payload beyond the fields.
 type judged struct {
+	kid          string // of the header, for the log
 	typ          string // payload typ
 	hasType      bool   // typ is there, of whatever type
 	bound        bool   // cnf is there
@@ -273,8 +275,14 @@ func (c *Claims) Decode(v any) error {
 	if c == nil || c.payload == nil {
 		return errors.New("koreauth: claims were not read from a token: nothing to decode")
 	}
-	if err := foldsTogether([]byte(*c.payload), reflect.TypeOf(v)); err != nil {
-		return err
+	into := reflect.ValueOf(v)
+	for into.Kind() == reflect.Pointer || into.Kind() == reflect.Interface {
+		into = into.Elem() // json.Unmarshal goes through both.
+	}
+	if into.IsValid() {
+		if err := foldsTogether([]byte(*c.payload), into.Type()); err != nil {
+			return err
+		}
 	}
 	if err := json.Unmarshal([]byte(*c.payload), v); err != nil {
 		return fmt.Errorf("koreauth: decode claims: %w", err)
@@ -299,23 +307,23 @@ func foldsTogether(data []byte, t reflect.Type) error {
 		if json.Unmarshal(data, &members) != nil {
 			return nil // No object: json.Unmarshal will say so.
 		}
+		fields := make(map[string]reflect.StructField)
 		for _, field := range reflect.VisibleFields(t) {
 			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if name == "-" || !field.IsExported() || field.Anonymous && name == "" {
 				continue // Not a member; what is embedded comes as fields of its own.
 			}
-			if name == "" {
-				name = field.Name
-			}
-			found := ""
+			fields[cmp.Or(name, field.Name)] = field
+		}
+		for name, field := range fields {
+			found := 0
 			for member, value := range members {
-				if !strings.EqualFold(member, name) {
-					continue
+				if _, elsewhere := fields[member]; member != name && (elsewhere || !strings.EqualFold(member, name)) {
+					continue // encoding/json prefers the exact name.
 				}
-				if found != "" {
+				if found++; found > 1 {
 					return fmt.Errorf("koreauth: decode claims: more than one member of the token would be field %s", field.Name)
 				}
-				found = member
 				if err := foldsTogether(value, field.Type); err != nil {
 					return err
 				}

@@ -122,7 +122,9 @@ func (e *Error) Unwrap() []error {
 
 // classOf returns the class of err, or nil if it has none.
 func classOf(err error) error {
-	if e, ok := err.(*Error); ok && e != nil && slices.Contains(classes, e.Class) {
+	// A refusal has the class that it says, whatever its cause wraps.
+	e, ok := err.(*Error)
+	if (ok || errors.As(err, &e)) && e != nil && slices.Contains(classes, e.Class) {
 		return e.Class
 	}
 	for _, class := range classes {
@@ -158,7 +160,8 @@ func unavailable(cause error, retryAfter time.Duration) *Error {
 }
 
 // ErrorFormat makes the answer to a refusal. The error is an [*Error], so that
-// errors.Is finds its class. A status outside 400-599 is sent as 500. Headers
+// errors.Is finds its class; those here take an error of no class, or nil, for
+// [ErrUnavailable]. A status outside 400-599 is sent as 500. Headers
 // are not its business: the challenge follows the class.
 type ErrorFormat func(err error) (status int, contentType string, body []byte)
 

@@ -84,6 +84,8 @@ func (s *RemoteKeySet) get(ctx context.Context, location, etag string) (*respons
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
 	defer res.Body.Close()
+	// A body that a wrapper gives may not heed the context by itself.
+	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
 	answer := &response{at, res.StatusCode, res.Header, nil}
 	if res.StatusCode != http.StatusOK {
 		return answer, nil // What it says is for people.

@@ -183,8 +183,7 @@ func usable(public crypto.PublicKey) error {
 	case *rsa.PublicKey:
 		return usableRSA(public)
 	case *ecdsa.PublicKey:
-		//lint:ignore SA1019 What is nil here makes ECDH panic, and only this tells.
-		if public == nil || public.Curve == nil || public.X == nil || public.Y == nil {
+		if !hasPoint(public) {
 			return errors.New("an empty EC key")
 		}
 		if _, err := public.ECDH(); err != nil {
@@ -198,6 +197,13 @@ func usable(public crypto.PublicKey) error {
 		return fmt.Errorf("a %T is no public key: give an *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey", public)
 	}
 	return nil
+}
+
+// hasPoint reports whether there is anything in the key: without, crypto/ecdsa
+// panics.
+func hasPoint(public *ecdsa.PublicKey) bool {
+	//lint:ignore SA1019 Nothing else tells whether they are nil.
+	return public != nil && public.Curve != nil && public.X != nil && public.Y != nil
 }
 
 func usableRSA(public *rsa.PublicKey) error {
@@ -273,7 +279,8 @@ type RemoteKeySet struct {
 	mu      sync.Mutex // guards what follows; never held while waiting
 	flight  *flight    // the fetch under way, or nil
 	lastTry time.Time  // when the last fetch began
-	lastErr error      // how it ended
+	lastEnd time.Time  // when it ended
+	lastErr error      // and how
 	paidOff time.Time  // when the fetches for unknown IDs are, at one per MinInterval
 
 	// Used by the fetch under way alone.
@@ -338,6 +345,9 @@ func (s *RemoteKeySet) fetched(ctx context.Context, kid string, why because, see
 			return nil, s.failed(f.err, why)
 		}
 		seen = s.current.Load()
+		if !time.Now().Before(seen.stale) {
+			return nil, s.failed(errStale, why)
+		}
 		if keys := seen.find(kid); len(keys) > 0 {
 			return keys, nil
 		}
@@ -357,11 +367,17 @@ func (s *RemoteKeySet) refreshed(ctx context.Context, kid string, old *snapshot)
 	if err := f.wait(ctx); err != nil {
 		return nil, err
 	}
-	if keys := s.current.Load().find(kid); len(keys) > 0 {
+	now := s.current.Load()
+	if !time.Now().Before(now.stale) {
+		return nil, s.failed(cmp.Or(f.err, errStale), becauseEmpty)
+	}
+	if keys := now.find(kid); len(keys) > 0 {
 		return keys, nil
 	}
 	return nil, ErrUnknownKey
 }
+
+var errStale = errors.New("the last good keys are too old")
 
 // because is why a fetch is wanted; each has a limit of its own.
 type because int
@@ -407,7 +423,7 @@ func (s *RemoteKeySet) begin(ctx context.Context, why because, seen *snapshot) (
 	}
 	s.flight = &flight{
 		done:    make(chan struct{}),
-		awaited: now.Sub(s.lastTry)/2 >= s.age(),
+		awaited: now.Sub(s.lastEnd)/2 >= s.age(),
 		silent:  why == becauseOld,
 	}
 	s.lastTry = now
@@ -462,17 +478,18 @@ func (s *RemoteKeySet) run(ctx context.Context, f *flight) {
 			err = fmt.Errorf("the HTTP client panicked with a %T", p)
 		}
 		s.mu.Lock()
-		if old := s.current.Load(); err != nil && old != nil {
+		if err == nil {
+			s.current.Store(snap)
+		} else if old := s.current.Load(); old != nil && time.Now().Before(old.stale) {
 			// The old keys count as fresh until the next try is due, so that
 			// until then nobody takes the lock to ask.
 			later := *old
 			if due := s.lastTry.Add(s.interval()); due.After(later.fresh) {
 				later.fresh = due
 			}
-			snap = &later
+			s.current.Store(&later)
 		}
-		s.current.Store(snap)
-		s.flight, s.lastErr, f.err = nil, err, err
+		s.flight, s.lastErr, f.err, s.lastEnd = nil, err, err, time.Now()
 		s.mu.Unlock()
 		close(f.done) // first, for a Logger may be slow
 		if err != nil && f.silent && s.Logger != nil {

@@ -15,7 +15,7 @@ const maxUnverified = 64
 // logRefusal writes one record: at Debug where there is no token, at Info what
 // is the client's fault, at Error what is ours or the issuer's. The token is for
 // leaving it out.
-func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token func() string) {
+func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string) {
 	level := slog.LevelInfo
 	switch e.Class {
 	case ErrNoToken:
@@ -48,8 +48,8 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token func()
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
-		if secret := token(); len(secret) >= 8 { // shorter ones are words, and no secret
-			cause = strings.ReplaceAll(cause, secret, "[redacted]")
+		if len(token) >= 8 { // shorter ones are words, and no secret
+			cause = strings.ReplaceAll(cause, token, "[redacted]")
 		}
 		attrs = append(attrs, slog.String("cause", cause))
 	}

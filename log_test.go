@@ -72,7 +72,7 @@ func TestOneRecordForEachRefusal(t *testing.T) {
 				"unverified_issuer": iss, "unverified_client_id": "kc_demo", "unverified_key_id": "other"}},
 		{"insufficient scope says whose, and what was asked for", realValidator(t), bearer(realIssuer().Valid()),
 			[]koreauth.Requirement{koreauth.Scope("a"), koreauth.Grant("API Clients", koreauth.Read)},
-			map[string]any{"level": "INFO", "class": "insufficient scope", "issuer": iss, "client_id": "kc_demo", "required": "a API%20Clients:Read"}},
+			map[string]any{"level": "INFO", "class": "insufficient scope", "issuer": iss, "client_id": "kc_demo", "key_id": kid, "required": "a API%20Clients:Read"}},
 		{"unavailable is an error of the server", koretest.Validator{Err: koreauth.ErrUnavailable}, bearer("a"), nil,
 			map[string]any{"level": "ERROR", "class": "temporarily unavailable"}},
 		{"unavailable, with the time", koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: time.Second}}, bearer("a"), nil,

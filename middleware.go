@@ -29,8 +29,9 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Middleware guards handlers. Make it with [New]. It may be used for many
-// routes and by many goroutines at once.
+// Middleware guards handlers. Make it with [New]: that of the zero value panics
+// when it is to wrap one, and lets nobody in. It may be used for many routes and
+// by many goroutines at once.
 type Middleware struct {
 	judge      func(context.Context, string) (*Claims, error)
 	challenges map[error]string // of each class, but for the scope
@@ -53,6 +54,9 @@ func New(validator TokenValidator, options *Options) *Middleware {
 		judge: func(ctx context.Context, token string) (*Claims, error) {
 			if !isToken68(token) {
 				return nil, errNotToken68
+			}
+			if len(token) > maxToken {
+				return nil, errTooLarge
 			}
 			return validator.Validate(ctx, token)
 		},
@@ -143,25 +147,26 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 // class, or nil, is answered as [ErrUnavailable].
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
-	if p := passOf(r.Context()); p != nil && p.by == m && refusal.Class == ErrInsufficientScope {
-		if token, _, err := m.token(r); err == nil && token == p.token {
-			refusal = p.sign(refusal) // A handler refuses what the guard let in.
-		}
+	var token string
+	if m.judge != nil && refusal.Class != ErrNoToken && refusal.Class != ErrBadRequest {
+		token, _, _ = m.token(r) // What cannot be read is in no text either.
 	}
-	m.refuse(w, r, refusal)
+	if p := passOf(r.Context()); p != nil && p.by == m && p.token == token && refusal.Class == ErrInsufficientScope {
+		refusal = p.sign(refusal) // A handler refuses what the guard let in.
+	}
+	m.refuse(w, r, refusal, token)
 }
 
-func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Error) {
+// refuse answers, and keeps the token out of what it logs.
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Error, token string) {
 	if m.judge == nil { // Not made by New: a request must not find out by a panic.
 		m = &Middleware{format: KOREErrors, challenges: challengesOf("api")}
 	}
-	logRefusal(r.Context(), m.logger, refusal, func() string {
-		token, _, _ := m.token(r) // What cannot be read is in no text either.
-		return token
-	})
+	logRefusal(r.Context(), m.logger, refusal, token)
 	header := w.Header()
-	// What an outer handler said of the answer that is not given now.
-	for _, name := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
+	// What an outer handler said of the answer that is not given now. Its
+	// Content-Encoding stays: a writer that compresses is still there.
+	for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
 		delete(header, name)
 	}
 	if refusal.Class == ErrUnavailable {
@@ -207,11 +212,11 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 			found, err = &pass{by: m, outer: passOf(r.Context())}, nil
 		}
 		if err != nil {
-			m.refuse(w, r, asRefusal(err))
+			m.refuse(w, r, asRefusal(err), found.token)
 			return
 		}
 		if refusal := found.meets(required); refusal != nil {
-			m.refuse(w, r, refusal)
+			m.refuse(w, r, refusal, found.token)
 			return
 		}
 		if elsewhere {
@@ -225,9 +230,13 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 // or a cookie has opened: of themselves they spare only what came with
 // Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
 func keepPrivate(header http.Header) {
-	value := strings.Join(header.Values("Cache-Control"), ",")
-	if !strings.Contains(strings.ToLower(value), "no-store") {
+	value := strings.Join(header.Values("Cache-Control"), ", ")
+	switch has := strings.ToLower(value); {
+	case strings.Contains(has, "no-store"), strings.Contains(has, "private"):
+	case value == "", strings.Contains(has, "public"), strings.Contains(has, "s-maxage"):
 		header.Set("Cache-Control", "private")
+	default:
+		header.Set("Cache-Control", value+", private")
 	}
 }
 
@@ -263,14 +272,15 @@ func passOf(ctx context.Context) *pass {
 }
 
 // authenticate returns the pass for the request's token: the one it has of this
-// Middleware already, if it still carries the same token, or a new one.
+// Middleware already, if it still carries the same token, or a new one. With an
+// error it has the token, if there is one, and no claims.
 func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err error) {
 	if m.judge == nil {
-		return nil, false, unavailable(errNotNew, 0)
+		return &pass{}, false, unavailable(errNotNew, 0)
 	}
 	token, elsewhere, err := m.token(r)
 	if err != nil {
-		return nil, false, err
+		return &pass{}, false, err
 	}
 	outer := passOf(r.Context())
 	p = &pass{by: m, token: token, outer: outer}
@@ -283,12 +293,14 @@ func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err
 			return p, elsewhere, nil
 		}
 	}
-	if p.claims, err = m.judge(r.Context(), token); err != nil {
-		return nil, false, err
+	claims, err := m.judge(r.Context(), token)
+	if err != nil {
+		return p, false, err
 	}
-	if p.claims == nil {
-		return nil, false, unavailable(errNoClaims, 0)
+	if claims == nil {
+		return p, false, unavailable(errNoClaims, 0)
 	}
+	p.claims = claims
 	return p, elsewhere, nil
 }
 
@@ -308,6 +320,7 @@ func (p *pass) meets(required allOf) *Error {
 func (p *pass) sign(refusal *Error) *Error {
 	if p.claims != nil && refusal.Issuer == "" && refusal.ClientID == "" {
 		refusal.Issuer, refusal.ClientID, refusal.verified = p.claims.Issuer, p.claims.ClientID, true
+		refusal.KeyID = p.claims.judged.kid
 	}
 	return refusal
 }

@@ -97,6 +97,7 @@ func (v *Validator) parse(t *parsedToken) error {
 	payload, payloadOK := decodeText(t.encodedPayload)
 	signature, ok := decodeSegment(t.buffer[:], t.encodedSignature)
 	if !headerOK || !payloadOK || !ok {
+		t.header = nil
 		return errBase64
 	}
 	t.signature = signature

@@ -259,15 +259,18 @@ func (v *Validator) judgeSplit(ctx context.Context, t *parsedToken) error {
 		if err == nil {
 			err = v.check(t.claims, time.Now())
 		}
+		if errors.Is(err, ErrExpired) || errors.Is(err, ErrUnknownKey) || err == errForgotten {
+			v.memory.forget(t)
+		}
 		if err != errForgotten {
 			return err
 		}
-		v.memory.forget(t)
 		t.seen = nil
 	}
 	if err := v.parse(t); err != nil {
 		return err
 	}
+	t.claims.judged.kid = t.header.kid
 	if err := v.verify(ctx, t); err != nil {
 		return err
 	}
@@ -412,7 +415,7 @@ func (a algorithm) fits(key crypto.PublicKey) bool {
 	case *rsa.PublicKey:
 		return (a.kind == rsaPKCS1 || a.kind == rsaPSS) && usableRSA(key) == nil
 	case *ecdsa.PublicKey:
-		return a.kind == ecdsaRaw && key != nil && key.Curve == a.curve
+		return a.kind == ecdsaRaw && hasPoint(key) && key.Curve == a.curve
 	case ed25519.PublicKey:
 		return a.kind == ed25519Pure && len(key) == ed25519.PublicKeySize
 	}

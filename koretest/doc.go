@@ -36,6 +36,8 @@
 //		HTTPClient: issuer.HTTPClient(),
 //	}
 //
+// Make the validator in the bubble too: what two bubbles share can stop both.
+//
 // # Handlers without crypto
 //
 // A handler behind a guard can be tested with no token at all: [Validator]
