@@ -154,6 +154,9 @@ func bearerToken(header http.Header) (string, error) {
 		return "", badRequest("more than one Authorization header")
 	}
 	// RFC 9110 §11.4: scheme, one or more spaces, then what the scheme wants.
+	if token, usual := strings.CutPrefix(lines[0], "Bearer "); usual && token != "" && token[0] > ' ' && token[len(token)-1] > ' ' {
+		return token, nil
+	}
 	scheme, token := strings.Trim(lines[0], " \t"), ""
 	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
 		scheme, token = scheme[:end], strings.TrimLeft(scheme[end:], " ")

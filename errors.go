@@ -122,6 +122,9 @@ func (e *Error) Unwrap() []error {
 
 // classOf returns the class of err, or nil if it has none.
 func classOf(err error) error {
+	if err == errAbsent { // most often, and cheap to tell
+		return ErrNoToken
+	}
 	// A refusal has the class that it says, whatever its cause wraps.
 	e, ok := err.(*Error)
 	if (ok || errors.As(err, &e)) && e != nil && slices.Contains(classes, e.Class) {
@@ -182,7 +185,7 @@ const (
 )
 
 func answerTo(err error) answer {
-	switch asRefusal(err).Class {
+	switch classOf(err) {
 	case ErrNoToken:
 		return answer{401, koreUnauthorized, 401, "unauthorized", "The request has no access token"}
 	case ErrBadRequest:

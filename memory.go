@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"hash"
 	"maps"
 	"math"
 	"strings"
@@ -62,20 +63,46 @@ func (m *memory) recall(t *parsedToken) *remembered {
 	if m.tokens == nil || t.header == nil {
 		return nil // No token with an unknown header can be remembered.
 	}
-	e, _ := m.tokens.GetIfPresent(t.sum())
+	t.digest = sumOf(t.whole)
+	e, _ := m.tokens.GetIfPresent(t.digest)
 	return e
 }
 
 // remember is for tokens that have been found good.
 func (m *memory) remember(t *parsedToken) {
 	m.headers.remember(t.encodedHeader, t.header)
-	if m.tokens != nil {
-		m.tokens.Set(t.sum(), t.fresh)
+	if m.tokens == nil {
+		return
 	}
+	if t.digest == (digest{}) { // Its header was not known yet.
+		t.digest = sumOf(t.whole)
+	}
+	m.tokens.Set(t.digest, t.fresh)
 }
 
 // forget ends an entry that can be no good any more.
-func (m *memory) forget(t *parsedToken) { m.tokens.Invalidate(t.sum()) }
+func (m *memory) forget(t *parsedToken) { m.tokens.Invalidate(t.digest) }
+
+// sumOf returns the digest of s without a copy of it.
+func sumOf(s string) (sum digest) {
+	h := hashers.Get().(*hasher)
+	for s != "" {
+		n := copy(h.buffer[:], s)
+		h.hash.Write(h.buffer[:n])
+		s = s[n:]
+	}
+	copy(sum[:], h.hash.Sum(h.buffer[:0]))
+	h.hash.Reset()
+	hashers.Put(h)
+	return sum
+}
+
+type hasher struct {
+	hash   hash.Hash
+	buffer [1024]byte
+}
+
+var hashers = sync.Pool{New: func() any { return &hasher{hash: sha256.New()} }}
 
 // weight counts an entry in steps of entryBytes, so that however many there are,
 // they are bounded in bytes: what is in the payload, and what decoding adds.

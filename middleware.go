@@ -135,7 +135,7 @@ func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) htt
 // token may be elsewhere than in Authorization, answer with Cache-Control:
 // private (RFC 6750 §2.3).
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
-	pass, _, err := m.authenticate(r)
+	pass, _, _, err := m.authenticate(r)
 	if err != nil {
 		return nil, asRefusal(err)
 	}
@@ -164,10 +164,12 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 	}
 	logRefusal(r.Context(), m.logger, refusal, token)
 	header := w.Header()
-	// What an outer handler said of the answer that is not given now. Its
-	// Content-Encoding stays: a writer that compresses is still there.
-	for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
-		delete(header, name)
+	if len(header) > 0 {
+		// What an outer handler said of the answer that is not given now. Its
+		// Content-Encoding stays: a writer that compresses is still there.
+		for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
+			delete(header, name)
+		}
 	}
 	if refusal.Class == ErrUnavailable {
 		// RFC 9110 §10.2.3 has whole seconds only.
@@ -175,7 +177,7 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 		if refusal.RetryAfter%time.Second > 0 {
 			seconds++
 		}
-		header.Set("Retry-After", strconv.FormatInt(max(1, seconds), 10))
+		header["Retry-After"] = []string{strconv.FormatInt(max(1, seconds), 10)}
 	} else {
 		// RFC 9110 §11.6.1: a challenge may stand on any status, so it follows
 		// the class (RFC 6750 §3).
@@ -183,15 +185,15 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 		if scope := scopeParam(refusal); scope != "" {
 			challenge += `, scope="` + scope + `"`
 		}
-		header.Set("WWW-Authenticate", challenge)
+		header["Www-Authenticate"] = []string{challenge}
 	}
 	status, contentType, body := m.format(refusal)
 	if status < 400 || status > 599 {
 		status = http.StatusInternalServerError // A refusal must not look like a success.
 	}
-	header.Set("Content-Type", contentType)
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header["Content-Type"] = []string{contentType}
+	header["Cache-Control"] = []string{"no-store"}
+	header["X-Content-Type-Options"] = []string{"nosniff"}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		// A client that is gone is no fault to report.
@@ -207,16 +209,16 @@ func (m *Middleware) guard(next http.Handler, required allOf, optional bool) htt
 		panic("koreauth: the handler to guard is nil")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		found, elsewhere, err := m.authenticate(r)
+		found, token, elsewhere, err := m.authenticate(r)
 		if optional && err == errAbsent {
 			found, err = &pass{by: m, outer: passOf(r.Context())}, nil
 		}
 		if err != nil {
-			m.refuse(w, r, asRefusal(err), found.token)
+			m.refuse(w, r, asRefusal(err), token)
 			return
 		}
 		if refusal := found.meets(required); refusal != nil {
-			m.refuse(w, r, refusal, found.token)
+			m.refuse(w, r, refusal, token)
 			return
 		}
 		if elsewhere {
@@ -272,36 +274,34 @@ func passOf(ctx context.Context) *pass {
 }
 
 // authenticate returns the pass for the request's token: the one it has of this
-// Middleware already, if it still carries the same token, or a new one. With an
-// error it has the token, if there is one, and no claims.
-func (m *Middleware) authenticate(r *http.Request) (p *pass, elsewhere bool, err error) {
+// Middleware already, if it still carries the same token, or a new one. The
+// token is there with an error too, if the request has one.
+func (m *Middleware) authenticate(r *http.Request) (p *pass, token string, elsewhere bool, err error) {
 	if m.judge == nil {
-		return &pass{}, false, unavailable(errNotNew, 0)
+		return nil, "", false, unavailable(errNotNew, 0)
 	}
-	token, elsewhere, err := m.token(r)
-	if err != nil {
-		return &pass{}, false, err
+	if token, elsewhere, err = m.token(r); err != nil {
+		return nil, "", false, err
 	}
 	outer := passOf(r.Context())
-	p = &pass{by: m, token: token, outer: outer}
-	for has := outer; has != nil; has = has.outer {
-		if has.by == m && has.token == p.token && has.claims != nil {
-			if has == outer {
-				return has, elsewhere, nil
-			}
-			p.claims = has.claims
-			return p, elsewhere, nil
+	var claims *Claims
+	for has := outer; has != nil && claims == nil; has = has.outer {
+		if has.by == m && has.token == token {
+			claims = has.claims
 		}
 	}
-	claims, err := m.judge(r.Context(), token)
-	if err != nil {
-		return p, false, err
+	if claims != nil && outer.by == m && outer.claims == claims {
+		return outer, token, elsewhere, nil
 	}
 	if claims == nil {
-		return p, false, unavailable(errNoClaims, 0)
+		if claims, err = m.judge(r.Context(), token); err != nil {
+			return nil, token, elsewhere, err
+		}
 	}
-	p.claims = claims
-	return p, elsewhere, nil
+	if claims == nil {
+		return nil, token, elsewhere, unavailable(errNoClaims, 0)
+	}
+	return &pass{by: m, token: token, claims: claims, outer: outer}, token, elsewhere, nil
 }
 
 // meets returns the refusal if the claims do not meet what is required.

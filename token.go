@@ -1,10 +1,8 @@
 package koreauth
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"hash"
 	"strings"
 	"sync"
 )
@@ -15,8 +13,9 @@ import (
 type parsedToken struct {
 	encodedHeader, encodedPayload, encodedSignature string
 
+	whole      string
 	signed     string // what the signature is of (RFC 7515 §5.1)
-	unsigned   string // the rest: a dot and the signature
+	headerText string // unless the header is known
 	header     *tokenHeader
 	claims     *Claims
 	signature  []byte
@@ -27,9 +26,8 @@ type parsedToken struct {
 	key        Key         // that made the signature
 	verified   bool        // the signature holds
 
-	summed    bool // the two sums are there
-	signedSum digest
-	wholeSum  digest
+	digest       digest // of the whole token, for the memory
+	digestSigned digest // of what is signed
 }
 
 // parsedTokens saves making one for each request.
@@ -52,68 +50,42 @@ func (t *parsedToken) split(token string) error {
 		return errSegments
 	}
 	t.encodedHeader, t.encodedPayload, t.encodedSignature = token[:first], token[first+1:last], token[last+1:]
-	t.signed, t.unsigned = token[:last], token[last:]
+	t.whole, t.signed = token, token[:last]
 	return nil
 }
 
-// sum returns the digest of the whole token, and on the way makes that of what
-// is signed, so that no byte is hashed twice.
-func (t *parsedToken) sum() digest {
-	if !t.summed {
-		h := hashers.Get().(*hasher)
-		h.write(t.signed)
-		h.hash.Sum(t.signedSum[:0])
-		h.write(t.unsigned)
-		h.hash.Sum(t.wholeSum[:0])
-		h.hash.Reset()
-		hashers.Put(h)
-		t.summed = true
-	}
-	return t.wholeSum
-}
-
-// hasher hashes strings without making garbage of each.
-type hasher struct {
-	hash   hash.Hash
-	buffer [1024]byte
-}
-
-var hashers = sync.Pool{New: func() any { return &hasher{hash: sha256.New()} }}
-
-func (h *hasher) write(s string) {
-	for s != "" {
-		n := copy(h.buffer[:], s)
-		h.hash.Write(h.buffer[:n])
-		s = s[n:]
-	}
-}
-
-// parse takes a token apart, as far as no key is needed.
-func (v *Validator) parse(t *parsedToken) error {
-	header, headerOK := "", true
+// decode decodes the segments: the header only if it is not known already.
+func (t *parsedToken) decode() error {
+	headerOK := true
 	if t.header == nil {
-		header, headerOK = decodeText(t.encodedHeader)
+		t.headerText, headerOK = decodeText(t.encodedHeader)
 	}
 	payload, payloadOK := decodeText(t.encodedPayload)
-	signature, ok := decodeSegment(t.buffer[:], t.encodedSignature)
-	if !headerOK || !payloadOK || !ok {
+	signature, signatureOK := decodeSegment(t.buffer[:], t.encodedSignature)
+	if !headerOK || !payloadOK || !signatureOK {
 		t.header = nil
 		return errBase64
 	}
 	t.signature = signature
+	t.fresh = &remembered{payload: payload}
+	return nil
+}
+
+// parse reads what has been decoded, as far as no key is needed.
+func (v *Validator) parse(t *parsedToken) error {
 	if t.header == nil {
 		t.header = new(tokenHeader)
-		if err := t.header.read(header); err != nil {
+		if err := t.header.read(t.headerText); err != nil {
 			return err
 		}
-		if t.header.algorithm, ok = v.algorithms[t.header.alg]; !ok {
+		var accepted bool
+		if t.header.algorithm, accepted = v.algorithms[t.header.alg]; !accepted {
 			return ErrAlgorithm
 		}
 		if t.header.fault != nil {
 			return t.header.fault
 		}
 	}
-	t.fresh = &remembered{payload: payload}
 	t.claims = &t.fresh.claims
 	t.payloadErr = t.claims.decode(&t.fresh.payload)
 	return nil

@@ -224,7 +224,11 @@ func (v *Validator) judge(ctx context.Context, token string, carried bool) (*Cla
 		t.header = v.memory.headers.recall(t.encodedHeader)
 		t.seen = v.memory.recall(t)
 	}
-	if carried && t.seen == nil && !isToken68(token) {
+	if reason == nil && t.seen == nil {
+		reason = t.decode()
+	}
+	// Three segments of base64url are one b64token: no need to look twice.
+	if reason != nil && carried && !isToken68(token) {
 		return nil, errNotToken68
 	}
 	if ctx.Err() != nil {
@@ -255,9 +259,10 @@ func (v *Validator) judge(ctx context.Context, token string, carried bool) (*Cla
 func (v *Validator) judgeSplit(ctx context.Context, t *parsedToken) error {
 	if t.seen != nil {
 		t.claims = &t.seen.claims
-		err := v.verify(ctx, t)
+		now := time.Now()
+		err := v.verify(ctx, t, now)
 		if err == nil {
-			err = v.check(t.claims, time.Now())
+			err = v.check(t.claims, now)
 		}
 		if errors.Is(err, ErrExpired) || errors.Is(err, ErrUnknownKey) || err == errForgotten {
 			v.memory.forget(t)
@@ -266,12 +271,15 @@ func (v *Validator) judgeSplit(ctx context.Context, t *parsedToken) error {
 			return err
 		}
 		t.seen = nil
+		if err := t.decode(); err != nil {
+			return err
+		}
 	}
 	if err := v.parse(t); err != nil {
 		return err
 	}
 	t.claims.judged.kid = t.header.kid
-	if err := v.verify(ctx, t); err != nil {
+	if err := v.verify(ctx, t, time.Now()); err != nil {
 		return err
 	}
 	if err := v.check(t.claims, time.Now()); err != nil {
@@ -287,8 +295,8 @@ var errForgotten = errors.New("koreauth: the key that verified a remembered toke
 // verify holds the signature against the issuer's keys, or what is remembered
 // of it: then the key that made it must still be the issuer's. When it returns
 // nil, the claims are the issuer's.
-func (v *Validator) verify(ctx context.Context, t *parsedToken) error {
-	keys, err := v.keys.Keys(ctx, t.header.kid, v.worthFetching(t, time.Now()))
+func (v *Validator) verify(ctx context.Context, t *parsedToken, now time.Time) error {
+	keys, err := v.keys.Keys(ctx, t.header.kid, v.worthFetching(t, now))
 	if err != nil {
 		return keysError(err)
 	}
@@ -449,8 +457,8 @@ func (a algorithm) verify(key crypto.PublicKey, t *parsedToken) bool {
 // digest is what the signature is of.
 func (a algorithm) digest(t *parsedToken) []byte {
 	if a.hash == crypto.SHA256 {
-		t.sum()
-		return t.signedSum[:]
+		t.digestSigned = sumOf(t.signed)
+		return t.digestSigned[:]
 	}
 	h := a.hash.New()
 	h.Write([]byte(t.signed))
