@@ -30,7 +30,7 @@ interop: ## against Keycloak and oidc-provider; needs Java, Maven and Node.js
 	interop/run.sh
 
 faults: ## writes docs/FAULTS.md
-	go run ./internal/faults -write
+	go test ./internal/faults -update
 
 soak: ## ten minutes without and ten with the race detector; writes docs/SOAK.md
 	go run ./internal/soak -for 10m -write
