@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"slices"
 	"time"
@@ -446,8 +445,8 @@ func (a algorithm) verify(key crypto.PublicKey, t *parsedToken) bool {
 		if len(signature) != 2*size {
 			return false
 		}
-		r, s := new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])
-		return ecdsa.Verify(key.(*ecdsa.PublicKey), a.digest(t), r, s)
+		var buffer [2*66 + 9]byte // for P-521
+		return ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), a.digest(t), appendASN1(buffer[:0], signature[:size], signature[size:]))
 	case ed25519Pure:
 		return ed25519.Verify(key.(ed25519.PublicKey), []byte(t.signed), signature)
 	}
@@ -463,4 +462,26 @@ func (a algorithm) digest(t *parsedToken) []byte {
 	h := a.hash.New()
 	h.Write([]byte(t.signed))
 	return h.Sum(nil)
+}
+
+// appendASN1 appends what crypto/ecdsa takes: a SEQUENCE of two INTEGERs (RFC
+// 3279 §2.2.3), which are unsigned numbers of at most 66 bytes.
+func appendASN1(to, r, s []byte) []byte {
+	var body [2 * (2 + 1 + 66)]byte
+	content := appendInteger(appendInteger(body[:0], r), s)
+	to = append(to, 0x30)
+	if len(content) > 127 {
+		to = append(to, 0x81)
+	}
+	return append(append(to, byte(len(content))), content...)
+}
+
+func appendInteger(to, n []byte) []byte {
+	for len(n) > 1 && n[0] == 0 {
+		n = n[1:]
+	}
+	if n[0] > 127 { // else it would be negative
+		return append(append(to, 2, byte(len(n)+1), 0), n...)
+	}
+	return append(append(to, 2, byte(len(n))), n...)
 }

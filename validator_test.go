@@ -612,3 +612,15 @@ func TestValidateGivesClaimsOfTheCallersOwn(t *testing.T) {
 	assert.Equal(t, koreauth.Read, second.Resources[0].Access[0])
 	assert.NotEqual(t, "x", second.Subject)
 }
+
+// Numbers with leading zeros, or with their highest bit set, are encoded in ways
+// of their own: there are some among this many.
+func TestEverySignatureOfAKeyIsAccepted(t *testing.T) {
+	for _, alg := range []string{"ES256", "ES384", "ES512"} {
+		issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
+		for range 300 {
+			_, err := v.Validate(t.Context(), issuer.Valid())
+			require.NoError(t, err, alg)
+		}
+	}
+}
