@@ -33,8 +33,7 @@ faults: ## writes docs/FAULTS.md
 	go test ./internal/faults -update
 
 soak: ## ten minutes without and ten with the race detector; writes docs/SOAK.md
-	go run ./internal/soak -for 10m -write
-	go run -race ./internal/soak -for 10m
+	go run ./internal/soak -for 10m -write; go run -race ./internal/soak -for 10m -write
 
 mutants: ## every weakening of the code must fail a test; writes docs/MUTANTS.md
 	go run ./internal/mutants
