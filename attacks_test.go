@@ -274,3 +274,27 @@ func TestDecodeLooksBehindAnInterface(t *testing.T) {
 	assert.Equal(t, "a", both.Lower)
 	assert.Equal(t, "b", both.Upper)
 }
+
+func TestKeySetsNameTheirMembersExactly(t *testing.T) {
+	document := string(documentOf(t, signingKeys()["ES256"]))
+	_, err := koreauth.ParseKeys([]byte(document))
+	require.NoError(t, err)
+	for _, member := range []string{"keys", "kty", "crv", "x"} {
+		_, err := koreauth.ParseKeys([]byte(strings.ReplaceAll(document, `"`+member+`"`, `"`+strings.ToUpper(member)+`"`)))
+		assert.Error(t, err, member)
+	}
+}
+
+func TestNoConnectionIsKeptBetweenFetches(t *testing.T) {
+	closing := []bool{}
+	set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		closing = append(closing, r.Close)
+		if r.URL.Path == "/keys" {
+			return &http.Response{StatusCode: 302, Header: http.Header{"Location": {"/moved"}}, Body: http.NoBody, Request: r}, nil
+		}
+		return nil, errors.New("down")
+	})}}
+	_, err := set.Keys(t.Context(), "", true)
+	require.ErrorIs(t, err, koreauth.ErrUnavailable)
+	assert.Equal(t, []bool{true, true}, closing, "the request, and the redirected one")
+}

@@ -177,6 +177,14 @@ func TestUnmarshalRefusesWhatIsNotOneStrictObject(t *testing.T) {
 		"a bare name":                          `{a:1}`,
 		"a comma too many":                     `{"a":1,}`,
 		"a comma too many in an array":         `{"a":[1,]}`,
+		"another mark for a comma":             `{"a":1;"b":2}`,
+		"another mark for a comma in an array": `{"a":[1;2]}`,
+		"another mark for a quote":             `{'a":1}`,
+		"another mark for a quote, later":      `{"a":1,xb":2}`,
+		"a literal that begins like null":      `{"a":nope}`,
+		"a literal that begins like true":      `{"a":trux}`,
+		"a literal that begins like false":     `{"a":falsy}`,
+		"a control character after an escape":  "{\"a\":\"\\n\x01\"}",
 		"a comma too few":                      `{"a":1 "b":2}`,
 		"no colon":                             `{"a" 1}`,
 		"no value":                             `{"a":}`,
@@ -216,6 +224,7 @@ func TestUnmarshalAcceptsWhatTheRFCsAllow(t *testing.T) {
 		"unknown members":               `{"x":{"y":[1,-2.5e+3,true,false,null,"\"\\\/\b\f\n\r\t"]},"sub":"s"}`,
 		"names that differ in case":     `{"Sub":"x","SUB":"y","sub":"s"}`,
 		"one name at different depths":  `{"sub":"s","x":{"sub":"x"}}`,
+		"one name, the inner one first": `{"x":{"sub":"x"},"sub":"s"}`,
 		"one name in two objects":       `{"x":[{"a":1},{"a":2}],"sub":"s"}`,
 		"a surrogate pair":              `{"x":"\ud83d\ude00","sub":"s"}`,
 		"characters beyond ASCII":       `{"x":"ſ€😀","sub":"s"}`,
@@ -312,4 +321,13 @@ func koretestToken(t *testing.T) string {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()["ES256"]}})
 	require.NoError(t, err)
 	return issuer.Valid()
+}
+
+func TestADuplicateIsFoundAmongAnyNumberOfMembers(t *testing.T) {
+	for n := range 80 {
+		for i := range n {
+			var claims koreauth.Claims
+			assert.Error(t, claims.UnmarshalJSON(fmt.Appendf(nil, `{%s"m%d":1}`, manyMembers(n), i)), "member %d of %d again", i, n)
+		}
+	}
 }

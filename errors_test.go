@@ -556,3 +556,11 @@ func FuzzRefusal(f *testing.F) {
 		}
 	})
 }
+
+func TestOnlyInsufficientScopeNamesWhatWasRequired(t *testing.T) {
+	w := httptest.NewRecorder()
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: koreauth.RFC6750Errors})
+	guard.Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), &koreauth.Error{Class: koreauth.ErrInvalidToken, Required: []string{"a"}})
+	assert.Equal(t, `Bearer realm="api", error="invalid_token"`, w.Header().Get("WWW-Authenticate"))
+	assert.NotContains(t, w.Body.String(), `"scope"`)
+}

@@ -2,11 +2,17 @@ package koreauth_test
 
 import (
 	"context"
+	"crypto/rsa"
 	"fmt"
+	"io"
+	"math"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -113,5 +119,70 @@ func TestAKeyThatNobodyAskedForIsNotUsed(t *testing.T) {
 		})
 		_, err := v.Validate(t.Context(), issuer.Valid())
 		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%q for %q", id, key.ID)
+	}
+}
+
+func TestOnlyInsufficientScopeNamesWhatIsRequired(t *testing.T) {
+	for _, class := range []error{koreauth.ErrNoToken, koreauth.ErrBadRequest, koreauth.ErrInvalidToken, koreauth.ErrUnavailable} {
+		w := httptest.NewRecorder()
+		koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: koreauth.RFC6750Errors}).
+			Refuse(w, get("/"), &koreauth.Error{Class: class, Required: []string{"sims:read"}})
+		assert.NotContains(t, w.Body.String()+w.Header().Get("WWW-Authenticate"), "sims:read", "%v", class)
+	}
+}
+
+func TestJSONThatIsAlmostRight(t *testing.T) {
+	for name, text := range map[string]string{
+		"a name without its first quote":              `{a":1}`,
+		"a member without a comma":                    `{"a":1"b":2}`,
+		"a member after a quote in place of a comma":  `{"a":1""b":2}`,
+		"true, but for the last letter":               `{"a":trux}`,
+		"false, but for the last letter":              `{"a":falsy}`,
+		"null, in another case":                       `{"a":nuLL}`,
+		"a control character after an escape":         "{\"a\":\"\\n\t\"}",
+		"the first name again, after many others":     `{` + manyMembers(40) + `"m0":1}`,
+		"the name that made them many, again":         `{` + manyMembers(40) + `"m32":1}`,
+		"a name again, after an object with the same": `{"x":{` + manyMembers(20) + `"y":1},` + manyMembers(20) + `"m3":1}`,
+	} {
+		var claims koreauth.Claims
+		assert.Error(t, claims.UnmarshalJSON([]byte(text)), name)
+	}
+	var claims koreauth.Claims
+	again := `{"x":{` + manyMembers(30) + `"y":1},` + manyMembers(30) + `"y":1}`
+	assert.NoError(t, claims.UnmarshalJSON([]byte(again)), "names of an inner object are not those of the outer")
+}
+
+func TestAnRSAExponentThatCannotBeWorkedWithFitsNothing(t *testing.T) {
+	public := *signingKeys()["RS256"].Public().(*rsa.PublicKey)
+	public.E = math.MaxInt32
+	public.E += 2
+	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+		c.HTTPClient = nil
+		c.Keys = keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+			return []koreauth.Key{{ID: kid, Public: &public}}, nil
+		})
+	})
+	_, err := v.Validate(t.Context(), issuer.Valid())
+	require.ErrorIs(t, err, koreauth.ErrUnknownKey)
+}
+
+func TestNoConnectionIsKeptWhereNothingRedirects(t *testing.T) {
+	closed := make(chan struct{}, 1)
+	issuer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, edSet("a"))
+	}))
+	issuer.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	issuer.Start()
+	defer issuer.Close()
+	_, err := (&koreauth.RemoteKeySet{URL: issuer.URL, HTTPClient: issuer.Client()}).Keys(t.Context(), "a", true)
+	require.NoError(t, err)
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the connection is kept")
 	}
 }
