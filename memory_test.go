@@ -104,13 +104,41 @@ func documentOf(t *testing.T, key *koretest.Key) []byte {
 }
 
 func TestARefreshThatBringsTheSameKeyKeepsTheEntry(t *testing.T) {
-	issuer, v, set, _ := remembering(t)
-	token := issuer.Valid()
-	before := allocations(t, v, token)
-	parsed, err := koreauth.ParseKeys(issuer.JWKS())
-	require.NoError(t, err)
-	set.keys = parsed
-	assert.InDelta(t, before, allocations(t, v, token), 4, "no signature was verified")
+	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
+		var parsed [2][]koreauth.Key // the same key, at two places
+		for i := range parsed {
+			keys, err := koreauth.ParseKeys(documentOf(t, signingKeys()[alg]))
+			require.NoError(t, err)
+			parsed[i] = keys
+		}
+		asked := 0
+		issuer, v := judge(t, alg, func(c *koreauth.Config) {
+			c.Algorithms, c.HTTPClient = []string{alg}, nil
+			c.Keys = keysFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+				asked++
+				return parsed[asked%2], nil
+			})
+		})
+		_, without := judge(t, alg, func(c *koreauth.Config) { c.Algorithms, c.CacheSize = []string{alg}, -1 })
+		token := issuer.Valid()
+		assert.Less(t, allocations(t, v, token)+2, allocations(t, without, token), "%s: no signature was verified", alg)
+	}
+}
+
+func TestAnotherKeyUnderTheSameIDEndsARememberedToken(t *testing.T) {
+	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
+		key := signingKeys()[alg]
+		other, err := koretest.NewKey(alg)
+		require.NoError(t, err)
+		set := &changing{[]koreauth.Key{{ID: key.ID, Algorithm: alg, Public: key.Public()}}}
+		issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms, c.HTTPClient, c.Keys = []string{alg}, nil, set })
+		token := issuer.Valid()
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err)
+		set.keys = []koreauth.Key{{ID: key.ID, Algorithm: alg, Public: other.Public()}}
+		_, err = v.Validate(t.Context(), token)
+		require.ErrorIs(t, err, koreauth.ErrSignature, alg)
+	}
 }
 
 func TestWithoutKidARememberedTokenNeedsItsKeyAlone(t *testing.T) {
