@@ -298,3 +298,20 @@ func TestNoConnectionIsKeptBetweenFetches(t *testing.T) {
 	require.ErrorIs(t, err, koreauth.ErrUnavailable)
 	assert.Equal(t, []bool{true, true}, closing, "the request, and the redirected one")
 }
+
+func TestAPrintedContextShowsNoToken(t *testing.T) {
+	const token = "a-token-that-nobody-should-read"
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientOwner: "owner@example.com"}}, nil)
+	printed := ""
+	handler := guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		type key struct{}
+		ctx := context.WithValue(r.Context(), key{}, 1)
+		printed = fmt.Sprintf("%v %+v %#v %s %d %v", r.Context(), r.Context(), r.Context(), r.Context(), r.Context(), ctx)
+	}))
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	handler.ServeHTTP(httptest.NewRecorder(), r)
+	assert.NotEmpty(t, printed)
+	assert.NotContains(t, printed, token)
+	assert.NotContains(t, printed, "owner@")
+}

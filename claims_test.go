@@ -331,3 +331,12 @@ func TestADuplicateIsFoundAmongAnyNumberOfMembers(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesOfAnInnerObjectAreItsOwn(t *testing.T) {
+	for n := range 30 {
+		for i := range 60 {
+			var claims koreauth.Claims
+			assert.NoError(t, claims.UnmarshalJSON(fmt.Appendf(nil, `{%s"x":{"k%d":1},"k%d":1}`, manyMembers(n), i, i)), "k%d after %d", i, n)
+		}
+	}
+}
