@@ -186,3 +186,53 @@ func TestNoConnectionIsKeptWhereNothingRedirects(t *testing.T) {
 		t.Fatal("the connection is kept")
 	}
 }
+
+func TestARememberedTokenEndsWithItsKeyOfEveryKind(t *testing.T) {
+	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"} {
+		key := signingKeys()[alg]
+		set := &changing{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}
+		validator := func(size int) (*koretest.Issuer, *koreauth.Validator) {
+			return judge(t, alg, func(c *koreauth.Config) {
+				c.HTTPClient, c.Keys, c.Algorithms, c.CacheSize = nil, set, []string{alg}, size
+			})
+		}
+		issuer, v := validator(0)
+		_, without := validator(-1)
+		token := issuer.Valid()
+		// Each refresh brings the same key in another place of the memory.
+		parsed, err := koreauth.ParseKeys(documentOf(t, key))
+		require.NoError(t, err)
+		refreshing := func(v *koreauth.Validator) float64 {
+			return testing.AllocsPerRun(20, func() {
+				set.keys[0].Public, parsed[0].Public = parsed[0].Public, set.keys[0].Public
+				if _, err := v.Validate(context.Background(), token); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		assert.Less(t, refreshing(v)+5, refreshing(without), "%s: a refresh that brings the same key costs no signature", alg)
+
+		other, err := koretest.NewKey(alg)
+		require.NoError(t, err)
+		set.keys[0].Public = other.Public()
+		_, err = v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrSignature, "%s: another key has the ID", alg)
+	}
+}
+
+func TestAContextThatIsPrintedDoesNotShowTheToken(t *testing.T) {
+	issuer, v := judge(t, "RS256", nil)
+	token := issuer.Valid()
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		below := context.WithValue(r.Context(), http.ServerContextKey, 1)
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+			for _, ctx := range []context.Context{r.Context(), below} {
+				assert.NotContains(t, fmt.Sprintf(format, ctx), token[:40], format)
+			}
+		}
+	})
+	r := get("/", "Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	koreauth.New(v, nil).Wrap(handler).ServeHTTP(w, r)
+	require.Equal(t, http.StatusOK, w.Code)
+}
