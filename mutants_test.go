@@ -2,6 +2,7 @@ package koreauth_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -235,4 +237,14 @@ func TestAContextThatIsPrintedDoesNotShowTheToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	koreauth.New(v, nil).Wrap(handler).ServeHTTP(w, r)
 	require.Equal(t, http.StatusOK, w.Code)
+}
+
+func TestAnEd25519KeyOfAnotherLengthFitsNothing(t *testing.T) {
+	for _, public := range []ed25519.PublicKey{nil, {1}, append(slices.Clone(edPublic("k")), 0)} {
+		v := edValidator(t, keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+			return []koreauth.Key{{ID: kid, Public: public}}, nil
+		}))
+		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 would panic.
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%d bytes", len(public))
+	}
 }
