@@ -2,6 +2,7 @@ package koreauth_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
 )
 
 // found is the token that the sources find in a request, and the class of
@@ -629,4 +631,42 @@ func FuzzSources(f *testing.F) {
 			t.Errorf("the handler gets the body %q and the error %v, not %q", got, err, body)
 		}
 	})
+}
+
+func TestAFormThatParseFormDidNotReadIsRead(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{Subject: "s"}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "QUERY"} {
+		r := httptest.NewRequest(method, "/", strings.NewReader("access_token=a.b.c"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		require.NoError(t, r.ParseForm())
+		claims, err := guard.Authenticate(r)
+		require.NoError(t, err, method)
+		assert.Equal(t, "s", claims.Subject, method)
+	}
+}
+
+func TestABodyCutByADoneContextIsUnavailable(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
+	gone := errors.New("gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	reader, writer := io.Pipe()
+	writer.CloseWithError(io.ErrUnexpectedEOF)
+	r := httptest.NewRequest(http.MethodPost, "/", reader).WithContext(ctx)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	_, err := guard.Authenticate(r)
+	require.ErrorIs(t, err, koreauth.ErrUnavailable)
+	require.ErrorIs(t, err, gone)
+}
+
+func TestATokenInJSONIsAString(t *testing.T) {
+	for _, value := range []string{`null`, `["a"]`, `{"t":"a"}`, `7`, `true`} {
+		_, err := found(post(jsonType, `{"t":`+value+`}`), koreauth.JSON("t"))
+		assert.Equal(t, http.StatusBadRequest, statusOf(err), value)
+	}
+}
+
+func statusOf(err error) int {
+	status, _, _ := koreauth.RFC6750Errors(err)
+	return status
 }

@@ -340,3 +340,38 @@ func TestNamesOfAnInnerObjectAreItsOwn(t *testing.T) {
 		}
 	}
 }
+
+func TestDecodeLooksBehindAnInterface(t *testing.T) {
+	var into any = &struct {
+		Plan string `json:"plan"`
+	}{}
+	require.Error(t, claimsOf(t, `{"plan":"a","Plan":"b"}`).Decode(&into))
+	var both struct {
+		Lower string `json:"plan"`
+		Upper string `json:"PLAN"`
+	}
+	require.NoError(t, claimsOf(t, `{"plan":"a","PLAN":"b"}`).Decode(&both), "each has a field of its exact name")
+	assert.Equal(t, "a", both.Lower)
+	assert.Equal(t, "b", both.Upper)
+}
+
+func TestJSONThatIsAlmostRight(t *testing.T) {
+	for name, text := range map[string]string{
+		"a name without its first quote":              `{a":1}`,
+		"a member without a comma":                    `{"a":1"b":2}`,
+		"a member after a quote in place of a comma":  `{"a":1""b":2}`,
+		"true, but for the last letter":               `{"a":trux}`,
+		"false, but for the last letter":              `{"a":falsy}`,
+		"null, in another case":                       `{"a":nuLL}`,
+		"a control character after an escape":         "{\"a\":\"\\n\t\"}",
+		"the first name again, after many others":     `{` + manyMembers(40) + `"m0":1}`,
+		"the name that made them many, again":         `{` + manyMembers(40) + `"m32":1}`,
+		"a name again, after an object with the same": `{"x":{` + manyMembers(20) + `"y":1},` + manyMembers(20) + `"m3":1}`,
+	} {
+		var claims koreauth.Claims
+		assert.Error(t, claims.UnmarshalJSON([]byte(text)), name)
+	}
+	var claims koreauth.Claims
+	again := `{"x":{` + manyMembers(30) + `"y":1},` + manyMembers(30) + `"y":1}`
+	assert.NoError(t, claims.UnmarshalJSON([]byte(again)), "names of an inner object are not those of the outer")
+}

@@ -1,6 +1,7 @@
 package koreauth_test
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -563,4 +564,39 @@ func TestOnlyInsufficientScopeNamesWhatWasRequired(t *testing.T) {
 	guard.Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), &koreauth.Error{Class: koreauth.ErrInvalidToken, Required: []string{"a"}})
 	assert.Equal(t, `Bearer realm="api", error="invalid_token"`, w.Header().Get("WWW-Authenticate"))
 	assert.NotContains(t, w.Body.String(), `"scope"`)
+}
+
+// compressing is a writer as gzip middleware makes it.
+type compressing struct {
+	http.ResponseWriter
+	z *gzip.Writer
+}
+
+func (c compressing) Write(b []byte) (int, error) { return c.z.Write(b) }
+
+func TestARefusalSurvivesACompressingWriterOutside(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{}, nil)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		defer z.Close()
+		guard.Wrap(http.NotFoundHandler()).ServeHTTP(compressing{w, z}, r)
+	}))
+	defer server.Close()
+	res, err := server.Client().Get(server.URL) // which takes gzip, and undoes it
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	assert.Equal(t, `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`, string(body))
+}
+
+func TestAWrappedOutageStaysAnOutage(t *testing.T) {
+	outage := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrSignature}
+	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("mine: %w", outage)}, nil)
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer a")
+	guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, r)
+	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 }

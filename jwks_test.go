@@ -679,3 +679,13 @@ func TestTokensThatDoNotFetch(t *testing.T) {
 		assert.Equal(t, 250*time.Millisecond, refusal.RetryAfter)
 	})
 }
+
+func TestKeySetsNameTheirMembersExactly(t *testing.T) {
+	document := string(documentOf(t, signingKeys()["ES256"]))
+	_, err := koreauth.ParseKeys([]byte(document))
+	require.NoError(t, err)
+	for _, member := range []string{"keys", "kty", "crv", "x"} {
+		_, err := koreauth.ParseKeys([]byte(strings.ReplaceAll(document, `"`+member+`"`, `"`+strings.ToUpper(member)+`"`)))
+		assert.Error(t, err, member)
+	}
+}

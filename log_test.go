@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -372,4 +373,28 @@ func pieces(token string) []string {
 		}
 	}
 	return all
+}
+
+func TestNoMoreOfABodyIsReadForTheLog(t *testing.T) {
+	for name, logger := range map[string]*slog.Logger{"silent": nil, "logging": slog.New(slog.NewTextHandler(io.Discard, nil))} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: logger, Sources: []koreauth.Source{koreauth.Form("access_token")}})
+				reader, writer := io.Pipe()
+				r := httptest.NewRequest(http.MethodPost, "/", reader)
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+				go func() {
+					_, _ = writer.Write(make([]byte, 64<<10+1))
+					time.Sleep(time.Hour)
+					writer.Close()
+				}()
+				start := time.Now()
+				w := httptest.NewRecorder()
+				guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, r)
+				assert.Equal(t, http.StatusUnauthorized, w.Code)
+				assert.Zero(t, time.Since(start), "waited for more of the body")
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
 }

@@ -2,10 +2,12 @@ package koreauth_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -352,5 +354,84 @@ func TestAllocations(t *testing.T) {
 		if !raceDetector { // which allocates itself
 			assert.LessOrEqual(t, got, row.limit, row.name)
 		}
+	}
+}
+
+func TestTheMemoryIsBoundedInBytes(t *testing.T) {
+	validator := func(size int) *koreauth.Validator {
+		v, err := koreauth.NewValidator(koreauth.Config{
+			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: size,
+			Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
+		})
+		require.NoError(t, err)
+		return v
+	}
+	long := strings.Repeat("x", 8<<10)
+	for _, row := range []struct {
+		name  string
+		size  int
+		token func(n int) string
+		limit uint64
+	}{
+		{"large payloads count as several entries", 100, func(n int) string {
+			return fuzzSigned(fuzzHeader, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","x":%q}`, edIssuer, n, long))
+		}, 100 * 4 << 10},
+		{"many small values count as well", 100, func(n int) string {
+			return fuzzSigned(fuzzHeader, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
+		}, 100 * 4 << 10},
+		{"headers are few", 1, func(n int) string {
+			return fuzzSigned(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
+		}, 64 * 12 << 10},
+	} {
+		v := validator(row.size)
+		before := heapInUse()
+		for n := range 500 {
+			_, err := v.Validate(t.Context(), row.token(n))
+			require.NoError(t, err)
+		}
+		grown := int64(heapInUse()) - int64(before)
+		assert.Less(t, grown, int64(row.limit)*3/2, row.name)
+		runtime.KeepAlive(v)
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // What a sync.Pool held is gone after two.
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+func TestARememberedTokenEndsWithItsKeyOfEveryKind(t *testing.T) {
+	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"} {
+		key := signingKeys()[alg]
+		set := &changing{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}
+		validator := func(size int) (*koretest.Issuer, *koreauth.Validator) {
+			return judge(t, alg, func(c *koreauth.Config) {
+				c.HTTPClient, c.Keys, c.Algorithms, c.CacheSize = nil, set, []string{alg}, size
+			})
+		}
+		issuer, v := validator(0)
+		_, without := validator(-1)
+		token := issuer.Valid()
+		// Each refresh brings the same key in another place of the memory.
+		parsed, err := koreauth.ParseKeys(documentOf(t, key))
+		require.NoError(t, err)
+		refreshing := func(v *koreauth.Validator) float64 {
+			return testing.AllocsPerRun(20, func() {
+				set.keys[0].Public, parsed[0].Public = parsed[0].Public, set.keys[0].Public
+				if _, err := v.Validate(context.Background(), token); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		assert.Less(t, refreshing(v)+5, refreshing(without), "%s: a refresh that brings the same key costs no signature", alg)
+
+		other, err := koretest.NewKey(alg)
+		require.NoError(t, err)
+		set.keys[0].Public = other.Public()
+		_, err = v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrSignature, "%s: another key has the ID", alg)
 	}
 }

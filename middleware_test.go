@@ -919,3 +919,50 @@ func TestRefuseNamesTheClientOfTheTokenThatIsThere(t *testing.T) {
 	assert.Contains(t, log.String(), "insufficient scope")
 	assert.NotContains(t, log.String(), "kc_demo")
 }
+
+func TestTheSizeCapIsForEveryValidator(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
+	for size, want := range map[int]error{16 << 10: nil, 16<<10 + 1: koreauth.ErrMalformed} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+strings.Repeat("a", size))
+		_, err := guard.Authenticate(r)
+		assert.ErrorIs(t, err, want, "%d bytes", size)
+	}
+}
+
+func TestPrivateMakesNoCachingLaxer(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t")}})
+	for before, want := range map[string]string{
+		"":                          "private",
+		"no-cache, must-revalidate": "no-cache, must-revalidate, private",
+		"max-age=0":                 "max-age=0, private",
+		"public, max-age=60":        "private",
+		"s-maxage=60":               "private",
+		"No-Store":                  "No-Store",
+		"private, max-age=60":       "private, max-age=60",
+	} {
+		w := httptest.NewRecorder()
+		if before != "" {
+			w.Header().Set("Cache-Control", before)
+		}
+		guard.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?t=a", nil))
+		assert.Equal(t, want, w.Header().Get("Cache-Control"), "before: %q", before)
+	}
+}
+
+func TestAPrintedContextShowsNoToken(t *testing.T) {
+	const token = "a-token-that-nobody-should-read"
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientOwner: "owner@example.com"}}, nil)
+	printed := ""
+	handler := guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		type key struct{}
+		ctx := context.WithValue(r.Context(), key{}, 1)
+		printed = fmt.Sprintf("%v %+v %#v %s %d %v", r.Context(), r.Context(), r.Context(), r.Context(), r.Context(), ctx)
+	}))
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	handler.ServeHTTP(httptest.NewRecorder(), r)
+	assert.NotEmpty(t, printed)
+	assert.NotContains(t, printed, token)
+	assert.NotContains(t, printed, "owner@")
+}

@@ -624,3 +624,44 @@ func TestEverySignatureOfAKeyIsAccepted(t *testing.T) {
 		}
 	}
 }
+
+func TestAConfigIsCopied(t *testing.T) {
+	audience, clients := []string{koretest.Audience}, []string{"other"}
+	issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.Audience = audience })
+	audience[0] = "other"
+	_, err := v.Validate(t.Context(), issuer.Valid())
+	require.NoError(t, err, "the audience is what it was")
+
+	issuer, v = judge(t, "RS256", func(c *koreauth.Config) { c.ClientIDs = clients })
+	clients[0] = issuer.Client().ID
+	_, err = v.Validate(t.Context(), issuer.Valid())
+	require.ErrorIs(t, err, koreauth.ErrClient, "the clients are what they were")
+}
+
+func TestAPayloadThatIsNoJSONMakesNoFetch(t *testing.T) {
+	var fetches []bool
+	v := edValidator(t, keysFunc(func(_ context.Context, _ string, fetch bool) ([]koreauth.Key, error) {
+		fetches = append(fetches, fetch)
+		return nil, nil
+	}))
+	good := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999`
+	for _, payload := range []string{good + `}`, good + `,`, good + `,"exp":99999999999}`, good + `}x`} {
+		_, err := v.Validate(t.Context(), fuzzSigned(fuzzHeader, payload))
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey)
+	}
+	assert.Equal(t, []bool{true, false, false, false}, fetches)
+}
+
+func TestAKeyThatNobodyAskedForIsNotUsed(t *testing.T) {
+	key := signingKeys()["RS256"]
+	for _, id := range []string{"", strings.ToLower(key.ID), key.ID + "x", key.ID[:8]} {
+		issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+			c.HTTPClient = nil
+			c.Keys = keysFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+				return []koreauth.Key{{ID: id, Public: key.Public()}}, nil
+			})
+		})
+		_, err := v.Validate(t.Context(), issuer.Valid())
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%q for %q", id, key.ID)
+	}
+}

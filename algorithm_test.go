@@ -1,0 +1,50 @@
+package koreauth_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+)
+
+func TestAKeyWithACurveAndNoPointPanicsNot(t *testing.T) {
+	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+		c.Algorithms, c.HTTPClient = []string{"ES256"}, nil
+		c.Keys = koreauth.StaticKeySet{{ID: signingKeys()["ES256"].ID, Public: &ecdsa.PublicKey{Curve: elliptic.P256()}}}
+	})
+	_, err := v.Validate(t.Context(), issuer.Valid())
+	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+}
+
+func TestAnRSAExponentThatCannotBeWorkedWithFitsNothing(t *testing.T) {
+	public := *signingKeys()["RS256"].Public().(*rsa.PublicKey)
+	public.E = math.MaxInt32
+	public.E += 2
+	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+		c.HTTPClient = nil
+		c.Keys = keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+			return []koreauth.Key{{ID: kid, Public: &public}}, nil
+		})
+	})
+	_, err := v.Validate(t.Context(), issuer.Valid())
+	require.ErrorIs(t, err, koreauth.ErrUnknownKey)
+}
+
+func TestAnEd25519KeyOfAnotherLengthFitsNothing(t *testing.T) {
+	for _, public := range []ed25519.PublicKey{nil, {1}, append(slices.Clone(edPublic("k")), 0)} {
+		v := edValidator(t, keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+			return []koreauth.Key{{ID: kid, Public: public}}, nil
+		}))
+		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 would panic.
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%d bytes", len(public))
+	}
+}
