@@ -1,11 +1,12 @@
 package koreauth_test
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
-	"io"
-	"net"
+	"fmt"
+	mathrand "math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,147 +20,633 @@ import (
 	"github.com/koreauth/koreauth"
 )
 
-// transport is an http.RoundTripper.
-type transport func(*http.Request) (*http.Response, error)
-
-func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// serving answers with a key document, until it is told to do otherwise.
-func serving(document []byte, otherwise *atomic.Pointer[transport]) *http.Client {
-	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-		if other := otherwise.Load(); other != nil {
-			return (*other)(r)
+func TestOneFetchIsSharedByAllWhoWait(t *testing.T) {
+	bubble(t, "a key at hand is served without a request and without an allocation", func(t *testing.T, net *network) {
+		net.keys(keysOf("a", "b"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		for range 1000 {
+			quickly(t, set, "b", nil)
 		}
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(document))), Request: r}, nil
-	})}
-}
-
-func TestNoCrowdGetsKeysBeyondMaxStale(t *testing.T) {
-	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
-	synctest.Test(t, func(t *testing.T) {
-		var otherwise atomic.Pointer[transport]
-		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Minute, MaxStale: time.Minute, HTTPClient: serving(document, &otherwise)}
-		_, err := set.Keys(t.Context(), kid, true)
+		assert.Equal(t, 1, net.count())
+		ctx := t.Context()
+		assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = set.Keys(ctx, "a", true) }))
+	})
+	bubble(t, "all keys are the answer to an empty kid", func(t *testing.T, net *network) {
+		net.keys(keysOf("a", "b"))
+		keys, err := net.set().Keys(t.Context(), "", true)
 		require.NoError(t, err)
-		down := transport(func(*http.Request) (*http.Response, error) { return nil, errors.New("down") })
-		otherwise.Store(&down)
-		time.Sleep(time.Minute)
-		var served atomic.Int64
-		for range 200 {
-			var crowd sync.WaitGroup
-			for range 32 {
-				crowd.Go(func() {
-					if keys, err := set.Keys(t.Context(), kid, true); err == nil || len(keys) > 0 {
-						served.Add(1)
-					}
-				})
+		assert.Equal(t, []koreauth.Key{
+			{ID: "a", Algorithm: "EdDSA", Public: edPublic("a")}, {ID: "b", Algorithm: "EdDSA", Public: edPublic("b")},
+		}, keys)
+	})
+	bubble(t, "without fetch the network is not asked", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		for range 2 {
+			for _, kid := range []string{"", "a", "b"} {
+				_, err := set.Keys(t.Context(), kid, false)
+				assert.ErrorIs(t, err, koreauth.ErrUnknownKey, kid)
 			}
-			crowd.Wait()
-			time.Sleep(250 * time.Millisecond)
 		}
-		assert.Zero(t, served.Load(), "times that keys were served after MaxStale")
+		assert.Zero(t, net.count())
+		gives(t, set, "a", 0)
+		_, err := set.Keys(t.Context(), "b", false)
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+		pass(3 * keysMaxAge)
+		keys, err := set.Keys(t.Context(), "a", false)
+		assert.NoError(t, err, "keys at hand are no question of the network")
+		assert.Len(t, keys, 1)
+		pass(keysMaxStale)
+		_, err = set.Keys(t.Context(), "a", false)
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+		assert.Equal(t, 1, net.count())
 	})
-}
-
-func TestARefreshThatFailsAfterMaxStaleServesNothing(t *testing.T) {
-	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
-	synctest.Test(t, func(t *testing.T) {
-		var otherwise atomic.Pointer[transport]
-		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Hour, MaxStale: 3 * time.Hour, HTTPClient: serving(document, &otherwise)}
-		_, err := set.Keys(t.Context(), kid, true)
-		require.NoError(t, err)
-		hang := transport(func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})
-		otherwise.Store(&hang)
-		time.Sleep(3*time.Hour - time.Second)
-		keys, err := set.Keys(t.Context(), kid, true) // waits for 5 s
-		require.ErrorIs(t, err, koreauth.ErrUnavailable)
-		assert.Empty(t, keys)
-	})
-}
-
-// deafBody heeds Close, and nothing else.
-type deafBody chan struct{}
-
-func (b deafBody) Read([]byte) (int, error) { <-b; return 0, io.ErrClosedPipe }
-
-func (b deafBody) Close() error {
-	select {
-	case <-b:
-	default:
-		close(b)
-	}
-	return nil
-}
-
-func TestABodyThatDoesNotHeedTheContextEndsIn5Seconds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: make(deafBody), Request: r}, nil
-		})}}
+	bubble(t, "100 callers wait for one fetch, and one who leaves does not disturb the others", func(t *testing.T, net *network) {
+		net.keys(slow(time.Second, keysOf("a")))
+		set := net.set()
+		errLeft := errors.New("the client hung up")
 		start := time.Now()
-		_, err := set.Keys(t.Context(), "", true)
-		require.ErrorIs(t, err, koreauth.ErrUnavailable)
-		assert.Equal(t, 5*time.Second, time.Since(start))
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				if i%10 != 0 {
+					gives(t, set, "a", time.Second)
+					return
+				}
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(300*time.Millisecond, func() { cancel(errLeft) })
+				keys, err := set.Keys(ctx, "a", true)
+				assert.Empty(t, keys)
+				assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+				assert.ErrorIs(t, err, errLeft)
+				assert.Equal(t, 300*time.Millisecond, time.Since(start))
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, 1, net.count())
+	})
+	bubble(t, "the one who began the fetch may leave, and it goes on", func(t *testing.T, net *network) {
+		net.keys(slow(time.Second, keysOf("a")))
+		set := net.set()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := set.Keys(ctx, "a", true)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		gives(t, set, "a", 999*time.Millisecond)
+		assert.Equal(t, 1, net.count())
+	})
+	bubble(t, "all who wait for a fetch that fails learn why", func(t *testing.T, net *network) {
+		net.keys(slow(time.Second, refusing))
+		set := net.set()
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { assert.ErrorIs(t, unavailable(t, set, "a", time.Second, 0), errNetwork) })
+		}
+		wg.Wait()
+		assert.Equal(t, 1, net.count())
+	})
+	bubble(t, "100 forged kids at once and nothing at hand cost two fetches", func(t *testing.T, net *network) {
+		net.keys(slow(time.Second, keysOf("a")))
+		set := net.set()
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				_, err := set.Keys(t.Context(), fmt.Sprint("forged-", i), true)
+				assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, []time.Duration{0, time.Second}, net.times(net.questions()[0].at, 0),
+			"those who came after it had begun may not take its answer for the last word")
 	})
 }
 
-func TestATryThatTakesLongerThanMaxAgeMakesNobodyWaitAgain(t *testing.T) {
-	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
-	synctest.Test(t, func(t *testing.T) {
-		var otherwise atomic.Pointer[transport]
-		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Second, HTTPClient: serving(document, &otherwise)}
-		_, err := set.Keys(t.Context(), kid, true)
-		require.NoError(t, err)
-		hang := transport(func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})
-		otherwise.Store(&hang)
-		for range 60 {
-			time.Sleep(500 * time.Millisecond)
+func TestAnUnknownKidIsAReasonToFetch(t *testing.T) {
+	bubble(t, "a burst of three, then once per MinInterval, to the nanosecond", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		start := time.Now()
+		for i := range 10 {
+			unknown(t, set, fmt.Sprint("forged-", i), 0)
+		}
+		assert.Equal(t, []time.Duration{0, 0, 0}, net.times(start, 1))
+		for i := 1; i <= 3; i++ {
+			pass(keysInterval - 1)
+			unknown(t, set, "early", 0)
+			assert.Equal(t, 1+3+i-1, net.count())
+			pass(1)
+			unknown(t, set, "in time", 0)
+			unknown(t, set, "one more", 0)
+			assert.Equal(t, 1+3+i, net.count())
+		}
+	})
+	bubble(t, "a flood of random kids costs the burst and one fetch per interval", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		start := time.Now()
+		for time.Since(start) < 10*time.Minute {
+			for range 4 {
+				quickly(t, set, rand.Text(), koreauth.ErrUnknownKey)
+			}
+			quickly(t, set, "a", nil)
+			pass(500 * time.Millisecond)
+		}
+		want := []time.Duration{0, 0, 0}
+		for at := keysInterval; at < 10*time.Minute; at += keysInterval {
+			want = append(want, at)
+		}
+		assert.Equal(t, want, net.times(start, 1))
+	})
+	bubble(t, "a concurrent flood costs no more", func(t *testing.T, net *network) {
+		net.keys(slow(200*time.Millisecond, keysOf("a")))
+		set := net.set()
+		gives(t, set, "a", 200*time.Millisecond)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				for time.Since(start) < time.Minute {
+					_, err := set.Keys(t.Context(), rand.Text(), true)
+					if !errors.Is(err, koreauth.ErrUnknownKey) {
+						t.Errorf("got %v, want ErrUnknownKey", err)
+					}
+					quickly(t, set, "a", nil)
+					time.Sleep(470 * time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		times := net.times(start, 1)
+		assert.LessOrEqual(t, len(times), 3+6)
+		for i := range len(times) - 3 {
+			assert.GreaterOrEqual(t, times[i+3]-times[i], keysInterval, "four fetches within one interval at %v", times[i])
+		}
+	})
+	bubble(t, "rest earns a burst of three again, not more", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		for range 5 {
+			unknown(t, set, "forged", 0)
+		}
+		require.Equal(t, 4, net.count())
+		pass(10 * time.Minute)
+		for range 5 {
+			unknown(t, set, "forged", 0)
+		}
+		assert.Equal(t, 7, net.count())
+	})
+	bubble(t, "a rotation is accepted on its first token", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		pass(time.Minute)
+		net.keys(slow(30*time.Millisecond, keysOf("a", "b")))
+		gives(t, set, "b", 30*time.Millisecond)
+		gives(t, set, "a", 0)
+		assert.Equal(t, 2, net.count())
+	})
+	bubble(t, "a rotation is accepted on its first token right after a forged kid, and after two", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		unknown(t, set, "forged", 0)
+		net.keys(keysOf("a", "b"))
+		gives(t, set, "b", 0)
+		net.keys(keysOf("a", "b", "c"))
+		unknown(t, set, "forged again", 0)
+		net.keys(keysOf("b", "c", "d"))
+		gives(t, set, "d", 0)
+	})
+	for _, rotated := range []time.Duration{1, time.Second, keysInterval - 1, keysInterval, keysInterval + 1, 33 * time.Second} {
+		bubble(t, fmt.Sprint("in a flood a rotation is delayed by one interval at most; rotated after ", rotated), func(t *testing.T, net *network) {
+			net.keys(keysOf("a"))
+			set := net.set()
+			gives(t, set, "a", 0)
 			start := time.Now()
-			_, err := set.Keys(t.Context(), kid, true)
-			require.NoError(t, err)
-			assert.Zero(t, time.Since(start), "waited")
+			flood := func() {
+				for range 5 {
+					_, _ = set.Keys(t.Context(), rand.Text(), true)
+				}
+			}
+			for time.Since(start) < rotated {
+				flood()
+				pass(min(100*time.Millisecond, rotated-time.Since(start)))
+			}
+			net.keys(keysOf("b"))
+			start = time.Now()
+			for {
+				flood()
+				_, err := set.Keys(t.Context(), "b", true)
+				if err == nil {
+					break
+				}
+				require.ErrorIs(t, err, koreauth.ErrUnknownKey)
+				require.Less(t, time.Since(start), keysInterval)
+				pass(100 * time.Millisecond)
+			}
+			assert.LessOrEqual(t, time.Since(start), keysInterval)
+			unknown(t, set, "a", 0)
+		})
+	}
+	bubble(t, "a kid that appears while a fetch is under way is found by a second one", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		net.keys(slow(time.Second, keysOf("a"))) // what it answers is settled at its start
+		var wg sync.WaitGroup
+		wg.Go(func() { unknown(t, set, "forged", time.Second) })
+		pass(500 * time.Millisecond)
+		net.keys(slow(time.Second, keysOf("a", "b")))
+		for range 50 {
+			wg.Go(func() { gives(t, set, "b", 1500*time.Millisecond) })
 		}
-		time.Sleep(5 * time.Second)
+		wg.Wait()
+		assert.Equal(t, 3, net.count())
+	})
+	bubble(t, "a kid that appears while the keys are refreshed is found by a second fetch", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		pass(keysMaxAge)
+		net.keys(slow(time.Second, keysOf("a")))
+		gives(t, set, "a", 0)
+		synctest.Wait()
+		net.keys(slow(time.Second, keysOf("a", "b")))
+		gives(t, set, "b", 2*time.Second)
+		assert.Equal(t, 3, net.count())
+	})
+	bubble(t, "no key for it and the limit reached: ErrUnknownKey at once if the last fetch succeeded", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		for range 4 {
+			unknown(t, set, "forged", 0)
+		}
+		count := net.count()
+		net.keys(hanging)
+		unknown(t, set, "forged", 0)
+		assert.Equal(t, count, net.count())
+	})
+	bubble(t, "no key for it and the limit reached: ErrUnavailable at once if the last fetch failed", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		net.keys(refusing)
+		unavailable(t, set, "b", 0, 0) // two more are free
+		unavailable(t, set, "b", 0, 0)
+		unavailable(t, set, "b", 0, keysInterval)
+		pass(4 * time.Second)
+		assert.ErrorIs(t, unavailable(t, set, "b", 0, 6*time.Second), errNetwork)
+		gives(t, set, "a", 0)
+		assert.Equal(t, 4, net.count())
+		pass(6*time.Second - 1)
+		unavailable(t, set, "b", 0, 1)
+		assert.Equal(t, 4, net.count())
+		pass(1)
+		net.keys(keysOf("b"))
+		gives(t, set, "b", 0)
+		pass(0)
+		unknown(t, set, "c", 0)
+		assert.Equal(t, 5, net.count())
+	})
+	bubble(t, "a flood in an outage costs no more than one out of it", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		gives(t, set, "a", 0)
+		net.keys(refusing)
+		start := time.Now()
+		for time.Since(start) < 10*time.Minute {
+			quickly(t, set, rand.Text(), koreauth.ErrUnavailable)
+			quickly(t, set, "a", nil)
+			pass(500 * time.Millisecond)
+		}
+		assert.Len(t, net.times(start, 1), 3+59)
+	})
+	bubble(t, "MinInterval is the interval", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		set.MinInterval = time.Minute
+		gives(t, set, "a", 0)
+		start := time.Now()
+		for time.Since(start) < 5*time.Minute {
+			for range 4 {
+				quickly(t, set, rand.Text(), koreauth.ErrUnknownKey)
+			}
+			pass(time.Second)
+		}
+		assert.Equal(t, []time.Duration{0, 0, 0, 1 * time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, net.times(start, 1))
+	})
+	bubble(t, "MinInterval counts as no more than MaxAge", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		set := net.set()
+		set.MinInterval, set.MaxAge = time.Hour, time.Minute
+		gives(t, set, "a", 0)
+		start := time.Now()
+		for range 4 {
+			unknown(t, set, "forged", 0)
+		}
+		pass(time.Minute - 1)
+		unknown(t, set, "forged", 0)
+		assert.Equal(t, []time.Duration{0, 0, 0}, net.times(start, 1))
+		pass(1)
+		unknown(t, set, "forged", 0)
+		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute}, net.times(start, 1))
+
+		net.keys(refusing)
+		pass(time.Minute)
+		gives(t, set, "a", 0)
+		synctest.Wait()
+		pass(time.Minute)
+		gives(t, set, "a", 0)
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute, 2 * time.Minute, 3 * time.Minute}, net.times(start, 1),
+			"a failed refresh too is tried again after MaxAge")
 	})
 }
 
-func TestNoConnectionIsKeptBetweenFetches(t *testing.T) {
-	closing := []bool{}
-	set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-		closing = append(closing, r.Close)
-		if r.URL.Path == "/keys" {
-			return &http.Response{StatusCode: 302, Header: http.Header{"Location": {"/moved"}}, Body: http.NoBody, Request: r}, nil
+func TestTokensThatDoNotFetch(t *testing.T) {
+	for _, c := range []struct {
+		sentence string
+		token    func(t *testing.T) string
+		want     error
+		fetches  int
+	}{
+		{"an unknown kid fetches, if all else may be good", func(t *testing.T) string { return edToken(t, "new", nil) }, koreauth.ErrUnknownKey, 1},
+		{"a bad signature never fetches", func(t *testing.T) string {
+			token := edToken(t, "a", nil)
+			return token[:len(token)-86] + rawURL(make([]byte, 64))
+		}, koreauth.ErrSignature, 0},
+		{"another issuer never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": edIssuer + "/"}) }, koreauth.ErrUnknownKey, 0},
+		{"no issuer never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": nil}) }, koreauth.ErrUnknownKey, 0},
+		{"another audience never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"aud": "other"}) }, koreauth.ErrUnknownKey, 0},
+		{"an expired token never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": time.Now().Unix()}) }, koreauth.ErrUnknownKey, 0},
+		{"a token without exp never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": nil}) }, koreauth.ErrUnknownKey, 0},
+		{"an algorithm that is not on the list never fetches", func(t *testing.T) string {
+			_, rest, _ := strings.Cut(edToken(t, "new", nil), ".")
+			return rawURL([]byte(`{"alg":"RS256","kid":"new"}`)) + "." + rest
+		}, koreauth.ErrAlgorithm, 0},
+	} {
+		bubble(t, c.sentence, func(t *testing.T, net *network) {
+			net.keys(keysOf("a"))
+			v := edValidator(t, net.set())
+			_, err := v.Validate(t.Context(), edToken(t, "a", nil))
+			require.NoError(t, err)
+			require.Equal(t, 1, net.count())
+			for range 3 {
+				_, err = v.Validate(t.Context(), c.token(t))
+				assert.ErrorIs(t, err, c.want)
+			}
+			assert.Equal(t, 3*c.fetches, net.count()-1)
+		})
+		if c.fetches == 0 && c.want == koreauth.ErrUnknownKey {
+			bubble(t, c.sentence+", not even with no keys at hand", func(t *testing.T, net *network) {
+				net.keys(keysOf("a"))
+				_, err := edValidator(t, net.set()).Validate(t.Context(), c.token(t))
+				assert.ErrorIs(t, err, c.want)
+				assert.Zero(t, net.count())
+			})
 		}
-		return nil, errors.New("down")
-	})}}
-	_, err := set.Keys(t.Context(), "", true)
-	require.ErrorIs(t, err, koreauth.ErrUnavailable)
-	assert.Equal(t, []bool{true, true}, closing, "the request, and the redirected one")
+	}
+	bubble(t, "a token of a new key is accepted on its first request", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		v := edValidator(t, net.set())
+		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
+		require.NoError(t, err)
+		net.keys(keysOf("b"))
+		_, err = v.Validate(t.Context(), edToken(t, "b", nil))
+		assert.NoError(t, err)
+		_, err = v.Validate(t.Context(), edToken(t, "a", nil))
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+	})
+	bubble(t, "an outage is ErrUnavailable, with the time of the next try", func(t *testing.T, net *network) {
+		net.keys(refusing)
+		v := edValidator(t, net.set())
+		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.NotErrorIs(t, err, koreauth.ErrInvalidToken)
+		var refusal *koreauth.Error
+		require.ErrorAs(t, err, &refusal)
+		assert.Equal(t, koreauth.ErrUnavailable, refusal.Class)
+		assert.Equal(t, 250*time.Millisecond, refusal.RetryAfter)
+	})
 }
 
-func TestNoConnectionIsKeptWhereNothingRedirects(t *testing.T) {
-	closed := make(chan struct{}, 1)
-	issuer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, edSet("a"))
-	}))
-	issuer.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed {
-			closed <- struct{}{}
+func TestWithNoKeysAtAll(t *testing.T) {
+	bubble(t, "every 250 ms a fetch, and no caller waits meanwhile", func(t *testing.T, net *network) {
+		net.keys(refusing)
+		set := net.set()
+		start := time.Now()
+		for time.Since(start) < 2*time.Second {
+			retry := 250*time.Millisecond - time.Since(start)%(250*time.Millisecond)
+			assert.ErrorIs(t, unavailable(t, set, "a", 0, retry), errNetwork)
+			unavailable(t, set, "", 0, retry)
+			pass(10 * time.Millisecond)
 		}
-	}
-	issuer.Start()
-	defer issuer.Close()
-	_, err := (&koreauth.RemoteKeySet{URL: issuer.URL, HTTPClient: issuer.Client()}).Keys(t.Context(), "a", true)
-	require.NoError(t, err)
-	select {
-	case <-closed:
-	case <-time.After(5 * time.Second):
-		t.Fatal("the connection is kept")
+		var want []time.Duration
+		for at := time.Duration(0); at < 2*time.Second; at += 250 * time.Millisecond {
+			want = append(want, at)
+		}
+		assert.Equal(t, want, net.times(start, 0))
+	})
+	bubble(t, "to the nanosecond", func(t *testing.T, net *network) {
+		net.keys(refusing)
+		set := net.set()
+		unavailable(t, set, "a", 0, 250*time.Millisecond)
+		pass(250*time.Millisecond - 1)
+		unavailable(t, set, "a", 0, 1)
+		assert.Equal(t, 1, net.count())
+		pass(1)
+		unavailable(t, set, "a", 0, 250*time.Millisecond)
+		assert.Equal(t, 2, net.count())
+	})
+	bubble(t, "every MinInterval, where that is less", func(t *testing.T, net *network) {
+		net.keys(refusing)
+		set := net.set()
+		set.MinInterval = 100 * time.Millisecond
+		unavailable(t, set, "a", 0, 100*time.Millisecond)
+		pass(100*time.Millisecond - 1)
+		unavailable(t, set, "a", 0, 1)
+		pass(1)
+		unavailable(t, set, "a", 0, 100*time.Millisecond)
+		assert.Equal(t, 2, net.count())
+	})
+	bubble(t, "an issuer that is back is used within 250 ms, whatever its Retry-After said", func(t *testing.T, net *network) {
+		net.keys(reply(503, "", "Retry-After: 86400"))
+		set := net.set()
+		unavailable(t, set, "a", 0, 250*time.Millisecond)
+		net.keys(keysOf("a"))
+		pass(249 * time.Millisecond)
+		unavailable(t, set, "a", 0, time.Millisecond)
+		pass(time.Millisecond)
+		gives(t, set, "a", 0)
+	})
+	bubble(t, "a fetch that hangs ends after 5 seconds, and the next begins at once", func(t *testing.T, net *network) {
+		net.keys(hanging)
+		set := net.set()
+		start := time.Now()
+		assert.ErrorIs(t, unavailable(t, set, "a", keysTimeout, 0), context.DeadlineExceeded)
+		net.keys(keysOf("a"))
+		gives(t, set, "a", 0)
+		assert.Equal(t, []time.Duration{0, keysTimeout}, net.times(start, 0))
+	})
+	bubble(t, "the burst for unknown kids is untouched by it", func(t *testing.T, net *network) {
+		net.keys(refusing)
+		set := net.set()
+		for range 10 {
+			unavailable(t, set, "a", 0, 250*time.Millisecond)
+			pass(250 * time.Millisecond)
+		}
+		net.keys(keysOf("a"))
+		start := time.Now()
+		for range 6 {
+			unknown(t, set, "forged", 0)
+		}
+		assert.Equal(t, []time.Duration{0, 0, 0, 0}, net.times(start, 10))
+	})
+}
+
+// What is asked of the set at random, seconds or months apart, by many at once,
+// never breaks what DESIGN says of it, whatever the issuer does.
+func TestKeysAtRandom(t *testing.T) {
+	for seed := range uint64(20) {
+		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) { keysAtRandom(t, net, mathrand.New(mathrand.NewPCG(seed, 1))) })
 	}
 }
+
+func keysAtRandom(t *testing.T, net *network, random *mathrand.Rand) {
+	set := net.set()
+	set.MaxStale = time.Hour
+	// What the issuer published at which time; only the test writes it.
+	published, up := 1, true
+	var current atomic.Int64 // the version of the last document that was answered
+	document := func(version int) page {
+		p := keysOf(fmt.Sprint("k", version-1), fmt.Sprint("k", version))
+		return func(req *http.Request) (*http.Response, error) {
+			current.Store(int64(version))
+			return p(req)
+		}
+	}
+	net.keys(document(published))
+	lastGood := time.Now().Add(-1000 * time.Hour)
+	var fetches []time.Time // that were made although keys were at hand
+	for range 200 {
+		switch random.IntN(8) {
+		case 0:
+			published++
+		case 1:
+			up = !up
+		case 2:
+			pass(time.Duration(random.Int64N(int64(2 * keysMaxAge))))
+		case 3:
+			pass(time.Duration(random.Int64N(int64(keysInterval))))
+		}
+		if up {
+			net.keys(document(published))
+		} else {
+			net.keys([]page{refusing, reply(500, ""), reply(200, "{}")}[random.IntN(3)])
+		}
+		kid := []string{fmt.Sprint("k", published), fmt.Sprint("k", published-1), fmt.Sprint("k", random.IntN(published+1)), fmt.Sprint("forged-", random.Uint64())}[random.IntN(4)]
+		before, asked, atHand := int(current.Load()), net.count(), time.Since(lastGood) < time.Hour
+		keys, err := set.Keys(t.Context(), kid, true)
+		synctest.Wait()
+		fetched := net.count() > asked
+		after := int(current.Load())
+		if fetched && atHand {
+			fetches = append(fetches, time.Now())
+		}
+		if fetched && up {
+			lastGood = time.Now()
+		}
+		in := func(version int) bool {
+			return version > 0 && (kid == fmt.Sprint("k", version) || kid == fmt.Sprint("k", version-1))
+		}
+		switch {
+		case err == nil:
+			require.Len(t, keys, 1)
+			require.Equal(t, edPublic(kid), keys[0].Public)
+			require.True(t, in(before) || in(after), "a key that no document at hand had: %s", kid)
+			require.Less(t, time.Since(lastGood), time.Hour, "a key over MaxStale")
+		case errors.Is(err, koreauth.ErrUnknownKey):
+			require.False(t, in(after), "a key at hand was refused: %s", kid)
+			require.True(t, !fetched || !in(published), "a fetch did not find a published key: %s", kid)
+		default:
+			require.ErrorIs(t, err, koreauth.ErrUnavailable)
+			require.True(t, !in(after) || time.Since(lastGood) >= time.Hour, "a key at hand was unavailable: %s", kid)
+			require.True(t, !fetched || !up, "unavailable, but the issuer answered")
+		}
+	}
+	for i := range len(fetches) - 4 { // a burst of three for unknown kids, and one because the keys are old
+		require.GreaterOrEqual(t, fetches[i+4].Sub(fetches[i]), keysInterval, "five fetches within one interval")
+	}
+}
+
+func TestReady(t *testing.T) {
+	bubble(t, "fetches keys if there are none", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		v := edValidator(t, net.set())
+		assert.Zero(t, net.count(), "before it is asked")
+		for range 3 {
+			assert.NoError(t, v.Ready(t.Context()))
+		}
+		assert.Equal(t, 1, net.count())
+		net.keys(hanging)
+		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
+		assert.NoError(t, err)
+		assert.Equal(t, 1, net.count())
+	})
+	bubble(t, "tells an outage, and its end", func(t *testing.T, net *network) {
+		net.keys(refusing)
+		v := edValidator(t, net.set())
+		err := v.Ready(t.Context())
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.ErrorIs(t, err, errNetwork)
+		var refusal *koreauth.Error
+		require.ErrorAs(t, err, &refusal)
+		assert.Equal(t, 250*time.Millisecond, refusal.RetryAfter)
+		net.keys(keysOf("a"))
+		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
+		pass(250 * time.Millisecond)
+		assert.NoError(t, v.Ready(t.Context()))
+	})
+	bubble(t, "is ready through an outage while the last good keys serve", func(t *testing.T, net *network) {
+		net.keys(keysOf("a"))
+		v := edValidator(t, net.set())
+		require.NoError(t, v.Ready(t.Context()))
+		net.keys(refusing)
+		pass(keysMaxStale - 1)
+		assert.NoError(t, v.Ready(t.Context()))
+		pass(1)
+		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
+	})
+	bubble(t, "is bound by its context", func(t *testing.T, net *network) {
+		net.keys(hanging)
+		v := edValidator(t, net.set())
+		errLeft := errors.New("the probe gave up")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errLeft)
+		defer cancel()
+		start := time.Now()
+		err := v.Ready(ctx)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.ErrorIs(t, err, errLeft)
+		assert.Equal(t, time.Second, time.Since(start))
+		pass(keysTimeout)
+	})
+	t.Run("is ready with a StaticKeySet", func(t *testing.T) {
+		assert.NoError(t, edValidator(t, koreauth.StaticKeySet{{ID: "a", Public: edPublic("a")}}).Ready(t.Context()))
+	})
+	t.Run("is not ready with a KeySet that has none, and says ErrUnavailable", func(t *testing.T) {
+		for _, none := range []error{nil, koreauth.ErrUnknownKey} {
+			err := edValidator(t, noKeys{none}).Ready(t.Context())
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable, "Keys gave %v", none)
+			assert.NotErrorIs(t, err, koreauth.ErrInvalidToken, "Keys gave %v", none)
+		}
+	})
+}
+
+// noKeys is a KeySet that has none and says so in either of the two ways.
+type noKeys struct{ err error }
+
+func (n noKeys) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return nil, n.err }

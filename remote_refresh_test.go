@@ -8,9 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	mathrand "math/rand/v2"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -261,15 +259,6 @@ func TestAfterTwoMaxAgeTheCallerWaits(t *testing.T) {
 	})
 }
 
-// unknownAfter is unknown for a wait of at most took.
-func unknownAfter(t *testing.T, set koreauth.KeySet, kid string, took time.Duration) {
-	t.Helper()
-	start := time.Now()
-	_, err := set.Keys(t.Context(), kid, true)
-	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
-	assert.LessOrEqual(t, time.Since(start), took, "waited")
-}
-
 func TestTheServersCacheControlIsClampedToMinIntervalAndMaxAge(t *testing.T) {
 	for _, c := range []struct {
 		sentence string
@@ -353,80 +342,6 @@ func TestTheServersCacheControlIsClampedToMinIntervalAndMaxAge(t *testing.T) {
 		gives(t, set, "a", 0)
 		pass(time.Second)
 		gives(t, set, "b", 0)
-	})
-}
-
-func TestWithNoKeysAtAll(t *testing.T) {
-	bubble(t, "every 250 ms a fetch, and no caller waits meanwhile", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
-		start := time.Now()
-		for time.Since(start) < 2*time.Second {
-			retry := 250*time.Millisecond - time.Since(start)%(250*time.Millisecond)
-			assert.ErrorIs(t, unavailable(t, set, "a", 0, retry), errNetwork)
-			unavailable(t, set, "", 0, retry)
-			pass(10 * time.Millisecond)
-		}
-		var want []time.Duration
-		for at := time.Duration(0); at < 2*time.Second; at += 250 * time.Millisecond {
-			want = append(want, at)
-		}
-		assert.Equal(t, want, net.times(start, 0))
-	})
-	bubble(t, "to the nanosecond", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		pass(250*time.Millisecond - 1)
-		unavailable(t, set, "a", 0, 1)
-		assert.Equal(t, 1, net.count())
-		pass(1)
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 2, net.count())
-	})
-	bubble(t, "every MinInterval, where that is less", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
-		set.MinInterval = 100 * time.Millisecond
-		unavailable(t, set, "a", 0, 100*time.Millisecond)
-		pass(100*time.Millisecond - 1)
-		unavailable(t, set, "a", 0, 1)
-		pass(1)
-		unavailable(t, set, "a", 0, 100*time.Millisecond)
-		assert.Equal(t, 2, net.count())
-	})
-	bubble(t, "an issuer that is back is used within 250 ms, whatever its Retry-After said", func(t *testing.T, net *network) {
-		net.keys(reply(503, "", "Retry-After: 86400"))
-		set := net.set()
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		net.keys(keysOf("a"))
-		pass(249 * time.Millisecond)
-		unavailable(t, set, "a", 0, time.Millisecond)
-		pass(time.Millisecond)
-		gives(t, set, "a", 0)
-	})
-	bubble(t, "a fetch that hangs ends after 5 seconds, and the next begins at once", func(t *testing.T, net *network) {
-		net.keys(hanging)
-		set := net.set()
-		start := time.Now()
-		assert.ErrorIs(t, unavailable(t, set, "a", keysTimeout, 0), context.DeadlineExceeded)
-		net.keys(keysOf("a"))
-		gives(t, set, "a", 0)
-		assert.Equal(t, []time.Duration{0, keysTimeout}, net.times(start, 0))
-	})
-	bubble(t, "the burst for unknown kids is untouched by it", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
-		for range 10 {
-			unavailable(t, set, "a", 0, 250*time.Millisecond)
-			pass(250 * time.Millisecond)
-		}
-		net.keys(keysOf("a"))
-		start := time.Now()
-		for range 6 {
-			unknown(t, set, "forged", 0)
-		}
-		assert.Equal(t, []time.Duration{0, 0, 0, 0}, net.times(start, 10))
 	})
 }
 
@@ -610,126 +525,6 @@ func TestConditionalRequests(t *testing.T) {
 	})
 }
 
-func unavailableOf(t *testing.T, set koreauth.KeySet, kid string) {
-	t.Helper()
-	_, err := set.Keys(t.Context(), kid, true)
-	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-}
-
-func TestAFetchHasOneTimeout(t *testing.T) {
-	drip := func(req *http.Request) (*http.Response, error) {
-		resp, err := reply(200, "")(req)
-		resp.Body, resp.ContentLength = io.NopCloser(drippingBody{req.Context()}), -1
-		return resp, err
-	}
-	for _, c := range []struct {
-		sentence string
-		timeout  time.Duration // of the client
-		page     page
-		want     time.Duration
-	}{
-		{"5 seconds for a server that never answers", 0, hanging, keysTimeout},
-		{"5 seconds for a body that drips", 0, drip, keysTimeout},
-		{"5 seconds for a client that has more", time.Minute, hanging, keysTimeout},
-		{"the client's, where that is less", time.Second, hanging, time.Second},
-		{"the client's for the body too", time.Second, drip, time.Second},
-	} {
-		bubble(t, c.sentence, func(t *testing.T, net *network) {
-			net.keys(c.page)
-			set := net.set()
-			set.HTTPClient.Timeout = c.timeout
-			unavailable(t, set, "a", c.want, 0)
-			assert.Equal(t, c.timeout, set.HTTPClient.Timeout)
-		})
-	}
-	bubble(t, "just under 5 seconds is in time", func(t *testing.T, net *network) {
-		net.keys(slow(keysTimeout-1, keysOf("a")))
-		gives(t, net.set(), "a", keysTimeout-1)
-	})
-	bubble(t, "discovery and the keys are one fetch for it", func(t *testing.T, net *network) {
-		net.at(edIssuer+"/.well-known/openid-configuration", slow(3*time.Second, metadata(edIssuer, keysURL)))
-		net.keys(slow(1999*time.Millisecond, keysOf("a")))
-		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
-		gives(t, set, "a", 4999*time.Millisecond)
-
-		net.keys(slow(2*time.Second+1, keysOf("a")))
-		set = &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
-		unavailable(t, set, "a", keysTimeout, 0)
-	})
-	bubble(t, "discovery by both locations and the keys are one fetch for it", func(t *testing.T, net *network) {
-		net.at(edIssuer+"/.well-known/openid-configuration", slow(2*time.Second, reply(404, "")))
-		net.at("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", slow(2*time.Second, metadata(edIssuer, keysURL)))
-		net.keys(slow(2*time.Second, keysOf("a")))
-		unavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", keysTimeout, 0)
-		assert.Equal(t, 3, net.count())
-	})
-}
-
-// drippingBody gives one byte each second until the request is done.
-type drippingBody struct{ ctx context.Context }
-
-func (b drippingBody) Read(p []byte) (int, error) {
-	select {
-	case <-time.After(time.Second):
-		p[0] = ' '
-		return 1, nil
-	case <-b.ctx.Done():
-		return 0, b.ctx.Err()
-	}
-}
-
-func TestATransportThatMisbehaves(t *testing.T) {
-	for _, c := range []struct {
-		sentence string
-		page     page
-	}{
-		{"panics", func(*http.Request) (*http.Response, error) { panic("boom eyJhbGciOiJub25lIn0") }},
-		{"panics with nil", func(*http.Request) (*http.Response, error) { panic(nil) }},
-		{"panics in the body", func(req *http.Request) (*http.Response, error) {
-			resp, err := reply(200, "")(req)
-			resp.Body = panickingBody{}
-			return resp, err
-		}},
-		{"leaves its goroutine", func(*http.Request) (*http.Response, error) { runtime.Goexit(); return nil, nil }},
-		{"gives neither response nor error", func(*http.Request) (*http.Response, error) { return nil, nil }},
-		{"gives no body", func(req *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Request: req}, nil
-		}},
-		{"resets the connection in the body", func(req *http.Request) (*http.Response, error) {
-			resp, err := reply(200, "")(req)
-			resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(edSet("a")), failingReader{}))
-			return resp, err
-		}},
-	} {
-		bubble(t, c.sentence+", and the keys are unavailable, then as before", func(t *testing.T, net *network) {
-			net.keys(c.page)
-			set := net.set()
-			err := unavailable(t, set, "a", 0, 250*time.Millisecond)
-			assert.NotContains(t, fmt.Sprint(err), "eyJ")
-			net.keys(keysOf("a"))
-			pass(time.Second)
-			gives(t, set, "a", 0)
-			net.keys(c.page)
-			pass(keysMaxAge)
-			gives(t, set, "a", 0)
-			synctest.Wait()
-			gives(t, set, "a", 0)
-			net.keys(keysOf("b"))
-			pass(keysInterval)
-			gives(t, set, "b", 0)
-		})
-	}
-}
-
-type panickingBody struct{}
-
-func (panickingBody) Read([]byte) (int, error) { panic("boom") }
-func (panickingBody) Close() error             { return nil }
-
-type failingReader struct{}
-
-func (failingReader) Read([]byte) (int, error) { return 0, errNetwork }
-
 func TestAFailingBackgroundRefreshIsLogged(t *testing.T) {
 	const secret = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
 	bubble(t, "once per try, with its cause and nothing secret", func(t *testing.T, net *network) {
@@ -819,77 +614,86 @@ func (slowHandler) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// What is asked of the set at random, seconds or months apart, by many at once,
-// never breaks what DESIGN says of it, whatever the issuer does.
-func TestKeysAtRandom(t *testing.T) {
-	for seed := range uint64(20) {
-		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) { keysAtRandom(t, net, mathrand.New(mathrand.NewPCG(seed, 1))) })
-	}
+// transport is an http.RoundTripper.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// serving answers with a key document, until it is told to do otherwise.
+func serving(document []byte, otherwise *atomic.Pointer[transport]) *http.Client {
+	return &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		if other := otherwise.Load(); other != nil {
+			return (*other)(r)
+		}
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(document))), Request: r}, nil
+	})}
 }
 
-func keysAtRandom(t *testing.T, net *network, random *mathrand.Rand) {
-	set := net.set()
-	set.MaxStale = time.Hour
-	// What the issuer published at which time; only the test writes it.
-	published, up := 1, true
-	var current atomic.Int64 // the version of the last document that was answered
-	document := func(version int) page {
-		p := keysOf(fmt.Sprint("k", version-1), fmt.Sprint("k", version))
-		return func(req *http.Request) (*http.Response, error) {
-			current.Store(int64(version))
-			return p(req)
+func TestNoCrowdGetsKeysBeyondMaxStale(t *testing.T) {
+	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
+	synctest.Test(t, func(t *testing.T) {
+		var otherwise atomic.Pointer[transport]
+		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Minute, MaxStale: time.Minute, HTTPClient: serving(document, &otherwise)}
+		_, err := set.Keys(t.Context(), kid, true)
+		require.NoError(t, err)
+		down := transport(func(*http.Request) (*http.Response, error) { return nil, errors.New("down") })
+		otherwise.Store(&down)
+		time.Sleep(time.Minute)
+		var served atomic.Int64
+		for range 200 {
+			var crowd sync.WaitGroup
+			for range 32 {
+				crowd.Go(func() {
+					if keys, err := set.Keys(t.Context(), kid, true); err == nil || len(keys) > 0 {
+						served.Add(1)
+					}
+				})
+			}
+			crowd.Wait()
+			time.Sleep(250 * time.Millisecond)
 		}
-	}
-	net.keys(document(published))
-	lastGood := time.Now().Add(-1000 * time.Hour)
-	var fetches []time.Time // that were made although keys were at hand
-	for range 200 {
-		switch random.IntN(8) {
-		case 0:
-			published++
-		case 1:
-			up = !up
-		case 2:
-			pass(time.Duration(random.Int64N(int64(2 * keysMaxAge))))
-		case 3:
-			pass(time.Duration(random.Int64N(int64(keysInterval))))
+		assert.Zero(t, served.Load(), "times that keys were served after MaxStale")
+	})
+}
+
+func TestARefreshThatFailsAfterMaxStaleServesNothing(t *testing.T) {
+	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
+	synctest.Test(t, func(t *testing.T) {
+		var otherwise atomic.Pointer[transport]
+		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Hour, MaxStale: 3 * time.Hour, HTTPClient: serving(document, &otherwise)}
+		_, err := set.Keys(t.Context(), kid, true)
+		require.NoError(t, err)
+		hang := transport(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		otherwise.Store(&hang)
+		time.Sleep(3*time.Hour - time.Second)
+		keys, err := set.Keys(t.Context(), kid, true) // waits for 5 s
+		require.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.Empty(t, keys)
+	})
+}
+
+func TestATryThatTakesLongerThanMaxAgeMakesNobodyWaitAgain(t *testing.T) {
+	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
+	synctest.Test(t, func(t *testing.T) {
+		var otherwise atomic.Pointer[transport]
+		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Second, HTTPClient: serving(document, &otherwise)}
+		_, err := set.Keys(t.Context(), kid, true)
+		require.NoError(t, err)
+		hang := transport(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		otherwise.Store(&hang)
+		for range 60 {
+			time.Sleep(500 * time.Millisecond)
+			start := time.Now()
+			_, err := set.Keys(t.Context(), kid, true)
+			require.NoError(t, err)
+			assert.Zero(t, time.Since(start), "waited")
 		}
-		if up {
-			net.keys(document(published))
-		} else {
-			net.keys([]page{refusing, reply(500, ""), reply(200, "{}")}[random.IntN(3)])
-		}
-		kid := []string{fmt.Sprint("k", published), fmt.Sprint("k", published-1), fmt.Sprint("k", random.IntN(published+1)), fmt.Sprint("forged-", random.Uint64())}[random.IntN(4)]
-		before, asked, atHand := int(current.Load()), net.count(), time.Since(lastGood) < time.Hour
-		keys, err := set.Keys(t.Context(), kid, true)
-		synctest.Wait()
-		fetched := net.count() > asked
-		after := int(current.Load())
-		if fetched && atHand {
-			fetches = append(fetches, time.Now())
-		}
-		if fetched && up {
-			lastGood = time.Now()
-		}
-		in := func(version int) bool {
-			return version > 0 && (kid == fmt.Sprint("k", version) || kid == fmt.Sprint("k", version-1))
-		}
-		switch {
-		case err == nil:
-			require.Len(t, keys, 1)
-			require.Equal(t, edPublic(kid), keys[0].Public)
-			require.True(t, in(before) || in(after), "a key that no document at hand had: %s", kid)
-			require.Less(t, time.Since(lastGood), time.Hour, "a key over MaxStale")
-		case errors.Is(err, koreauth.ErrUnknownKey):
-			require.False(t, in(after), "a key at hand was refused: %s", kid)
-			require.True(t, !fetched || !in(published), "a fetch did not find a published key: %s", kid)
-		default:
-			require.ErrorIs(t, err, koreauth.ErrUnavailable)
-			require.True(t, !in(after) || time.Since(lastGood) >= time.Hour, "a key at hand was unavailable: %s", kid)
-			require.True(t, !fetched || !up, "unavailable, but the issuer answered")
-		}
-	}
-	for i := range len(fetches) - 4 { // a burst of three for unknown kids, and one because the keys are old
-		require.GreaterOrEqual(t, fetches[i+4].Sub(fetches[i]), keysInterval, "five fetches within one interval")
-	}
+		time.Sleep(5 * time.Second)
+	})
 }
