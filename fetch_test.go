@@ -24,7 +24,7 @@ import (
 	"github.com/koreauth/koreauth"
 )
 
-func TestAFetchHasOneTimeout(t *testing.T) {
+func TestFetch_Timeout(t *testing.T) {
 	drip := func(req *http.Request) (*http.Response, error) {
 		resp, err := reply(200, "")(req)
 		resp.Body, resp.ContentLength = io.NopCloser(drippingBody{req.Context()}), -1
@@ -33,7 +33,7 @@ func TestAFetchHasOneTimeout(t *testing.T) {
 	for _, c := range []struct {
 		sentence string
 		timeout  time.Duration // of the client
-		page     page
+		respond  responder
 		want     time.Duration
 	}{
 		{"5 seconds for a server that never answers", 0, hanging, keysTimeout},
@@ -42,34 +42,34 @@ func TestAFetchHasOneTimeout(t *testing.T) {
 		{"the client's, where that is less", time.Second, hanging, time.Second},
 		{"the client's for the body too", time.Second, drip, time.Second},
 	} {
-		bubble(t, c.sentence, func(t *testing.T, net *network) {
-			net.keys(c.page)
-			set := net.set()
+		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+			net.respondKeys(c.respond)
+			set := net.keySet()
 			set.HTTPClient.Timeout = c.timeout
-			unavailable(t, set, "a", c.want, 0)
+			wantUnavailable(t, set, "a", c.want, 0)
 			assert.Equal(t, c.timeout, set.HTTPClient.Timeout)
 		})
 	}
-	bubble(t, "just under 5 seconds is in time", func(t *testing.T, net *network) {
-		net.keys(slow(keysTimeout-1, keysOf("a")))
-		gives(t, net.set(), "a", keysTimeout-1)
+	withFakeTime(t, "just under 5 seconds is in time", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(keysTimeout-1, keysOf("a")))
+		wantKey(t, net.keySet(), "a", keysTimeout-1)
 	})
-	bubble(t, "discovery and the keys are one fetch for it", func(t *testing.T, net *network) {
-		net.at(edIssuer+"/.well-known/openid-configuration", slow(3*time.Second, metadata(edIssuer, keysURL)))
-		net.keys(slow(1999*time.Millisecond, keysOf("a")))
+	withFakeTime(t, "discovery and the keys are one fetch for it", func(t *testing.T, net *network) {
+		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(3*time.Second, metadata(edIssuer, keysURL)))
+		net.respondKeys(delayed(1999*time.Millisecond, keysOf("a")))
 		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
-		gives(t, set, "a", 4999*time.Millisecond)
+		wantKey(t, set, "a", 4999*time.Millisecond)
 
-		net.keys(slow(2*time.Second+1, keysOf("a")))
+		net.respondKeys(delayed(2*time.Second+1, keysOf("a")))
 		set = &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
-		unavailable(t, set, "a", keysTimeout, 0)
+		wantUnavailable(t, set, "a", keysTimeout, 0)
 	})
-	bubble(t, "discovery by both locations and the keys are one fetch for it", func(t *testing.T, net *network) {
-		net.at(edIssuer+"/.well-known/openid-configuration", slow(2*time.Second, reply(404, "")))
-		net.at("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", slow(2*time.Second, metadata(edIssuer, keysURL)))
-		net.keys(slow(2*time.Second, keysOf("a")))
-		unavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", keysTimeout, 0)
-		assert.Equal(t, 3, net.count())
+	withFakeTime(t, "discovery by both locations and the keys are one fetch for it", func(t *testing.T, net *network) {
+		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(2*time.Second, reply(404, "")))
+		net.respond("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", delayed(2*time.Second, metadata(edIssuer, keysURL)))
+		net.respondKeys(delayed(2*time.Second, keysOf("a")))
+		wantUnavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", keysTimeout, 0)
+		assert.Equal(t, 3, net.requestCount())
 	})
 }
 
@@ -86,10 +86,10 @@ func (b drippingBody) Read(p []byte) (int, error) {
 	}
 }
 
-func TestATransportThatMisbehaves(t *testing.T) {
+func TestFetch_MisbehavingTransport(t *testing.T) {
 	for _, c := range []struct {
 		sentence string
-		page     page
+		respond  responder
 	}{
 		{"panics", func(*http.Request) (*http.Response, error) { panic("boom eyJhbGciOiJub25lIn0") }},
 		{"panics with nil", func(*http.Request) (*http.Response, error) { panic(nil) }},
@@ -109,22 +109,22 @@ func TestATransportThatMisbehaves(t *testing.T) {
 			return resp, err
 		}},
 	} {
-		bubble(t, c.sentence+", and the keys are unavailable, then as before", func(t *testing.T, net *network) {
-			net.keys(c.page)
-			set := net.set()
-			err := unavailable(t, set, "a", 0, 250*time.Millisecond)
+		withFakeTime(t, c.sentence+", and the keys are unavailable, then as before", func(t *testing.T, net *network) {
+			net.respondKeys(c.respond)
+			set := net.keySet()
+			err := wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
 			assert.NotContains(t, fmt.Sprint(err), "eyJ")
-			net.keys(keysOf("a"))
-			pass(time.Second)
-			gives(t, set, "a", 0)
-			net.keys(c.page)
-			pass(keysMaxAge)
-			gives(t, set, "a", 0)
+			net.respondKeys(keysOf("a"))
+			wait(time.Second)
+			wantKey(t, set, "a", 0)
+			net.respondKeys(c.respond)
+			wait(keysMaxAge)
+			wantKey(t, set, "a", 0)
 			synctest.Wait()
-			gives(t, set, "a", 0)
-			net.keys(keysOf("b"))
-			pass(keysInterval)
-			gives(t, set, "b", 0)
+			wantKey(t, set, "a", 0)
+			net.respondKeys(keysOf("b"))
+			wait(keysInterval)
+			wantKey(t, set, "b", 0)
 		})
 	}
 }
@@ -136,55 +136,55 @@ func (panickingBody) Close() error             { return nil }
 
 type failingReader struct{}
 
-func (failingReader) Read([]byte) (int, error) { return 0, errNetwork }
+func (failingReader) Read([]byte) (int, error) { return 0, errConnectionRefused }
 
-func TestADocumentHasOneMiBAtMost(t *testing.T) {
+func TestFetch_SizeLimit(t *testing.T) {
 	padded := func(size int) string { return edSet("a") + strings.Repeat(" ", size-len(edSet("a"))) }
-	bubble(t, "1 MiB is accepted", func(t *testing.T, net *network) {
-		net.keys(reply(200, padded(1<<20)))
-		gives(t, net.set(), "a", 0)
+	withFakeTime(t, "1 MiB is accepted", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, padded(1<<20)))
+		wantKey(t, net.keySet(), "a", 0)
 	})
-	bubble(t, "one byte more is a failure, and replaces nothing", func(t *testing.T, net *network) {
-		net.keys(reply(200, padded(1<<20+1)))
-		set := net.set()
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		net.keys(keysOf("a"))
-		pass(time.Second)
-		gives(t, set, "a", 0)
-		net.keys(reply(200, padded(1<<20+1)))
-		pass(keysMaxAge)
+	withFakeTime(t, "one byte more is a failure, and replaces nothing", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, padded(1<<20+1)))
+		set := net.keySet()
+		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+		net.respondKeys(keysOf("a"))
+		wait(time.Second)
+		wantKey(t, set, "a", 0)
+		net.respondKeys(reply(200, padded(1<<20+1)))
+		wait(keysMaxAge)
 		for range 3 {
-			gives(t, set, "a", 0)
+			wantKey(t, set, "a", 0)
 			synctest.Wait()
 		}
 	})
-	bubble(t, "an endless body is not read on", func(t *testing.T, net *network) {
+	withFakeTime(t, "an endless body is not read on", func(t *testing.T, net *network) {
 		body := &endlessBody{}
-		net.keys(func(req *http.Request) (*http.Response, error) {
+		net.respondKeys(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: body, ContentLength: -1, Request: req}, nil
 		})
-		unavailable(t, net.set(), "a", 0, 250*time.Millisecond)
+		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
 		assert.LessOrEqual(t, body.read, 1<<20+1)
 		assert.True(t, body.closed)
 	})
-	bubble(t, "of the metadata too", func(t *testing.T, net *network) {
+	withFakeTime(t, "of the metadata too", func(t *testing.T, net *network) {
 		document := fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, edIssuer, keysURL)
-		net.at(edIssuer+"/.well-known/openid-configuration", reply(200, document+strings.Repeat(" ", 1<<20)))
-		net.keys(keysOf("a"))
-		unavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 1, net.count())
+		net.respond(edIssuer+"/.well-known/openid-configuration", reply(200, document+strings.Repeat(" ", 1<<20)))
+		net.respondKeys(keysOf("a"))
+		wantUnavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0, 250*time.Millisecond)
+		assert.Equal(t, 1, net.requestCount())
 	})
-	bubble(t, "what a page says beside its 404 is not read", func(t *testing.T, net *network) {
-		net.at(edIssuer+"/.well-known/openid-configuration", reply(404, strings.Repeat("<p>not found", 1<<20)))
-		net.at("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", metadata(edIssuer, keysURL))
-		net.keys(keysOf("a"))
-		gives(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0)
+	withFakeTime(t, "what a page says beside its 404 is not read", func(t *testing.T, net *network) {
+		net.respond(edIssuer+"/.well-known/openid-configuration", reply(404, strings.Repeat("<p>not found", 1<<20)))
+		net.respond("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		wantKey(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0)
 	})
-	bubble(t, "an error page that drips fails at once", func(t *testing.T, net *network) {
-		net.keys(func(req *http.Request) (*http.Response, error) {
+	withFakeTime(t, "an error page that drips fails at once", func(t *testing.T, net *network) {
+		net.respondKeys(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 500, Body: io.NopCloser(drippingBody{req.Context()}), ContentLength: -1, Request: req}, nil
 		})
-		unavailable(t, net.set(), "a", 0, 250*time.Millisecond)
+		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
 	})
 	t.Run("after decompression", func(t *testing.T) {
 		var member bytes.Buffer
@@ -236,28 +236,28 @@ func (b *endlessBody) Close() error {
 	return nil
 }
 
-func TestRedirects(t *testing.T) {
-	bubble(t, "three are followed", func(t *testing.T, net *network) {
-		net.keys(redirect("/1"))
-		net.at("https://issuer.example.com/1", redirect("https://issuer.example.com/2"))
-		net.at("https://issuer.example.com/2", redirect("https://ISSUER.example.com:443/3"))
-		net.at("https://ISSUER.example.com:443/3", keysOf("a"))
-		gives(t, net.set(), "a", 0)
-		assert.Equal(t, 4, net.count())
+func TestFetch_Redirects(t *testing.T) {
+	withFakeTime(t, "three are followed", func(t *testing.T, net *network) {
+		net.respondKeys(redirect("/1"))
+		net.respond("https://issuer.example.com/1", redirect("https://issuer.example.com/2"))
+		net.respond("https://issuer.example.com/2", redirect("https://ISSUER.example.com:443/3"))
+		net.respond("https://ISSUER.example.com:443/3", keysOf("a"))
+		wantKey(t, net.keySet(), "a", 0)
+		assert.Equal(t, 4, net.requestCount())
 	})
-	bubble(t, "four are not", func(t *testing.T, net *network) {
-		net.keys(redirect("/1"))
-		net.at("https://issuer.example.com/1", redirect("/2"))
-		net.at("https://issuer.example.com/2", redirect("/3"))
-		net.at("https://issuer.example.com/3", redirect("/4"))
-		net.at("https://issuer.example.com/4", keysOf("a"))
-		unavailable(t, net.set(), "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 4, net.count())
+	withFakeTime(t, "four are not", func(t *testing.T, net *network) {
+		net.respondKeys(redirect("/1"))
+		net.respond("https://issuer.example.com/1", redirect("/2"))
+		net.respond("https://issuer.example.com/2", redirect("/3"))
+		net.respond("https://issuer.example.com/3", redirect("/4"))
+		net.respond("https://issuer.example.com/4", keysOf("a"))
+		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
+		assert.Equal(t, 4, net.requestCount())
 	})
-	bubble(t, "a loop ends", func(t *testing.T, net *network) {
-		net.keys(redirect(keysURL))
-		unavailable(t, net.set(), "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 4, net.count())
+	withFakeTime(t, "a loop ends", func(t *testing.T, net *network) {
+		net.respondKeys(redirect(keysURL))
+		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
+		assert.Equal(t, 4, net.requestCount())
 	})
 	for _, c := range []struct{ sentence, from, to string }{
 		{"to another host is refused", keysURL, "https://other.example.com/keys"},
@@ -269,36 +269,36 @@ func TestRedirects(t *testing.T) {
 		{"from http to https is refused", "http://localhost:8080/keys", "https://localhost:8080/keys"},
 		{"to another scheme is refused", keysURL, "file:///etc/keys"},
 	} {
-		bubble(t, c.sentence, func(t *testing.T, net *network) {
-			net.at(c.from, redirect(c.to))
-			net.at(c.to, keysOf("a"))
-			set := net.set()
+		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+			net.respond(c.from, redirect(c.to))
+			net.respond(c.to, keysOf("a"))
+			set := net.keySet()
 			set.URL, set.DangerouslyAllowHTTP = c.from, true
-			unavailable(t, set, "a", 0, 250*time.Millisecond)
-			assert.Equal(t, []string{c.from}, net.urls())
+			wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+			assert.Equal(t, []string{c.from}, net.requestURLs())
 		})
 	}
-	bubble(t, "by way of the same host to another is refused", func(t *testing.T, net *network) {
-		net.keys(redirect("/1"))
-		net.at("https://issuer.example.com/1", redirect("https://other.example.com/keys"))
-		net.at("https://other.example.com/keys", keysOf("a"))
-		unavailable(t, net.set(), "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 2, net.count())
+	withFakeTime(t, "by way of the same host to another is refused", func(t *testing.T, net *network) {
+		net.respondKeys(redirect("/1"))
+		net.respond("https://issuer.example.com/1", redirect("https://other.example.com/keys"))
+		net.respond("https://other.example.com/keys", keysOf("a"))
+		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
+		assert.Equal(t, 2, net.requestCount())
 	})
-	bubble(t, "the metadata too may redirect on the same host, and not to another", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
+	withFakeTime(t, "the metadata too may redirect on the same host, and not to another", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
 		configuration := edIssuer + "/.well-known/openid-configuration"
-		net.at(configuration, redirect("/moved"))
-		net.at("https://issuer.example.com/moved", metadata(edIssuer, keysURL))
-		gives(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0)
-		net.at(configuration, redirect("https://other.example.com/moved"))
-		net.at("https://other.example.com/moved", metadata(edIssuer, keysURL))
-		unavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0, 250*time.Millisecond)
+		net.respond(configuration, redirect("/moved"))
+		net.respond("https://issuer.example.com/moved", metadata(edIssuer, keysURL))
+		wantKey(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0)
+		net.respond(configuration, redirect("https://other.example.com/moved"))
+		net.respond("https://other.example.com/moved", metadata(edIssuer, keysURL))
+		wantUnavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0, 250*time.Millisecond)
 	})
-	bubble(t, "the caller's CheckRedirect is asked as well, and is not changed", func(t *testing.T, net *network) {
-		net.keys(redirect("/1"))
-		net.at("https://issuer.example.com/1", keysOf("a"))
-		set := net.set()
+	withFakeTime(t, "the caller's CheckRedirect is asked as well, and is not changed", func(t *testing.T, net *network) {
+		net.respondKeys(redirect("/1"))
+		net.respond("https://issuer.example.com/1", keysOf("a"))
+		set := net.keySet()
 		errNo := errors.New("not by me")
 		var asked []string
 		answer := error(nil)
@@ -306,7 +306,7 @@ func TestRedirects(t *testing.T) {
 			asked = append(asked, fmt.Sprint(req.URL, " after ", len(via)))
 			return answer
 		}
-		gives(t, set, "a", 0)
+		wantKey(t, set, "a", 0)
 		assert.Equal(t, []string{"https://issuer.example.com/1 after 1"}, asked)
 		for _, answer = range []error{errNo, http.ErrUseLastResponse} {
 			_, err := set.Keys(t.Context(), "b", true)
@@ -316,25 +316,25 @@ func TestRedirects(t *testing.T) {
 			}
 		}
 		asked, answer = nil, nil
-		net.keys(redirect("https://other.example.com/"))
-		pass(keysInterval)
+		net.respondKeys(redirect("https://other.example.com/"))
+		wait(keysInterval)
 		_, err := set.Keys(t.Context(), "b", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.Empty(t, asked, "what is refused anyway is no question")
 		assert.NoError(t, set.HTTPClient.CheckRedirect(&http.Request{}, nil), "it is still the caller's")
 	})
-	bubble(t, "the caller's client is not changed", func(t *testing.T, net *network) {
+	withFakeTime(t, "the caller's client is not changed", func(t *testing.T, net *network) {
 		client := &http.Client{Transport: net, Timeout: time.Minute}
-		net.keys(redirect("/1"))
-		net.at("https://issuer.example.com/1", keysOf("a"))
-		set := net.set()
+		net.respondKeys(redirect("/1"))
+		net.respond("https://issuer.example.com/1", keysOf("a"))
+		set := net.keySet()
 		set.HTTPClient = client
-		gives(t, set, "a", 0)
+		wantKey(t, set, "a", 0)
 		assert.Equal(t, &http.Client{Transport: net, Timeout: time.Minute}, client)
 	})
 }
 
-func TestHTTPIsForLoopbackOnly(t *testing.T) {
+func TestFetch_HTTPOnlyForLoopback(t *testing.T) {
 	for url, ok := range map[string]bool{
 		"https://issuer.example.com":        true,
 		"HTTPS://issuer.example.com":        true,
@@ -376,9 +376,9 @@ func TestHTTPIsForLoopbackOnly(t *testing.T) {
 		"https://issuer.example.com\n/keys": false,
 		"https://issuer.example.com:port":   false,
 	} {
-		bubble(t, url, func(t *testing.T, net *network) {
-			net.at(url, keysOf("a"))
-			net.at(strings.Replace(url, "HTTPS", "https", 1), keysOf("a"))
+		withFakeTime(t, url, func(t *testing.T, net *network) {
+			net.respond(url, keysOf("a"))
+			net.respond(strings.Replace(url, "HTTPS", "https", 1), keysOf("a"))
 			_, err := koreauth.NewValidator(koreauth.Config{Issuer: "x", Audience: []string{"y"}, JWKSURL: url, HTTPClient: net.client()})
 			assert.Equal(t, ok, err == nil, "NewValidator with JWKSURL: %v", err)
 			_, err = koreauth.NewValidator(koreauth.Config{Issuer: "x", Audience: []string{"y"}, Keys: &koreauth.RemoteKeySet{URL: url}})
@@ -387,30 +387,30 @@ func TestHTTPIsForLoopbackOnly(t *testing.T) {
 				_, err = koreauth.NewValidator(koreauth.Config{Issuer: url, Audience: []string{"y"}, HTTPClient: net.client()})
 				assert.Equal(t, ok, err == nil, "NewValidator with Issuer: %v", err)
 			}
-			require.Zero(t, net.count(), "a constructor asks nobody")
-			set := net.set()
+			require.Zero(t, net.requestCount(), "a constructor asks nobody")
+			set := net.keySet()
 			set.URL = url
 			if ok {
-				gives(t, set, "a", 0)
+				wantKey(t, set, "a", 0)
 				return
 			}
-			unavailable(t, set, "a", 0, 250*time.Millisecond)
+			wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
 			set = &koreauth.RemoteKeySet{Issuer: url, HTTPClient: net.client()}
-			unavailable(t, set, "a", 0, 250*time.Millisecond)
-			assert.Zero(t, net.count())
+			wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+			assert.Zero(t, net.requestCount())
 		})
 	}
-	bubble(t, "unless DangerouslyAllowHTTP", func(t *testing.T, net *network) {
-		net.at("http://10.0.0.1/keys", keysOf("a"))
-		set := net.set()
+	withFakeTime(t, "unless DangerouslyAllowHTTP", func(t *testing.T, net *network) {
+		net.respond("http://10.0.0.1/keys", keysOf("a"))
+		set := net.keySet()
 		set.URL, set.DangerouslyAllowHTTP = "http://10.0.0.1/keys", true
-		gives(t, set, "a", 0)
+		wantKey(t, set, "a", 0)
 		_, err := koreauth.NewValidator(koreauth.Config{Issuer: "x", Audience: []string{"y"}, JWKSURL: "http://10.0.0.1/keys", DangerouslyAllowHTTP: true})
 		assert.NoError(t, err)
 		_, err = koreauth.NewValidator(koreauth.Config{Issuer: "x", Audience: []string{"y"}, JWKSURL: "ftp://10.0.0.1/keys", DangerouslyAllowHTTP: true})
 		assert.Error(t, err)
 	})
-	bubble(t, "a key set with faults asks nobody", func(t *testing.T, net *network) {
+	withFakeTime(t, "a key set with faults asks nobody", func(t *testing.T, net *network) {
 		for _, set := range []*koreauth.RemoteKeySet{
 			{HTTPClient: net.client()},
 			{URL: keysURL, HTTPClient: net.client(), MinInterval: -1},
@@ -419,15 +419,15 @@ func TestHTTPIsForLoopbackOnly(t *testing.T) {
 			{Issuer: edIssuer + "?a=b", HTTPClient: net.client()},
 			{Issuer: edIssuer + "#a", HTTPClient: net.client()},
 		} {
-			unavailableOf(t, set, "a")
+			wantUnavailableError(t, set, "a")
 			_, err := koreauth.NewValidator(koreauth.Config{Issuer: "x", Audience: []string{"y"}, Keys: set})
 			assert.Error(t, err)
 		}
-		assert.Zero(t, net.count())
+		assert.Zero(t, net.requestCount())
 	})
 }
 
-func TestNothingIsLeftRunning(t *testing.T) {
+func TestFetch_LeavesNothingRunning(t *testing.T) {
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(protocol, func(t *testing.T) {
 			var down atomic.Bool
@@ -467,11 +467,11 @@ func TestNothingIsLeftRunning(t *testing.T) {
 }
 
 // deafBody heeds Close, and nothing else.
-type deafBody chan struct{}
+type blockingBody chan struct{}
 
-func (b deafBody) Read([]byte) (int, error) { <-b; return 0, io.ErrClosedPipe }
+func (b blockingBody) Read([]byte) (int, error) { <-b; return 0, io.ErrClosedPipe }
 
-func (b deafBody) Close() error {
+func (b blockingBody) Close() error {
 	select {
 	case <-b:
 	default:
@@ -480,33 +480,36 @@ func (b deafBody) Close() error {
 	return nil
 }
 
-func TestABodyThatDoesNotHeedTheContextEndsIn5Seconds(t *testing.T) {
+func TestFetch_BodyIgnoresContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: make(deafBody), Request: r}, nil
-		})}}
+		var net network
+		net.respondKeys(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: make(blockingBody), Request: req}, nil
+		})
 		start := time.Now()
-		_, err := set.Keys(t.Context(), "", true)
+		_, err := net.keySet().Keys(t.Context(), "", true)
 		require.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.Equal(t, 5*time.Second, time.Since(start))
 	})
 }
 
-func TestNoConnectionIsKeptBetweenFetches(t *testing.T) {
+func TestFetch_SetsCloseOnEachRequest(t *testing.T) {
+	var net network
 	closing := []bool{}
-	set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-		closing = append(closing, r.Close)
-		if r.URL.Path == "/keys" {
-			return &http.Response{StatusCode: 302, Header: http.Header{"Location": {"/moved"}}, Body: http.NoBody, Request: r}, nil
-		}
-		return nil, errors.New("down")
-	})}}
-	_, err := set.Keys(t.Context(), "", true)
+	net.respondKeys(func(req *http.Request) (*http.Response, error) {
+		closing = append(closing, req.Close)
+		return redirect("/moved")(req)
+	})
+	net.respond("https://issuer.example.com/moved", func(req *http.Request) (*http.Response, error) {
+		closing = append(closing, req.Close)
+		return connectionRefused(req)
+	})
+	_, err := net.keySet().Keys(t.Context(), "", true)
 	require.ErrorIs(t, err, koreauth.ErrUnavailable)
-	assert.Equal(t, []bool{true, true}, closing, "the request, and the redirected one")
+	assert.Equal(t, []bool{true, true}, closing, "the first request and the redirected one")
 }
 
-func TestNoConnectionIsKeptWhereNothingRedirects(t *testing.T) {
+func TestFetch_ClosesConnection(t *testing.T) {
 	closed := make(chan struct{}, 1)
 	issuer := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, edSet("a"))

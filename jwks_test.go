@@ -46,7 +46,7 @@ func ecJWK(crv string, key *ecdsa.PublicKey, members string) string {
 	return fmt.Sprintf(`{"kty":"EC","kid":"odd","crv":%q,"x":%q,"y":%q%s}`, crv, rawURL(x), rawURL(y), members)
 }
 
-func TestParseKeysReadsWhatCanVerify(t *testing.T) {
+func TestParseKeys_UsableKeys(t *testing.T) {
 	rsaKey := func(e int) *rsa.PublicKey { return &rsa.PublicKey{N: modulus(2048), E: e} }
 	p256 := ecKey(elliptic.P256())
 	for _, c := range []struct {
@@ -80,7 +80,7 @@ func TestParseKeysReadsWhatCanVerify(t *testing.T) {
 	}
 }
 
-func TestOneOddKeyNeverLosesTheSet(t *testing.T) {
+func TestParseKeys_IgnoresUnusableKeys(t *testing.T) {
 	p256 := ecKey(elliptic.P256())
 	off := &ecdsa.PublicKey{Curve: p256.Curve, X: p256.X, Y: new(big.Int).Add(p256.Y, big.NewInt(1))}
 	huge := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 64), f4) // 65537 in its last 64 bits
@@ -164,7 +164,7 @@ func TestOneOddKeyNeverLosesTheSet(t *testing.T) {
 	}
 }
 
-func TestADocumentWithoutAUsableKeyIsAnError(t *testing.T) {
+func TestParseKeys_NoUsableKey(t *testing.T) {
 	for _, document := range []string{
 		"", " ", "null", "5", `"keys"`, "[]", "{}", "[" + edJWK("a") + "]", edJWK("a"), `{"keys":null}`, `{"keys":[]}`, `{"keys":{}}`,
 		`{"keys":"none"}`, `{"keys":` + edJWK("a") + `}`, `{"Keys":[` + edJWK("a") + `]}`, edSet("a") + edSet("b"), edSet("a") + "x",
@@ -178,7 +178,7 @@ func TestADocumentWithoutAUsableKeyIsAnError(t *testing.T) {
 	}
 }
 
-func TestManyOddKeysAreNotAllTold(t *testing.T) {
+func TestParseKeys_ErrorIsBounded(t *testing.T) {
 	odd := strings.Repeat(`{"kty":"AKP"},`, 10_000)
 	keys, err := koreauth.ParseKeys([]byte(jwksOf(odd + edJWK("a"))))
 	require.NoError(t, err)
@@ -188,7 +188,7 @@ func TestManyOddKeysAreNotAllTold(t *testing.T) {
 	assert.Less(t, len(err.Error()), 2000)
 }
 
-func TestKeySetsNameTheirMembersExactly(t *testing.T) {
+func TestParseKeys_MemberNamesAreCaseSensitive(t *testing.T) {
 	document := string(documentOf(t, signingKeys()["ES256"]))
 	_, err := koreauth.ParseKeys([]byte(document))
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func TestKeySetsNameTheirMembersExactly(t *testing.T) {
 	}
 }
 
-func TestManyKeysUnderOneKidTakeMemoryInProportion(t *testing.T) {
+func TestStaticKeySet_ManyKeysWithOneID(t *testing.T) {
 	keys := make(koreauth.StaticKeySet, 5000)
 	for i := range keys {
 		keys[i] = koreauth.Key{ID: "a", Public: edPublic("a")}
@@ -210,7 +210,7 @@ func TestManyKeysUnderOneKidTakeMemoryInProportion(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
 }
 
-func TestStaticKeySet(t *testing.T) {
+func TestStaticKeySet_Keys(t *testing.T) {
 	a, b := koreauth.Key{ID: "a", Public: edPublic("a")}, koreauth.Key{ID: "b", Public: edPublic("b")}
 	b2, bare := koreauth.Key{ID: "b", Algorithm: "EdDSA", Public: edPublic("b2")}, koreauth.Key{Public: edPublic("bare")}
 	set := koreauth.StaticKeySet{a, b, b2, bare}

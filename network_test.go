@@ -23,7 +23,7 @@ import (
 	"github.com/koreauth/koreauth"
 )
 
-// What DESIGN says that zero fields of a RemoteKeySet mean.
+// The documented meaning of a RemoteKeySet's zero fields.
 const (
 	keysURL      = "https://issuer.example.com/keys"
 	keysInterval = 10 * time.Second
@@ -32,84 +32,87 @@ const (
 	keysTimeout  = 5 * time.Second
 )
 
-// page answers one request.
-type page func(*http.Request) (*http.Response, error)
+// A responder answers a request, as an http.RoundTripper does.
+type responder func(*http.Request) (*http.Response, error)
 
-// network is a scripted http.RoundTripper: it answers by URL, 404 where there
-// is no page, and remembers what it was asked for and when.
+// network is an http.RoundTripper without a network. It records each request
+// and passes it to the responder of its URL. A URL without one gets 404.
 type network struct {
-	mu    sync.Mutex // guards what follows; never held while answering
-	pages map[string]page
-	asked []question
+	mu         sync.Mutex // guards the fields below; not held while a responder runs
+	responders map[string]responder
+	requests   []recordedRequest
 }
 
-type question struct {
-	at     time.Time
+type recordedRequest struct {
+	time   time.Time
 	url    string
 	header http.Header
 }
 
 func (n *network) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := req.Context().Err(); err != nil {
-		return nil, err // as http.Transport
+		return nil, err // like http.Transport
 	}
 	n.mu.Lock()
-	n.asked = append(n.asked, question{time.Now(), req.URL.String(), req.Header.Clone()})
-	answer := n.pages[req.URL.String()]
+	n.requests = append(n.requests, recordedRequest{time.Now(), req.URL.String(), req.Header.Clone()})
+	respond := n.responders[req.URL.String()]
 	n.mu.Unlock()
-	if answer == nil {
-		answer = reply(404, "no such page")
+	if respond == nil {
+		respond = reply(404, "not found")
 	}
-	return answer(req)
+	return respond(req)
 }
 
-// at lets a URL answer with that page from now on.
-func (n *network) at(url string, p page) {
+// respond sets the responder of a URL.
+func (n *network) respond(url string, r responder) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.pages == nil {
-		n.pages = make(map[string]page)
+	if n.responders == nil {
+		n.responders = make(map[string]responder)
 	}
-	n.pages[url] = p
+	n.responders[url] = r
 }
 
-// keys lets keysURL answer with that page from now on.
-func (n *network) keys(p page) { n.at(keysURL, p) }
+// respondKeys sets the responder of keysURL.
+func (n *network) respondKeys(r responder) { n.respond(keysURL, r) }
 
-func (n *network) questions() []question {
+// recorded returns the requests so far, in order.
+func (n *network) recorded() []recordedRequest {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.Clone(n.asked)
+	return slices.Clone(n.requests)
 }
 
-func (n *network) count() int { return len(n.questions()) }
+func (n *network) requestCount() int { return len(n.recorded()) }
 
-// urls are those that were asked for, in order.
-func (n *network) urls() []string {
+// requestURLs returns the URLs of the requests so far, in order.
+func (n *network) requestURLs() []string {
 	var urls []string
-	for _, q := range n.questions() {
-		urls = append(urls, q.url)
+	for _, r := range n.recorded() {
+		urls = append(urls, r.url)
 	}
 	return urls
 }
 
-// times are when the requests after the first skip ones came.
-func (n *network) times(since time.Time, skip int) []time.Duration {
+// requestTimes returns the times of the requests after the first skip ones, as
+// durations since start.
+func (n *network) requestTimes(start time.Time, skip int) []time.Duration {
 	times := []time.Duration{}
-	for _, q := range n.questions()[skip:] {
-		times = append(times, q.at.Sub(since))
+	for _, r := range n.recorded()[skip:] {
+		times = append(times, r.time.Sub(start))
 	}
 	return times
 }
 
 func (n *network) client() *http.Client { return &http.Client{Transport: n} }
 
-func (n *network) set() *koreauth.RemoteKeySet {
+// keySet returns a RemoteKeySet that fetches keysURL over n.
+func (n *network) keySet() *koreauth.RemoteKeySet {
 	return &koreauth.RemoteKeySet{URL: keysURL, HTTPClient: n.client()}
 }
 
-// reply answers with that status, body and header lines.
-func reply(status int, body string, lines ...string) page {
+// reply responds with a status, a body and header lines.
+func reply(status int, body string, lines ...string) responder {
 	header := make(http.Header)
 	for _, line := range lines {
 		name, value, _ := strings.Cut(line, ": ")
@@ -123,10 +126,20 @@ func reply(status int, body string, lines ...string) page {
 	}
 }
 
-// slow answers what p says now, but after d.
-func slow(d time.Duration, p page) page {
+// keysOf responds with a JWK Set of the Ed25519 keys with these IDs.
+func keysOf(kids ...string) responder { return reply(200, edSet(kids...)) }
+
+// metadata responds with the metadata of an issuer whose keys are at keysURL.
+func metadata(issuer, keysURL string) responder {
+	return reply(200, fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"token_endpoint":"x","scopes_supported":[]}`, issuer, keysURL))
+}
+
+func redirect(location string) responder { return reply(302, "", "Location: "+location) }
+
+// delayed calls r at once and returns its response after d.
+func delayed(d time.Duration, r responder) responder {
 	return func(req *http.Request) (*http.Response, error) {
-		resp, err := p(req)
+		resp, err := r(req)
 		select {
 		case <-time.After(d):
 			return resp, err
@@ -136,17 +149,17 @@ func slow(d time.Duration, p page) page {
 	}
 }
 
-// hanging never answers.
+// hanging waits until the request is canceled.
 func hanging(req *http.Request) (*http.Response, error) {
 	<-req.Context().Done()
 	return nil, req.Context().Err()
 }
 
-var errNetwork = errors.New("connection refused")
+var errConnectionRefused = errors.New("connection refused")
 
-func refusing(*http.Request) (*http.Response, error) { return nil, errNetwork }
+func connectionRefused(*http.Request) (*http.Response, error) { return nil, errConnectionRefused }
 
-// edKey is the key of that name: the same in every run.
+// edKey returns the Ed25519 key with this ID. It is the same in every run.
 func edKey(kid string) ed25519.PrivateKey {
 	seed := sha256.Sum256([]byte(kid))
 	return ed25519.NewKeyFromSeed(seed[:])
@@ -156,27 +169,27 @@ func edPublic(kid string) ed25519.PublicKey { return edKey(kid).Public().(ed2551
 
 func rawURL(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// edJWK is the JWK of the key of that name.
+// edJWK returns the public half of edKey(kid) as a JWK.
 func edJWK(kid string) string {
 	return fmt.Sprintf(`{"kty":"OKP","crv":"Ed25519","kid":%q,"alg":"EdDSA","use":"sig","x":%q}`, kid, rawURL(edPublic(kid)))
 }
 
-func jwksOf(members ...string) string { return `{"keys":[` + strings.Join(members, ",") + `]}` }
+// jwksOf returns a JWK Set of these JWKs.
+func jwksOf(jwks ...string) string { return `{"keys":[` + strings.Join(jwks, ",") + `]}` }
 
-// keysOf answers with a set of the keys of those names.
-func keysOf(kids ...string) page { return reply(200, edSet(kids...)) }
-
+// edSet returns a JWK Set of the Ed25519 keys with these IDs.
 func edSet(kids ...string) string {
-	members := make([]string, len(kids))
+	jwks := make([]string, len(kids))
 	for i, kid := range kids {
-		members[i] = edJWK(kid)
+		jwks[i] = edJWK(kid)
 	}
-	return jwksOf(members...)
+	return jwksOf(jwks...)
 }
 
 const edIssuer = "https://issuer.example.com/realms/one"
 
-// edToken is a token signed by the key of that name, its payload changed.
+// edToken returns a token signed with edKey(kid). The claims in change replace
+// those of a valid token.
 func edToken(t *testing.T, kid string, change map[string]any) string {
 	t.Helper()
 	payload := map[string]any{"iss": edIssuer, "aud": "api-gw", "sub": "s", "exp": time.Now().Add(time.Hour).Unix()}
@@ -187,7 +200,8 @@ func edToken(t *testing.T, kid string, change map[string]any) string {
 	return signed + "." + rawURL(ed25519.Sign(edKey(kid), []byte(signed)))
 }
 
-// edValidator accepts such tokens, with the keys of that set.
+// edValidator returns a validator for the tokens of edToken, with the keys of
+// set.
 func edValidator(t *testing.T, set koreauth.KeySet) *koreauth.Validator {
 	t.Helper()
 	v, err := koreauth.NewValidator(koreauth.Config{
@@ -197,16 +211,22 @@ func edValidator(t *testing.T, set koreauth.KeySet) *koreauth.Validator {
 	return v
 }
 
-// bubble runs a test on simulated time.
-func bubble(t *testing.T, sentence string, test func(t *testing.T, net *network)) {
+// withFakeTime runs a subtest with a fake clock and a new network.
+func withFakeTime(t *testing.T, name string, test func(t *testing.T, net *network)) {
 	t.Helper()
-	t.Run(sentence, func(t *testing.T) {
+	t.Run(name, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { test(t, new(network)) })
 	})
 }
 
-// gives asserts that the set has the key of that name, after a wait of took.
-func gives(t *testing.T, set koreauth.KeySet, kid string, took time.Duration) {
+// wait advances the fake clock by d and waits for the goroutines to block.
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// wantKey asserts that set returns edKey(kid), after exactly the given wait.
+func wantKey(t *testing.T, set koreauth.KeySet, kid string, waited time.Duration) {
 	t.Helper()
 	start := time.Now()
 	keys, err := set.Keys(t.Context(), kid, true)
@@ -215,73 +235,64 @@ func gives(t *testing.T, set koreauth.KeySet, kid string, took time.Duration) {
 		assert.Equal(t, kid, keys[0].ID)
 		assert.Equal(t, edPublic(kid), keys[0].Public)
 	}
-	assert.Equal(t, took, time.Since(start), "waited")
+	assert.Equal(t, waited, time.Since(start), "time waited for the key")
 }
 
-// quickly asserts, for loops that ask often, that the answer has that class, nil
-// for the key of that name, and comes at once.
-func quickly(t *testing.T, set koreauth.KeySet, kid string, want error) {
+// requireImmediate requires that set answers without a wait: with the key of
+// this ID if wantErr is nil, else with an error that wraps wantErr. It is cheap
+// enough for long loops.
+func requireImmediate(t *testing.T, set koreauth.KeySet, kid string, wantErr error) {
 	t.Helper()
 	start := time.Now()
 	keys, err := set.Keys(t.Context(), kid, true)
-	if !errors.Is(err, want) || (err == nil) != (len(keys) == 1 && keys[0].ID == kid) || time.Since(start) != 0 {
-		require.Failf(t, "not as it should be", "kid %s: %d keys, error %v, want %v, after %v", kid, len(keys), err, want, time.Since(start))
+	if !errors.Is(err, wantErr) || (err == nil) != (len(keys) == 1 && keys[0].ID == kid) || time.Since(start) != 0 {
+		require.Failf(t, "unexpected result of Keys", "kid %s: got %d keys and error %v after %v, want error %v at once",
+			kid, len(keys), err, time.Since(start), wantErr)
 	}
 }
 
-// unknown asserts that the answer, after a wait of took, is that no key has that
-// name.
-func unknown(t *testing.T, set koreauth.KeySet, kid string, took time.Duration) {
+// wantUnknown asserts that set returns ErrUnknownKey, after exactly the given
+// wait.
+func wantUnknown(t *testing.T, set koreauth.KeySet, kid string, waited time.Duration) {
 	t.Helper()
 	start := time.Now()
 	keys, err := set.Keys(t.Context(), kid, true)
 	assert.Empty(t, keys)
 	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 	assert.NotErrorIs(t, err, koreauth.ErrUnavailable)
-	assert.Equal(t, took, time.Since(start), "waited")
+	assert.Equal(t, waited, time.Since(start), "time waited for ErrUnknownKey")
 }
 
-// unavailable asserts that the answer, after a wait of took, is that nothing can
-// be said, and when it can again.
-func unavailable(t *testing.T, set koreauth.KeySet, kid string, took, retryAfter time.Duration) error {
+// wantUnknownWithin asserts that set returns ErrUnknownKey, after at most the
+// given wait.
+func wantUnknownWithin(t *testing.T, set koreauth.KeySet, kid string, limit time.Duration) {
+	t.Helper()
+	start := time.Now()
+	_, err := set.Keys(t.Context(), kid, true)
+	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+	assert.LessOrEqual(t, time.Since(start), limit, "time waited for ErrUnknownKey")
+}
+
+// wantUnavailable asserts that set returns ErrUnavailable with this RetryAfter,
+// after exactly the given wait. It returns the error.
+func wantUnavailable(t *testing.T, set koreauth.KeySet, kid string, waited, retryAfter time.Duration) error {
 	t.Helper()
 	start := time.Now()
 	keys, err := set.Keys(t.Context(), kid, true)
 	assert.Empty(t, keys)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 	assert.NotErrorIs(t, err, koreauth.ErrUnknownKey)
-	assert.Equal(t, took, time.Since(start), "waited")
-	var refusal *koreauth.Error
-	if assert.ErrorAs(t, err, &refusal) {
-		assert.Equal(t, retryAfter, refusal.RetryAfter, "RetryAfter")
+	assert.Equal(t, waited, time.Since(start), "time waited for ErrUnavailable")
+	var rejection *koreauth.Error
+	if assert.ErrorAs(t, err, &rejection) {
+		assert.Equal(t, retryAfter, rejection.RetryAfter, "RetryAfter")
 	}
 	return err
 }
 
-// pass lets d pass, and all that happens then.
-func pass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
-// unknownAfter is unknown for a wait of at most took.
-func unknownAfter(t *testing.T, set koreauth.KeySet, kid string, took time.Duration) {
-	t.Helper()
-	start := time.Now()
-	_, err := set.Keys(t.Context(), kid, true)
-	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
-	assert.LessOrEqual(t, time.Since(start), took, "waited")
-}
-
-func unavailableOf(t *testing.T, set koreauth.KeySet, kid string) {
+// wantUnavailableError is wantUnavailable without the wait and the RetryAfter.
+func wantUnavailableError(t *testing.T, set koreauth.KeySet, kid string) {
 	t.Helper()
 	_, err := set.Keys(t.Context(), kid, true)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-}
-
-func redirect(location string) page { return reply(302, "", "Location: "+location) }
-
-// metadata answers with an issuer's document.
-func metadata(issuer, keys string) page {
-	return reply(200, fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"token_endpoint":"x","scopes_supported":[]}`, issuer, keys))
 }

@@ -20,58 +20,58 @@ import (
 	"github.com/koreauth/koreauth"
 )
 
-func TestOneFetchIsSharedByAllWhoWait(t *testing.T) {
-	bubble(t, "a key at hand is served without a request and without an allocation", func(t *testing.T, net *network) {
-		net.keys(keysOf("a", "b"))
-		set := net.set()
-		gives(t, set, "a", 0)
+func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
+	withFakeTime(t, "a key at hand is served without a request and without an allocation", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a", "b"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
 		for range 1000 {
-			quickly(t, set, "b", nil)
+			requireImmediate(t, set, "b", nil)
 		}
-		assert.Equal(t, 1, net.count())
+		assert.Equal(t, 1, net.requestCount())
 		ctx := t.Context()
 		assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = set.Keys(ctx, "a", true) }))
 	})
-	bubble(t, "all keys are the answer to an empty kid", func(t *testing.T, net *network) {
-		net.keys(keysOf("a", "b"))
-		keys, err := net.set().Keys(t.Context(), "", true)
+	withFakeTime(t, "all keys are the answer to an empty kid", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a", "b"))
+		keys, err := net.keySet().Keys(t.Context(), "", true)
 		require.NoError(t, err)
 		assert.Equal(t, []koreauth.Key{
 			{ID: "a", Algorithm: "EdDSA", Public: edPublic("a")}, {ID: "b", Algorithm: "EdDSA", Public: edPublic("b")},
 		}, keys)
 	})
-	bubble(t, "without fetch the network is not asked", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
+	withFakeTime(t, "without fetch the network is not asked", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
 		for range 2 {
 			for _, kid := range []string{"", "a", "b"} {
 				_, err := set.Keys(t.Context(), kid, false)
 				assert.ErrorIs(t, err, koreauth.ErrUnknownKey, kid)
 			}
 		}
-		assert.Zero(t, net.count())
-		gives(t, set, "a", 0)
+		assert.Zero(t, net.requestCount())
+		wantKey(t, set, "a", 0)
 		_, err := set.Keys(t.Context(), "b", false)
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
-		pass(3 * keysMaxAge)
+		wait(3 * keysMaxAge)
 		keys, err := set.Keys(t.Context(), "a", false)
 		assert.NoError(t, err, "keys at hand are no question of the network")
 		assert.Len(t, keys, 1)
-		pass(keysMaxStale)
+		wait(keysMaxStale)
 		_, err = set.Keys(t.Context(), "a", false)
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
-		assert.Equal(t, 1, net.count())
+		assert.Equal(t, 1, net.requestCount())
 	})
-	bubble(t, "100 callers wait for one fetch, and one who leaves does not disturb the others", func(t *testing.T, net *network) {
-		net.keys(slow(time.Second, keysOf("a")))
-		set := net.set()
+	withFakeTime(t, "100 callers wait for one fetch, and one who leaves does not disturb the others", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(time.Second, keysOf("a")))
+		set := net.keySet()
 		errLeft := errors.New("the client hung up")
 		start := time.Now()
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
 				if i%10 != 0 {
-					gives(t, set, "a", time.Second)
+					wantKey(t, set, "a", time.Second)
 					return
 				}
 				ctx, cancel := context.WithCancelCause(t.Context())
@@ -84,32 +84,32 @@ func TestOneFetchIsSharedByAllWhoWait(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		assert.Equal(t, 1, net.count())
+		assert.Equal(t, 1, net.requestCount())
 	})
-	bubble(t, "the one who began the fetch may leave, and it goes on", func(t *testing.T, net *network) {
-		net.keys(slow(time.Second, keysOf("a")))
-		set := net.set()
+	withFakeTime(t, "the one who began the fetch may leave, and it goes on", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(time.Second, keysOf("a")))
+		set := net.keySet()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err := set.Keys(ctx, "a", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		gives(t, set, "a", 999*time.Millisecond)
-		assert.Equal(t, 1, net.count())
+		wantKey(t, set, "a", 999*time.Millisecond)
+		assert.Equal(t, 1, net.requestCount())
 	})
-	bubble(t, "all who wait for a fetch that fails learn why", func(t *testing.T, net *network) {
-		net.keys(slow(time.Second, refusing))
-		set := net.set()
+	withFakeTime(t, "all who wait for a fetch that fails learn why", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(time.Second, connectionRefused))
+		set := net.keySet()
 		var wg sync.WaitGroup
 		for range 100 {
-			wg.Go(func() { assert.ErrorIs(t, unavailable(t, set, "a", time.Second, 0), errNetwork) })
+			wg.Go(func() { assert.ErrorIs(t, wantUnavailable(t, set, "a", time.Second, 0), errConnectionRefused) })
 		}
 		wg.Wait()
-		assert.Equal(t, 1, net.count())
+		assert.Equal(t, 1, net.requestCount())
 	})
-	bubble(t, "100 forged kids at once and nothing at hand cost two fetches", func(t *testing.T, net *network) {
-		net.keys(slow(time.Second, keysOf("a")))
-		set := net.set()
+	withFakeTime(t, "100 forged kids at once and nothing at hand cost two fetches", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(time.Second, keysOf("a")))
+		set := net.keySet()
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
@@ -118,53 +118,53 @@ func TestOneFetchIsSharedByAllWhoWait(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		assert.Equal(t, []time.Duration{0, time.Second}, net.times(net.questions()[0].at, 0),
+		assert.Equal(t, []time.Duration{0, time.Second}, net.requestTimes(net.recorded()[0].time, 0),
 			"those who came after it had begun may not take its answer for the last word")
 	})
 }
 
-func TestAnUnknownKidIsAReasonToFetch(t *testing.T) {
-	bubble(t, "a burst of three, then once per MinInterval, to the nanosecond", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
+func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
+	withFakeTime(t, "a burst of three, then once per MinInterval, to the nanosecond", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
 		start := time.Now()
 		for i := range 10 {
-			unknown(t, set, fmt.Sprint("forged-", i), 0)
+			wantUnknown(t, set, fmt.Sprint("forged-", i), 0)
 		}
-		assert.Equal(t, []time.Duration{0, 0, 0}, net.times(start, 1))
+		assert.Equal(t, []time.Duration{0, 0, 0}, net.requestTimes(start, 1))
 		for i := 1; i <= 3; i++ {
-			pass(keysInterval - 1)
-			unknown(t, set, "early", 0)
-			assert.Equal(t, 1+3+i-1, net.count())
-			pass(1)
-			unknown(t, set, "in time", 0)
-			unknown(t, set, "one more", 0)
-			assert.Equal(t, 1+3+i, net.count())
+			wait(keysInterval - 1)
+			wantUnknown(t, set, "early", 0)
+			assert.Equal(t, 1+3+i-1, net.requestCount())
+			wait(1)
+			wantUnknown(t, set, "in time", 0)
+			wantUnknown(t, set, "one more", 0)
+			assert.Equal(t, 1+3+i, net.requestCount())
 		}
 	})
-	bubble(t, "a flood of random kids costs the burst and one fetch per interval", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
+	withFakeTime(t, "a flood of random kids costs the burst and one fetch per interval", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
 		start := time.Now()
 		for time.Since(start) < 10*time.Minute {
 			for range 4 {
-				quickly(t, set, rand.Text(), koreauth.ErrUnknownKey)
+				requireImmediate(t, set, rand.Text(), koreauth.ErrUnknownKey)
 			}
-			quickly(t, set, "a", nil)
-			pass(500 * time.Millisecond)
+			requireImmediate(t, set, "a", nil)
+			wait(500 * time.Millisecond)
 		}
 		want := []time.Duration{0, 0, 0}
 		for at := keysInterval; at < 10*time.Minute; at += keysInterval {
 			want = append(want, at)
 		}
-		assert.Equal(t, want, net.times(start, 1))
+		assert.Equal(t, want, net.requestTimes(start, 1))
 	})
-	bubble(t, "a concurrent flood costs no more", func(t *testing.T, net *network) {
-		net.keys(slow(200*time.Millisecond, keysOf("a")))
-		set := net.set()
-		gives(t, set, "a", 200*time.Millisecond)
+	withFakeTime(t, "a concurrent flood costs no more", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(200*time.Millisecond, keysOf("a")))
+		set := net.keySet()
+		wantKey(t, set, "a", 200*time.Millisecond)
 		start := time.Now()
 		var wg sync.WaitGroup
 		for range 20 {
@@ -174,58 +174,58 @@ func TestAnUnknownKidIsAReasonToFetch(t *testing.T) {
 					if !errors.Is(err, koreauth.ErrUnknownKey) {
 						t.Errorf("got %v, want ErrUnknownKey", err)
 					}
-					quickly(t, set, "a", nil)
+					requireImmediate(t, set, "a", nil)
 					time.Sleep(470 * time.Millisecond)
 				}
 			})
 		}
 		wg.Wait()
-		times := net.times(start, 1)
+		times := net.requestTimes(start, 1)
 		assert.LessOrEqual(t, len(times), 3+6)
 		for i := range len(times) - 3 {
 			assert.GreaterOrEqual(t, times[i+3]-times[i], keysInterval, "four fetches within one interval at %v", times[i])
 		}
 	})
-	bubble(t, "rest earns a burst of three again, not more", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
+	withFakeTime(t, "rest earns a burst of three again, not more", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
 		for range 5 {
-			unknown(t, set, "forged", 0)
+			wantUnknown(t, set, "forged", 0)
 		}
-		require.Equal(t, 4, net.count())
-		pass(10 * time.Minute)
+		require.Equal(t, 4, net.requestCount())
+		wait(10 * time.Minute)
 		for range 5 {
-			unknown(t, set, "forged", 0)
+			wantUnknown(t, set, "forged", 0)
 		}
-		assert.Equal(t, 7, net.count())
+		assert.Equal(t, 7, net.requestCount())
 	})
-	bubble(t, "a rotation is accepted on its first token", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
-		pass(time.Minute)
-		net.keys(slow(30*time.Millisecond, keysOf("a", "b")))
-		gives(t, set, "b", 30*time.Millisecond)
-		gives(t, set, "a", 0)
-		assert.Equal(t, 2, net.count())
+	withFakeTime(t, "a rotation is accepted on its first token", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
+		wait(time.Minute)
+		net.respondKeys(delayed(30*time.Millisecond, keysOf("a", "b")))
+		wantKey(t, set, "b", 30*time.Millisecond)
+		wantKey(t, set, "a", 0)
+		assert.Equal(t, 2, net.requestCount())
 	})
-	bubble(t, "a rotation is accepted on its first token right after a forged kid, and after two", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		unknown(t, set, "forged", 0)
-		net.keys(keysOf("a", "b"))
-		gives(t, set, "b", 0)
-		net.keys(keysOf("a", "b", "c"))
-		unknown(t, set, "forged again", 0)
-		net.keys(keysOf("b", "c", "d"))
-		gives(t, set, "d", 0)
+	withFakeTime(t, "a rotation is accepted on its first token right after a forged kid, and after two", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantUnknown(t, set, "forged", 0)
+		net.respondKeys(keysOf("a", "b"))
+		wantKey(t, set, "b", 0)
+		net.respondKeys(keysOf("a", "b", "c"))
+		wantUnknown(t, set, "forged again", 0)
+		net.respondKeys(keysOf("b", "c", "d"))
+		wantKey(t, set, "d", 0)
 	})
 	for _, rotated := range []time.Duration{1, time.Second, keysInterval - 1, keysInterval, keysInterval + 1, 33 * time.Second} {
-		bubble(t, fmt.Sprint("in a flood a rotation is delayed by one interval at most; rotated after ", rotated), func(t *testing.T, net *network) {
-			net.keys(keysOf("a"))
-			set := net.set()
-			gives(t, set, "a", 0)
+		withFakeTime(t, fmt.Sprint("in a flood a rotation is delayed by one interval at most; rotated after ", rotated), func(t *testing.T, net *network) {
+			net.respondKeys(keysOf("a"))
+			set := net.keySet()
+			wantKey(t, set, "a", 0)
 			start := time.Now()
 			flood := func() {
 				for range 5 {
@@ -234,9 +234,9 @@ func TestAnUnknownKidIsAReasonToFetch(t *testing.T) {
 			}
 			for time.Since(start) < rotated {
 				flood()
-				pass(min(100*time.Millisecond, rotated-time.Since(start)))
+				wait(min(100*time.Millisecond, rotated-time.Since(start)))
 			}
-			net.keys(keysOf("b"))
+			net.respondKeys(keysOf("b"))
 			start = time.Now()
 			for {
 				flood()
@@ -246,128 +246,128 @@ func TestAnUnknownKidIsAReasonToFetch(t *testing.T) {
 				}
 				require.ErrorIs(t, err, koreauth.ErrUnknownKey)
 				require.Less(t, time.Since(start), keysInterval)
-				pass(100 * time.Millisecond)
+				wait(100 * time.Millisecond)
 			}
 			assert.LessOrEqual(t, time.Since(start), keysInterval)
-			unknown(t, set, "a", 0)
+			wantUnknown(t, set, "a", 0)
 		})
 	}
-	bubble(t, "a kid that appears while a fetch is under way is found by a second one", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
-		net.keys(slow(time.Second, keysOf("a"))) // what it answers is settled at its start
+	withFakeTime(t, "a kid that appears while a fetch is under way is found by a second one", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
+		net.respondKeys(delayed(time.Second, keysOf("a"))) // what it answers is settled at its start
 		var wg sync.WaitGroup
-		wg.Go(func() { unknown(t, set, "forged", time.Second) })
-		pass(500 * time.Millisecond)
-		net.keys(slow(time.Second, keysOf("a", "b")))
+		wg.Go(func() { wantUnknown(t, set, "forged", time.Second) })
+		wait(500 * time.Millisecond)
+		net.respondKeys(delayed(time.Second, keysOf("a", "b")))
 		for range 50 {
-			wg.Go(func() { gives(t, set, "b", 1500*time.Millisecond) })
+			wg.Go(func() { wantKey(t, set, "b", 1500*time.Millisecond) })
 		}
 		wg.Wait()
-		assert.Equal(t, 3, net.count())
+		assert.Equal(t, 3, net.requestCount())
 	})
-	bubble(t, "a kid that appears while the keys are refreshed is found by a second fetch", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
-		pass(keysMaxAge)
-		net.keys(slow(time.Second, keysOf("a")))
-		gives(t, set, "a", 0)
+	withFakeTime(t, "a kid that appears while the keys are refreshed is found by a second fetch", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
+		wait(keysMaxAge)
+		net.respondKeys(delayed(time.Second, keysOf("a")))
+		wantKey(t, set, "a", 0)
 		synctest.Wait()
-		net.keys(slow(time.Second, keysOf("a", "b")))
-		gives(t, set, "b", 2*time.Second)
-		assert.Equal(t, 3, net.count())
+		net.respondKeys(delayed(time.Second, keysOf("a", "b")))
+		wantKey(t, set, "b", 2*time.Second)
+		assert.Equal(t, 3, net.requestCount())
 	})
-	bubble(t, "no key for it and the limit reached: ErrUnknownKey at once if the last fetch succeeded", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
+	withFakeTime(t, "no key for it and the limit reached: ErrUnknownKey at once if the last fetch succeeded", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
 		for range 4 {
-			unknown(t, set, "forged", 0)
+			wantUnknown(t, set, "forged", 0)
 		}
-		count := net.count()
-		net.keys(hanging)
-		unknown(t, set, "forged", 0)
-		assert.Equal(t, count, net.count())
+		count := net.requestCount()
+		net.respondKeys(hanging)
+		wantUnknown(t, set, "forged", 0)
+		assert.Equal(t, count, net.requestCount())
 	})
-	bubble(t, "no key for it and the limit reached: ErrUnavailable at once if the last fetch failed", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
-		net.keys(refusing)
-		unavailable(t, set, "b", 0, 0) // two more are free
-		unavailable(t, set, "b", 0, 0)
-		unavailable(t, set, "b", 0, keysInterval)
-		pass(4 * time.Second)
-		assert.ErrorIs(t, unavailable(t, set, "b", 0, 6*time.Second), errNetwork)
-		gives(t, set, "a", 0)
-		assert.Equal(t, 4, net.count())
-		pass(6*time.Second - 1)
-		unavailable(t, set, "b", 0, 1)
-		assert.Equal(t, 4, net.count())
-		pass(1)
-		net.keys(keysOf("b"))
-		gives(t, set, "b", 0)
-		pass(0)
-		unknown(t, set, "c", 0)
-		assert.Equal(t, 5, net.count())
+	withFakeTime(t, "no key for it and the limit reached: ErrUnavailable at once if the last fetch failed", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
+		net.respondKeys(connectionRefused)
+		wantUnavailable(t, set, "b", 0, 0) // two more are free
+		wantUnavailable(t, set, "b", 0, 0)
+		wantUnavailable(t, set, "b", 0, keysInterval)
+		wait(4 * time.Second)
+		assert.ErrorIs(t, wantUnavailable(t, set, "b", 0, 6*time.Second), errConnectionRefused)
+		wantKey(t, set, "a", 0)
+		assert.Equal(t, 4, net.requestCount())
+		wait(6*time.Second - 1)
+		wantUnavailable(t, set, "b", 0, 1)
+		assert.Equal(t, 4, net.requestCount())
+		wait(1)
+		net.respondKeys(keysOf("b"))
+		wantKey(t, set, "b", 0)
+		wait(0)
+		wantUnknown(t, set, "c", 0)
+		assert.Equal(t, 5, net.requestCount())
 	})
-	bubble(t, "a flood in an outage costs no more than one out of it", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
-		gives(t, set, "a", 0)
-		net.keys(refusing)
+	withFakeTime(t, "a flood in an outage costs no more than one out of it", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
+		net.respondKeys(connectionRefused)
 		start := time.Now()
 		for time.Since(start) < 10*time.Minute {
-			quickly(t, set, rand.Text(), koreauth.ErrUnavailable)
-			quickly(t, set, "a", nil)
-			pass(500 * time.Millisecond)
+			requireImmediate(t, set, rand.Text(), koreauth.ErrUnavailable)
+			requireImmediate(t, set, "a", nil)
+			wait(500 * time.Millisecond)
 		}
-		assert.Len(t, net.times(start, 1), 3+59)
+		assert.Len(t, net.requestTimes(start, 1), 3+59)
 	})
-	bubble(t, "MinInterval is the interval", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
+	withFakeTime(t, "MinInterval is the interval", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
 		set.MinInterval = time.Minute
-		gives(t, set, "a", 0)
+		wantKey(t, set, "a", 0)
 		start := time.Now()
 		for time.Since(start) < 5*time.Minute {
 			for range 4 {
-				quickly(t, set, rand.Text(), koreauth.ErrUnknownKey)
+				requireImmediate(t, set, rand.Text(), koreauth.ErrUnknownKey)
 			}
-			pass(time.Second)
+			wait(time.Second)
 		}
-		assert.Equal(t, []time.Duration{0, 0, 0, 1 * time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, net.times(start, 1))
+		assert.Equal(t, []time.Duration{0, 0, 0, 1 * time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, net.requestTimes(start, 1))
 	})
-	bubble(t, "MinInterval counts as no more than MaxAge", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		set := net.set()
+	withFakeTime(t, "MinInterval counts as no more than MaxAge", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
 		set.MinInterval, set.MaxAge = time.Hour, time.Minute
-		gives(t, set, "a", 0)
+		wantKey(t, set, "a", 0)
 		start := time.Now()
 		for range 4 {
-			unknown(t, set, "forged", 0)
+			wantUnknown(t, set, "forged", 0)
 		}
-		pass(time.Minute - 1)
-		unknown(t, set, "forged", 0)
-		assert.Equal(t, []time.Duration{0, 0, 0}, net.times(start, 1))
-		pass(1)
-		unknown(t, set, "forged", 0)
-		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute}, net.times(start, 1))
+		wait(time.Minute - 1)
+		wantUnknown(t, set, "forged", 0)
+		assert.Equal(t, []time.Duration{0, 0, 0}, net.requestTimes(start, 1))
+		wait(1)
+		wantUnknown(t, set, "forged", 0)
+		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute}, net.requestTimes(start, 1))
 
-		net.keys(refusing)
-		pass(time.Minute)
-		gives(t, set, "a", 0)
+		net.respondKeys(connectionRefused)
+		wait(time.Minute)
+		wantKey(t, set, "a", 0)
 		synctest.Wait()
-		pass(time.Minute)
-		gives(t, set, "a", 0)
+		wait(time.Minute)
+		wantKey(t, set, "a", 0)
 		synctest.Wait()
-		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute, 2 * time.Minute, 3 * time.Minute}, net.times(start, 1),
+		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute, 2 * time.Minute, 3 * time.Minute}, net.requestTimes(start, 1),
 			"a failed refresh too is tried again after MaxAge")
 	})
 }
 
-func TestTokensThatDoNotFetch(t *testing.T) {
+func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
 	for _, c := range []struct {
 		sentence string
 		token    func(t *testing.T) string
@@ -389,41 +389,41 @@ func TestTokensThatDoNotFetch(t *testing.T) {
 			return rawURL([]byte(`{"alg":"RS256","kid":"new"}`)) + "." + rest
 		}, koreauth.ErrAlgorithm, 0},
 	} {
-		bubble(t, c.sentence, func(t *testing.T, net *network) {
-			net.keys(keysOf("a"))
-			v := edValidator(t, net.set())
+		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+			net.respondKeys(keysOf("a"))
+			v := edValidator(t, net.keySet())
 			_, err := v.Validate(t.Context(), edToken(t, "a", nil))
 			require.NoError(t, err)
-			require.Equal(t, 1, net.count())
+			require.Equal(t, 1, net.requestCount())
 			for range 3 {
 				_, err = v.Validate(t.Context(), c.token(t))
 				assert.ErrorIs(t, err, c.want)
 			}
-			assert.Equal(t, 3*c.fetches, net.count()-1)
+			assert.Equal(t, 3*c.fetches, net.requestCount()-1)
 		})
 		if c.fetches == 0 && c.want == koreauth.ErrUnknownKey {
-			bubble(t, c.sentence+", not even with no keys at hand", func(t *testing.T, net *network) {
-				net.keys(keysOf("a"))
-				_, err := edValidator(t, net.set()).Validate(t.Context(), c.token(t))
+			withFakeTime(t, c.sentence+", not even with no keys at hand", func(t *testing.T, net *network) {
+				net.respondKeys(keysOf("a"))
+				_, err := edValidator(t, net.keySet()).Validate(t.Context(), c.token(t))
 				assert.ErrorIs(t, err, c.want)
-				assert.Zero(t, net.count())
+				assert.Zero(t, net.requestCount())
 			})
 		}
 	}
-	bubble(t, "a token of a new key is accepted on its first request", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		v := edValidator(t, net.set())
+	withFakeTime(t, "a token of a new key is accepted on its first request", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		v := edValidator(t, net.keySet())
 		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
 		require.NoError(t, err)
-		net.keys(keysOf("b"))
+		net.respondKeys(keysOf("b"))
 		_, err = v.Validate(t.Context(), edToken(t, "b", nil))
 		assert.NoError(t, err)
 		_, err = v.Validate(t.Context(), edToken(t, "a", nil))
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 	})
-	bubble(t, "an outage is ErrUnavailable, with the time of the next try", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		v := edValidator(t, net.set())
+	withFakeTime(t, "an outage is ErrUnavailable, with the time of the next try", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		v := edValidator(t, net.keySet())
 		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.NotErrorIs(t, err, koreauth.ErrInvalidToken)
@@ -434,102 +434,102 @@ func TestTokensThatDoNotFetch(t *testing.T) {
 	})
 }
 
-func TestWithNoKeysAtAll(t *testing.T) {
-	bubble(t, "every 250 ms a fetch, and no caller waits meanwhile", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
+func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
+	withFakeTime(t, "every 250 ms a fetch, and no caller waits meanwhile", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		set := net.keySet()
 		start := time.Now()
 		for time.Since(start) < 2*time.Second {
 			retry := 250*time.Millisecond - time.Since(start)%(250*time.Millisecond)
-			assert.ErrorIs(t, unavailable(t, set, "a", 0, retry), errNetwork)
-			unavailable(t, set, "", 0, retry)
-			pass(10 * time.Millisecond)
+			assert.ErrorIs(t, wantUnavailable(t, set, "a", 0, retry), errConnectionRefused)
+			wantUnavailable(t, set, "", 0, retry)
+			wait(10 * time.Millisecond)
 		}
 		var want []time.Duration
 		for at := time.Duration(0); at < 2*time.Second; at += 250 * time.Millisecond {
 			want = append(want, at)
 		}
-		assert.Equal(t, want, net.times(start, 0))
+		assert.Equal(t, want, net.requestTimes(start, 0))
 	})
-	bubble(t, "to the nanosecond", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		pass(250*time.Millisecond - 1)
-		unavailable(t, set, "a", 0, 1)
-		assert.Equal(t, 1, net.count())
-		pass(1)
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 2, net.count())
+	withFakeTime(t, "to the nanosecond", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		set := net.keySet()
+		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+		wait(250*time.Millisecond - 1)
+		wantUnavailable(t, set, "a", 0, 1)
+		assert.Equal(t, 1, net.requestCount())
+		wait(1)
+		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+		assert.Equal(t, 2, net.requestCount())
 	})
-	bubble(t, "every MinInterval, where that is less", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
+	withFakeTime(t, "every MinInterval, where that is less", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		set := net.keySet()
 		set.MinInterval = 100 * time.Millisecond
-		unavailable(t, set, "a", 0, 100*time.Millisecond)
-		pass(100*time.Millisecond - 1)
-		unavailable(t, set, "a", 0, 1)
-		pass(1)
-		unavailable(t, set, "a", 0, 100*time.Millisecond)
-		assert.Equal(t, 2, net.count())
+		wantUnavailable(t, set, "a", 0, 100*time.Millisecond)
+		wait(100*time.Millisecond - 1)
+		wantUnavailable(t, set, "a", 0, 1)
+		wait(1)
+		wantUnavailable(t, set, "a", 0, 100*time.Millisecond)
+		assert.Equal(t, 2, net.requestCount())
 	})
-	bubble(t, "an issuer that is back is used within 250 ms, whatever its Retry-After said", func(t *testing.T, net *network) {
-		net.keys(reply(503, "", "Retry-After: 86400"))
-		set := net.set()
-		unavailable(t, set, "a", 0, 250*time.Millisecond)
-		net.keys(keysOf("a"))
-		pass(249 * time.Millisecond)
-		unavailable(t, set, "a", 0, time.Millisecond)
-		pass(time.Millisecond)
-		gives(t, set, "a", 0)
+	withFakeTime(t, "an issuer that is back is used within 250 ms, whatever its Retry-After said", func(t *testing.T, net *network) {
+		net.respondKeys(reply(503, "", "Retry-After: 86400"))
+		set := net.keySet()
+		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+		net.respondKeys(keysOf("a"))
+		wait(249 * time.Millisecond)
+		wantUnavailable(t, set, "a", 0, time.Millisecond)
+		wait(time.Millisecond)
+		wantKey(t, set, "a", 0)
 	})
-	bubble(t, "a fetch that hangs ends after 5 seconds, and the next begins at once", func(t *testing.T, net *network) {
-		net.keys(hanging)
-		set := net.set()
+	withFakeTime(t, "a fetch that hangs ends after 5 seconds, and the next begins at once", func(t *testing.T, net *network) {
+		net.respondKeys(hanging)
+		set := net.keySet()
 		start := time.Now()
-		assert.ErrorIs(t, unavailable(t, set, "a", keysTimeout, 0), context.DeadlineExceeded)
-		net.keys(keysOf("a"))
-		gives(t, set, "a", 0)
-		assert.Equal(t, []time.Duration{0, keysTimeout}, net.times(start, 0))
+		assert.ErrorIs(t, wantUnavailable(t, set, "a", keysTimeout, 0), context.DeadlineExceeded)
+		net.respondKeys(keysOf("a"))
+		wantKey(t, set, "a", 0)
+		assert.Equal(t, []time.Duration{0, keysTimeout}, net.requestTimes(start, 0))
 	})
-	bubble(t, "the burst for unknown kids is untouched by it", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		set := net.set()
+	withFakeTime(t, "the burst for unknown kids is untouched by it", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		set := net.keySet()
 		for range 10 {
-			unavailable(t, set, "a", 0, 250*time.Millisecond)
-			pass(250 * time.Millisecond)
+			wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+			wait(250 * time.Millisecond)
 		}
-		net.keys(keysOf("a"))
+		net.respondKeys(keysOf("a"))
 		start := time.Now()
 		for range 6 {
-			unknown(t, set, "forged", 0)
+			wantUnknown(t, set, "forged", 0)
 		}
-		assert.Equal(t, []time.Duration{0, 0, 0, 0}, net.times(start, 10))
+		assert.Equal(t, []time.Duration{0, 0, 0, 0}, net.requestTimes(start, 10))
 	})
 }
 
 // What is asked of the set at random, seconds or months apart, by many at once,
 // never breaks what DESIGN says of it, whatever the issuer does.
-func TestKeysAtRandom(t *testing.T) {
+func TestRemoteKeySet_RandomOperations(t *testing.T) {
 	for seed := range uint64(20) {
-		bubble(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) { keysAtRandom(t, net, mathrand.New(mathrand.NewPCG(seed, 1))) })
+		withFakeTime(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) { testRandomOperations(t, net, mathrand.New(mathrand.NewPCG(seed, 1))) })
 	}
 }
 
-func keysAtRandom(t *testing.T, net *network, random *mathrand.Rand) {
-	set := net.set()
+func testRandomOperations(t *testing.T, net *network, random *mathrand.Rand) {
+	set := net.keySet()
 	set.MaxStale = time.Hour
 	// What the issuer published at which time; only the test writes it.
 	published, up := 1, true
 	var current atomic.Int64 // the version of the last document that was answered
-	document := func(version int) page {
+	document := func(version int) responder {
 		p := keysOf(fmt.Sprint("k", version-1), fmt.Sprint("k", version))
 		return func(req *http.Request) (*http.Response, error) {
 			current.Store(int64(version))
 			return p(req)
 		}
 	}
-	net.keys(document(published))
+	net.respondKeys(document(published))
 	lastGood := time.Now().Add(-1000 * time.Hour)
 	var fetches []time.Time // that were made although keys were at hand
 	for range 200 {
@@ -539,20 +539,20 @@ func keysAtRandom(t *testing.T, net *network, random *mathrand.Rand) {
 		case 1:
 			up = !up
 		case 2:
-			pass(time.Duration(random.Int64N(int64(2 * keysMaxAge))))
+			wait(time.Duration(random.Int64N(int64(2 * keysMaxAge))))
 		case 3:
-			pass(time.Duration(random.Int64N(int64(keysInterval))))
+			wait(time.Duration(random.Int64N(int64(keysInterval))))
 		}
 		if up {
-			net.keys(document(published))
+			net.respondKeys(document(published))
 		} else {
-			net.keys([]page{refusing, reply(500, ""), reply(200, "{}")}[random.IntN(3)])
+			net.respondKeys([]responder{connectionRefused, reply(500, ""), reply(200, "{}")}[random.IntN(3)])
 		}
 		kid := []string{fmt.Sprint("k", published), fmt.Sprint("k", published-1), fmt.Sprint("k", random.IntN(published+1)), fmt.Sprint("forged-", random.Uint64())}[random.IntN(4)]
-		before, asked, atHand := int(current.Load()), net.count(), time.Since(lastGood) < time.Hour
+		before, asked, atHand := int(current.Load()), net.requestCount(), time.Since(lastGood) < time.Hour
 		keys, err := set.Keys(t.Context(), kid, true)
 		synctest.Wait()
-		fetched := net.count() > asked
+		fetched := net.requestCount() > asked
 		after := int(current.Load())
 		if fetched && atHand {
 			fetches = append(fetches, time.Now())
@@ -583,47 +583,47 @@ func keysAtRandom(t *testing.T, net *network, random *mathrand.Rand) {
 	}
 }
 
-func TestReady(t *testing.T) {
-	bubble(t, "fetches keys if there are none", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		v := edValidator(t, net.set())
-		assert.Zero(t, net.count(), "before it is asked")
+func TestValidator_Ready(t *testing.T) {
+	withFakeTime(t, "fetches keys if there are none", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		v := edValidator(t, net.keySet())
+		assert.Zero(t, net.requestCount(), "before it is asked")
 		for range 3 {
 			assert.NoError(t, v.Ready(t.Context()))
 		}
-		assert.Equal(t, 1, net.count())
-		net.keys(hanging)
+		assert.Equal(t, 1, net.requestCount())
+		net.respondKeys(hanging)
 		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
 		assert.NoError(t, err)
-		assert.Equal(t, 1, net.count())
+		assert.Equal(t, 1, net.requestCount())
 	})
-	bubble(t, "tells an outage, and its end", func(t *testing.T, net *network) {
-		net.keys(refusing)
-		v := edValidator(t, net.set())
+	withFakeTime(t, "tells an outage, and its end", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		v := edValidator(t, net.keySet())
 		err := v.Ready(t.Context())
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-		assert.ErrorIs(t, err, errNetwork)
+		assert.ErrorIs(t, err, errConnectionRefused)
 		var refusal *koreauth.Error
 		require.ErrorAs(t, err, &refusal)
 		assert.Equal(t, 250*time.Millisecond, refusal.RetryAfter)
-		net.keys(keysOf("a"))
+		net.respondKeys(keysOf("a"))
 		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
-		pass(250 * time.Millisecond)
+		wait(250 * time.Millisecond)
 		assert.NoError(t, v.Ready(t.Context()))
 	})
-	bubble(t, "is ready through an outage while the last good keys serve", func(t *testing.T, net *network) {
-		net.keys(keysOf("a"))
-		v := edValidator(t, net.set())
+	withFakeTime(t, "is ready through an outage while the last good keys serve", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		v := edValidator(t, net.keySet())
 		require.NoError(t, v.Ready(t.Context()))
-		net.keys(refusing)
-		pass(keysMaxStale - 1)
+		net.respondKeys(connectionRefused)
+		wait(keysMaxStale - 1)
 		assert.NoError(t, v.Ready(t.Context()))
-		pass(1)
+		wait(1)
 		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
 	})
-	bubble(t, "is bound by its context", func(t *testing.T, net *network) {
-		net.keys(hanging)
-		v := edValidator(t, net.set())
+	withFakeTime(t, "is bound by its context", func(t *testing.T, net *network) {
+		net.respondKeys(hanging)
+		v := edValidator(t, net.keySet())
 		errLeft := errors.New("the probe gave up")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errLeft)
 		defer cancel()
@@ -632,14 +632,14 @@ func TestReady(t *testing.T) {
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.ErrorIs(t, err, errLeft)
 		assert.Equal(t, time.Second, time.Since(start))
-		pass(keysTimeout)
+		wait(keysTimeout)
 	})
 	t.Run("is ready with a StaticKeySet", func(t *testing.T) {
 		assert.NoError(t, edValidator(t, koreauth.StaticKeySet{{ID: "a", Public: edPublic("a")}}).Ready(t.Context()))
 	})
 	t.Run("is not ready with a KeySet that has none, and says ErrUnavailable", func(t *testing.T) {
 		for _, none := range []error{nil, koreauth.ErrUnknownKey} {
-			err := edValidator(t, noKeys{none}).Ready(t.Context())
+			err := edValidator(t, emptyKeySet{none}).Ready(t.Context())
 			assert.ErrorIs(t, err, koreauth.ErrUnavailable, "Keys gave %v", none)
 			assert.NotErrorIs(t, err, koreauth.ErrInvalidToken, "Keys gave %v", none)
 		}
@@ -647,6 +647,6 @@ func TestReady(t *testing.T) {
 }
 
 // noKeys is a KeySet that has none and says so in either of the two ways.
-type noKeys struct{ err error }
+type emptyKeySet struct{ err error }
 
-func (n noKeys) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return nil, n.err }
+func (n emptyKeySet) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return nil, n.err }
