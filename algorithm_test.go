@@ -44,7 +44,7 @@ func TestAlgorithm_Ed25519KeyOfWrongLength(t *testing.T) {
 		v := edValidator(t, keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
 			return []koreauth.Key{{ID: kid, Public: public}}, nil
 		}))
-		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 would panic.
-		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%d bytes", len(public))
+		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 panics on such a key
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a key of %d bytes", len(public))
 	}
 }

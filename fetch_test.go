@@ -25,24 +25,24 @@ import (
 )
 
 func TestFetch_Timeout(t *testing.T) {
-	drip := func(req *http.Request) (*http.Response, error) {
+	respondSlowly := func(req *http.Request) (*http.Response, error) {
 		resp, err := reply(200, "")(req)
-		resp.Body, resp.ContentLength = io.NopCloser(drippingBody{req.Context()}), -1
+		resp.Body, resp.ContentLength = io.NopCloser(slowBody{req.Context()}), -1
 		return resp, err
 	}
 	for _, c := range []struct {
-		sentence string
-		timeout  time.Duration // of the client
-		respond  responder
-		want     time.Duration
+		name    string
+		timeout time.Duration // of the HTTP client
+		respond responder
+		want    time.Duration
 	}{
-		{"5 seconds for a server that never answers", 0, hanging, keysTimeout},
-		{"5 seconds for a body that drips", 0, drip, keysTimeout},
-		{"5 seconds for a client that has more", time.Minute, hanging, keysTimeout},
-		{"the client's, where that is less", time.Second, hanging, time.Second},
-		{"the client's for the body too", time.Second, drip, time.Second},
+		{"5 seconds for a server that never responds", 0, hanging, keysTimeout},
+		{"5 seconds for a slow body", 0, respondSlowly, keysTimeout},
+		{"5 seconds for a client with a longer timeout", time.Minute, hanging, keysTimeout},
+		{"the client's timeout, if it is shorter", time.Second, hanging, time.Second},
+		{"the client's timeout for a slow body", time.Second, respondSlowly, time.Second},
 	} {
-		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+		withFakeTime(t, c.name, func(t *testing.T, net *network) {
 			net.respondKeys(c.respond)
 			set := net.keySet()
 			set.HTTPClient.Timeout = c.timeout
@@ -50,11 +50,11 @@ func TestFetch_Timeout(t *testing.T) {
 			assert.Equal(t, c.timeout, set.HTTPClient.Timeout)
 		})
 	}
-	withFakeTime(t, "just under 5 seconds is in time", func(t *testing.T, net *network) {
+	withFakeTime(t, "a response after slightly less than 5 seconds is accepted", func(t *testing.T, net *network) {
 		net.respondKeys(delayed(keysTimeout-1, keysOf("a")))
 		wantKey(t, net.keySet(), "a", keysTimeout-1)
 	})
-	withFakeTime(t, "discovery and the keys are one fetch for it", func(t *testing.T, net *network) {
+	withFakeTime(t, "discovery and keys share one timeout", func(t *testing.T, net *network) {
 		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(3*time.Second, metadata(edIssuer, keysURL)))
 		net.respondKeys(delayed(1999*time.Millisecond, keysOf("a")))
 		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
@@ -64,7 +64,7 @@ func TestFetch_Timeout(t *testing.T) {
 		set = &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
 		wantUnavailable(t, set, "a", keysTimeout, 0)
 	})
-	withFakeTime(t, "discovery by both locations and the keys are one fetch for it", func(t *testing.T, net *network) {
+	withFakeTime(t, "discovery at both locations and keys share one timeout", func(t *testing.T, net *network) {
 		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(2*time.Second, reply(404, "")))
 		net.respond("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", delayed(2*time.Second, metadata(edIssuer, keysURL)))
 		net.respondKeys(delayed(2*time.Second, keysOf("a")))
@@ -73,10 +73,10 @@ func TestFetch_Timeout(t *testing.T) {
 	})
 }
 
-// drippingBody gives one byte each second until the request is done.
-type drippingBody struct{ ctx context.Context }
+// slowBody returns one byte per second until the request is canceled.
+type slowBody struct{ ctx context.Context }
 
-func (b drippingBody) Read(p []byte) (int, error) {
+func (b slowBody) Read(p []byte) (int, error) {
 	select {
 	case <-time.After(time.Second):
 		p[0] = ' '
@@ -88,28 +88,28 @@ func (b drippingBody) Read(p []byte) (int, error) {
 
 func TestFetch_MisbehavingTransport(t *testing.T) {
 	for _, c := range []struct {
-		sentence string
-		respond  responder
+		name    string
+		respond responder
 	}{
 		{"panics", func(*http.Request) (*http.Response, error) { panic("boom eyJhbGciOiJub25lIn0") }},
 		{"panics with nil", func(*http.Request) (*http.Response, error) { panic(nil) }},
-		{"panics in the body", func(req *http.Request) (*http.Response, error) {
+		{"panics while reading the body", func(req *http.Request) (*http.Response, error) {
 			resp, err := reply(200, "")(req)
 			resp.Body = panickingBody{}
 			return resp, err
 		}},
-		{"leaves its goroutine", func(*http.Request) (*http.Response, error) { runtime.Goexit(); return nil, nil }},
-		{"gives neither response nor error", func(*http.Request) (*http.Response, error) { return nil, nil }},
-		{"gives no body", func(req *http.Request) (*http.Response, error) {
+		{"exits its goroutine", func(*http.Request) (*http.Response, error) { runtime.Goexit(); return nil, nil }},
+		{"returns neither response nor error", func(*http.Request) (*http.Response, error) { return nil, nil }},
+		{"returns no body", func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Request: req}, nil
 		}},
-		{"resets the connection in the body", func(req *http.Request) (*http.Response, error) {
+		{"fails while reading the body", func(req *http.Request) (*http.Response, error) {
 			resp, err := reply(200, "")(req)
 			resp.Body = io.NopCloser(io.MultiReader(strings.NewReader(edSet("a")), failingReader{}))
 			return resp, err
 		}},
 	} {
-		withFakeTime(t, c.sentence+", and the keys are unavailable, then as before", func(t *testing.T, net *network) {
+		withFakeTime(t, c.name+": the keys are unavailable until it works again", func(t *testing.T, net *network) {
 			net.respondKeys(c.respond)
 			set := net.keySet()
 			err := wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
@@ -144,7 +144,7 @@ func TestFetch_SizeLimit(t *testing.T) {
 		net.respondKeys(reply(200, padded(1<<20)))
 		wantKey(t, net.keySet(), "a", 0)
 	})
-	withFakeTime(t, "one byte more is a failure, and replaces nothing", func(t *testing.T, net *network) {
+	withFakeTime(t, "one byte more is a failure, and the old keys are kept", func(t *testing.T, net *network) {
 		net.respondKeys(reply(200, padded(1<<20+1)))
 		set := net.keySet()
 		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
@@ -158,7 +158,7 @@ func TestFetch_SizeLimit(t *testing.T) {
 			synctest.Wait()
 		}
 	})
-	withFakeTime(t, "an endless body is not read on", func(t *testing.T, net *network) {
+	withFakeTime(t, "an endless body is closed after 1 MiB", func(t *testing.T, net *network) {
 		body := &endlessBody{}
 		net.respondKeys(func(req *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: body, ContentLength: -1, Request: req}, nil
@@ -167,33 +167,33 @@ func TestFetch_SizeLimit(t *testing.T) {
 		assert.LessOrEqual(t, body.read, 1<<20+1)
 		assert.True(t, body.closed)
 	})
-	withFakeTime(t, "of the metadata too", func(t *testing.T, net *network) {
+	withFakeTime(t, "the limit also applies to the metadata", func(t *testing.T, net *network) {
 		document := fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, edIssuer, keysURL)
 		net.respond(edIssuer+"/.well-known/openid-configuration", reply(200, document+strings.Repeat(" ", 1<<20)))
 		net.respondKeys(keysOf("a"))
 		wantUnavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0, 250*time.Millisecond)
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "what a page says beside its 404 is not read", func(t *testing.T, net *network) {
+	withFakeTime(t, "the body of a 404 response is not read", func(t *testing.T, net *network) {
 		net.respond(edIssuer+"/.well-known/openid-configuration", reply(404, strings.Repeat("<p>not found", 1<<20)))
 		net.respond("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", metadata(edIssuer, keysURL))
 		net.respondKeys(keysOf("a"))
 		wantKey(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0)
 	})
-	withFakeTime(t, "an error page that drips fails at once", func(t *testing.T, net *network) {
+	withFakeTime(t, "the slow body of an error response is not read", func(t *testing.T, net *network) {
 		net.respondKeys(func(req *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 500, Body: io.NopCloser(drippingBody{req.Context()}), ContentLength: -1, Request: req}, nil
+			return &http.Response{StatusCode: 500, Body: io.NopCloser(slowBody{req.Context()}), ContentLength: -1, Request: req}, nil
 		})
 		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
 	})
-	t.Run("after decompression", func(t *testing.T) {
+	t.Run("the limit applies after decompression", func(t *testing.T) {
 		var member bytes.Buffer
 		w := gzip.NewWriter(&member)
 		_, err := w.Write(make([]byte, 1<<20))
 		require.NoError(t, err)
 		require.NoError(t, w.Close())
 		bomb := bytes.Repeat(member.Bytes(), 256) // RFC 1952 §2.2
-		require.Less(t, len(bomb), 1<<20, "it fits as it is sent")
+		require.Less(t, len(bomb), 1<<20, "compressed size")
 		issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write(bomb)
@@ -207,7 +207,7 @@ func TestFetch_SizeLimit(t *testing.T) {
 		assert.ErrorContains(t, err, "1 MiB")
 		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
 	})
-	t.Run("and what is compressed and good is read", func(t *testing.T) {
+	t.Run("a valid compressed document is accepted", func(t *testing.T) {
 		issuer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			compressed := gzip.NewWriter(w)
@@ -237,7 +237,7 @@ func (b *endlessBody) Close() error {
 }
 
 func TestFetch_Redirects(t *testing.T) {
-	withFakeTime(t, "three are followed", func(t *testing.T, net *network) {
+	withFakeTime(t, "three redirects are followed", func(t *testing.T, net *network) {
 		net.respondKeys(redirect("/1"))
 		net.respond("https://issuer.example.com/1", redirect("https://issuer.example.com/2"))
 		net.respond("https://issuer.example.com/2", redirect("https://ISSUER.example.com:443/3"))
@@ -245,7 +245,7 @@ func TestFetch_Redirects(t *testing.T) {
 		wantKey(t, net.keySet(), "a", 0)
 		assert.Equal(t, 4, net.requestCount())
 	})
-	withFakeTime(t, "four are not", func(t *testing.T, net *network) {
+	withFakeTime(t, "the fourth redirect is not followed", func(t *testing.T, net *network) {
 		net.respondKeys(redirect("/1"))
 		net.respond("https://issuer.example.com/1", redirect("/2"))
 		net.respond("https://issuer.example.com/2", redirect("/3"))
@@ -254,22 +254,22 @@ func TestFetch_Redirects(t *testing.T) {
 		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
 		assert.Equal(t, 4, net.requestCount())
 	})
-	withFakeTime(t, "a loop ends", func(t *testing.T, net *network) {
+	withFakeTime(t, "a redirect loop ends", func(t *testing.T, net *network) {
 		net.respondKeys(redirect(keysURL))
 		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
 		assert.Equal(t, 4, net.requestCount())
 	})
-	for _, c := range []struct{ sentence, from, to string }{
-		{"to another host is refused", keysURL, "https://other.example.com/keys"},
-		{"to a host below is refused", keysURL, "https://sub.issuer.example.com/keys"},
-		{"to another port is refused", keysURL, "https://issuer.example.com:8443/keys"},
-		{"to http is refused", keysURL, "http://issuer.example.com/keys"},
-		{"to http on port 443 is refused", keysURL, "http://issuer.example.com:443/keys"},
-		{"from loopback to another host is refused", "http://localhost:8080/keys", "http://127.0.0.1:8080/keys"},
-		{"from http to https is refused", "http://localhost:8080/keys", "https://localhost:8080/keys"},
-		{"to another scheme is refused", keysURL, "file:///etc/keys"},
+	for _, c := range []struct{ name, from, to string }{
+		{"to another host is rejected", keysURL, "https://other.example.com/keys"},
+		{"to a subdomain is rejected", keysURL, "https://sub.issuer.example.com/keys"},
+		{"to another port is rejected", keysURL, "https://issuer.example.com:8443/keys"},
+		{"to http is rejected", keysURL, "http://issuer.example.com/keys"},
+		{"to http on port 443 is rejected", keysURL, "http://issuer.example.com:443/keys"},
+		{"from loopback to another host is rejected", "http://localhost:8080/keys", "http://127.0.0.1:8080/keys"},
+		{"from http to https is rejected", "http://localhost:8080/keys", "https://localhost:8080/keys"},
+		{"to another scheme is rejected", keysURL, "file:///etc/keys"},
 	} {
-		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+		withFakeTime(t, c.name, func(t *testing.T, net *network) {
 			net.respond(c.from, redirect(c.to))
 			net.respond(c.to, keysOf("a"))
 			set := net.keySet()
@@ -278,14 +278,14 @@ func TestFetch_Redirects(t *testing.T) {
 			assert.Equal(t, []string{c.from}, net.requestURLs())
 		})
 	}
-	withFakeTime(t, "by way of the same host to another is refused", func(t *testing.T, net *network) {
+	withFakeTime(t, "first to the same host, then to another is rejected", func(t *testing.T, net *network) {
 		net.respondKeys(redirect("/1"))
 		net.respond("https://issuer.example.com/1", redirect("https://other.example.com/keys"))
 		net.respond("https://other.example.com/keys", keysOf("a"))
 		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "the metadata too may redirect on the same host, and not to another", func(t *testing.T, net *network) {
+	withFakeTime(t, "metadata may redirect to the same host, but not to another", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		configuration := edIssuer + "/.well-known/openid-configuration"
 		net.respond(configuration, redirect("/moved"))
@@ -295,35 +295,35 @@ func TestFetch_Redirects(t *testing.T) {
 		net.respond("https://other.example.com/moved", metadata(edIssuer, keysURL))
 		wantUnavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 0, 250*time.Millisecond)
 	})
-	withFakeTime(t, "the caller's CheckRedirect is asked as well, and is not changed", func(t *testing.T, net *network) {
+	withFakeTime(t, "the client's CheckRedirect is also called, and is not changed", func(t *testing.T, net *network) {
 		net.respondKeys(redirect("/1"))
 		net.respond("https://issuer.example.com/1", keysOf("a"))
 		set := net.keySet()
-		errNo := errors.New("not by me")
-		var asked []string
-		answer := error(nil)
+		errRejected := errors.New("redirect rejected")
+		var checked []string
+		result := error(nil)
 		set.HTTPClient.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-			asked = append(asked, fmt.Sprint(req.URL, " after ", len(via)))
-			return answer
+			checked = append(checked, fmt.Sprint(req.URL, " after ", len(via)))
+			return result
 		}
 		wantKey(t, set, "a", 0)
-		assert.Equal(t, []string{"https://issuer.example.com/1 after 1"}, asked)
-		for _, answer = range []error{errNo, http.ErrUseLastResponse} {
+		assert.Equal(t, []string{"https://issuer.example.com/1 after 1"}, checked)
+		for _, result = range []error{errRejected, http.ErrUseLastResponse} {
 			_, err := set.Keys(t.Context(), "b", true)
 			assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-			if answer == errNo {
-				assert.ErrorIs(t, err, errNo)
+			if result == errRejected {
+				assert.ErrorIs(t, err, errRejected)
 			}
 		}
-		asked, answer = nil, nil
+		checked, result = nil, nil
 		net.respondKeys(redirect("https://other.example.com/"))
 		wait(keysInterval)
 		_, err := set.Keys(t.Context(), "b", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-		assert.Empty(t, asked, "what is refused anyway is no question")
-		assert.NoError(t, set.HTTPClient.CheckRedirect(&http.Request{}, nil), "it is still the caller's")
+		assert.Empty(t, checked, "calls of CheckRedirect for a redirect that is rejected anyway")
+		assert.NoError(t, set.HTTPClient.CheckRedirect(&http.Request{}, nil), "CheckRedirect of the client after the fetches")
 	})
-	withFakeTime(t, "the caller's client is not changed", func(t *testing.T, net *network) {
+	withFakeTime(t, "the HTTP client is not changed", func(t *testing.T, net *network) {
 		client := &http.Client{Transport: net, Timeout: time.Minute}
 		net.respondKeys(redirect("/1"))
 		net.respond("https://issuer.example.com/1", keysOf("a"))
@@ -387,7 +387,7 @@ func TestFetch_HTTPOnlyForLoopback(t *testing.T) {
 				_, err = koreauth.NewValidator(koreauth.Config{Issuer: url, Audience: []string{"y"}, HTTPClient: net.client()})
 				assert.Equal(t, ok, err == nil, "NewValidator with Issuer: %v", err)
 			}
-			require.Zero(t, net.requestCount(), "a constructor asks nobody")
+			require.Zero(t, net.requestCount(), "requests made by NewValidator")
 			set := net.keySet()
 			set.URL = url
 			if ok {
@@ -400,7 +400,7 @@ func TestFetch_HTTPOnlyForLoopback(t *testing.T) {
 			assert.Zero(t, net.requestCount())
 		})
 	}
-	withFakeTime(t, "unless DangerouslyAllowHTTP", func(t *testing.T, net *network) {
+	withFakeTime(t, "DangerouslyAllowHTTP allows http to any host", func(t *testing.T, net *network) {
 		net.respond("http://10.0.0.1/keys", keysOf("a"))
 		set := net.keySet()
 		set.URL, set.DangerouslyAllowHTTP = "http://10.0.0.1/keys", true
@@ -410,7 +410,7 @@ func TestFetch_HTTPOnlyForLoopback(t *testing.T) {
 		_, err = koreauth.NewValidator(koreauth.Config{Issuer: "x", Audience: []string{"y"}, JWKSURL: "ftp://10.0.0.1/keys", DangerouslyAllowHTTP: true})
 		assert.Error(t, err)
 	})
-	withFakeTime(t, "a key set with faults asks nobody", func(t *testing.T, net *network) {
+	withFakeTime(t, "a RemoteKeySet with invalid fields makes no request", func(t *testing.T, net *network) {
 		for _, set := range []*koreauth.RemoteKeySet{
 			{HTTPClient: net.client()},
 			{URL: keysURL, HTTPClient: net.client(), MinInterval: -1},
@@ -461,12 +461,12 @@ func TestFetch_LeavesNothingRunning(t *testing.T) {
 				require.Equal(t, down.Load(), err != nil, "%v", err)
 			}
 			assert.Eventually(t, func() bool { return running() <= before }, 5*time.Second, 5*time.Millisecond,
-				"goroutines are left of fetches that have ended")
+				"goroutines of finished fetches are still running")
 		})
 	}
 }
 
-// deafBody heeds Close, and nothing else.
+// blockingBody blocks each Read until Close, whatever the context.
 type blockingBody chan struct{}
 
 func (b blockingBody) Read([]byte) (int, error) { <-b; return 0, io.ErrClosedPipe }
@@ -526,6 +526,6 @@ func TestFetch_ClosesConnection(t *testing.T) {
 	select {
 	case <-closed:
 	case <-time.After(5 * time.Second):
-		t.Fatal("the connection is kept")
+		t.Fatal("the connection was not closed within 5 seconds")
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
-	withFakeTime(t, "at MaxAge, and not one nanosecond before", func(t *testing.T, net *network) {
+	withFakeTime(t, "at MaxAge, and not a nanosecond earlier", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -43,14 +43,14 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 3, net.requestCount())
 	})
-	withFakeTime(t, "nobody asks, nothing is fetched", func(t *testing.T, net *network) {
+	withFakeTime(t, "without a call of Keys, nothing is fetched", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
 		wait(100 * time.Hour)
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "a refresh that hangs makes nobody wait", func(t *testing.T, net *network) {
+	withFakeTime(t, "no caller waits for a refresh that hangs", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -64,13 +64,13 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 			wait(100 * time.Millisecond)
 		}
 		want := []time.Duration{}
-		for at := time.Duration(0); at < time.Minute; at += keysInterval {
-			want = append(want, at)
+		for due := time.Duration(0); due < time.Minute; due += keysInterval {
+			want = append(want, due)
 		}
 		assert.Equal(t, want, net.requestTimes(start, 1))
-		wait(keysTimeout) // the last one ends
+		wait(keysTimeout) // the last refresh times out
 	})
-	withFakeTime(t, "100 callers at once start one", func(t *testing.T, net *network) {
+	withFakeTime(t, "100 concurrent callers start one refresh", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -84,7 +84,7 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		wait(time.Second)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "failures are retried once per MinInterval, to the nanosecond", func(t *testing.T, net *network) {
+	withFakeTime(t, "a failed refresh is retried exactly once per MinInterval", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -110,18 +110,18 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		wantKey(t, set, "b", 0)
 		assert.Len(t, net.requestTimes(start, 1), 5)
 	})
-	withFakeTime(t, "a removed key is gone at the next refresh", func(t *testing.T, net *network) {
+	withFakeTime(t, "a removed key is unknown after the next refresh", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "b"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
 		net.respondKeys(keysOf("b"))
 		wait(keysMaxAge)
-		wantKey(t, set, "a", 0) // and this starts it
+		wantKey(t, set, "a", 0) // starts the refresh
 		synctest.Wait()
 		wantUnknown(t, set, "a", 0)
 		wantKey(t, set, "b", 0)
 	})
-	withFakeTime(t, "a key replaced under its kid is replaced at the next refresh", func(t *testing.T, net *network) {
+	withFakeTime(t, "a new key with an old kid is used after the next refresh", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -133,7 +133,7 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []koreauth.Key{{ID: "a", Algorithm: "EdDSA", Public: edPublic("b")}}, keys)
 	})
-	withFakeTime(t, "MaxAge is the age", func(t *testing.T, net *network) {
+	withFakeTime(t, "MaxAge sets the age at which keys are refreshed", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MaxAge = time.Hour
@@ -147,7 +147,7 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "the largest durations do not wrap", func(t *testing.T, net *network) {
+	withFakeTime(t, "the largest MaxAge and MaxStale do not overflow", func(t *testing.T, net *network) {
 		net.respondKeys(reply(200, edSet("a"), "Cache-Control: max-age=10"))
 		set := net.keySet()
 		set.MinInterval, set.MaxAge, set.MaxStale = keysInterval, math.MaxInt64, math.MaxInt64
@@ -158,20 +158,20 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		wait(keysTimeout)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "the largest interval does not wrap", func(t *testing.T, net *network) {
+	withFakeTime(t, "the largest MinInterval does not overflow", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MinInterval, set.MaxAge, set.MaxStale = math.MaxInt64, math.MaxInt64, math.MaxInt64
 		wantKey(t, set, "a", 0)
 		for range 10 {
-			wantUnknown(t, set, "forged", 0)
+			wantUnknown(t, set, "unknown", 0)
 		}
 		assert.Equal(t, 4, net.requestCount())
 	})
 }
 
 func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
-	withFakeTime(t, "and gets the new keys", func(t *testing.T, net *network) {
+	withFakeTime(t, "the caller waits and gets the new keys", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "old"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -185,7 +185,7 @@ func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	withFakeTime(t, "but not one nanosecond before two MaxAge", func(t *testing.T, net *network) {
+	withFakeTime(t, "the caller does not wait a nanosecond before two MaxAge", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -195,7 +195,7 @@ func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
 		wait(time.Second)
 		wantKey(t, set, "b", 0)
 	})
-	withFakeTime(t, "a removed key does not serve those who waited", func(t *testing.T, net *network) {
+	withFakeTime(t, "a removed key is unknown to the callers that waited", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "b"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -204,7 +204,7 @@ func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
 		wantUnknown(t, set, "a", time.Second)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "and falls back on the old keys if it fails", func(t *testing.T, net *network) {
+	withFakeTime(t, "the caller gets the old keys if the fetch fails", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -214,7 +214,7 @@ func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
 		wantKey(t, set, "a", 0)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "and falls back on the old keys if it hangs", func(t *testing.T, net *network) {
+	withFakeTime(t, "the caller gets the old keys if the fetch hangs", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -228,21 +228,21 @@ func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
 		wait(keysTimeout)
 		assert.Equal(t, []time.Duration{0, keysInterval}, net.requestTimes(start, 1))
 	})
-	withFakeTime(t, "and one who leaves meanwhile is told so", func(t *testing.T, net *network) {
+	withFakeTime(t, "a caller whose context is canceled gets its cause", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
 		net.respondKeys(delayed(time.Second, keysOf("a")))
 		wait(2 * keysMaxAge)
-		errLeft := errors.New("the client hung up")
+		errCanceled := errors.New("the client disconnected")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(time.Millisecond, func() { cancel(errLeft) })
+		time.AfterFunc(time.Millisecond, func() { cancel(errCanceled) })
 		_, err := set.Keys(ctx, "a", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-		assert.ErrorIs(t, err, errLeft)
+		assert.ErrorIs(t, err, errCanceled)
 		wantKey(t, set, "a", 999*time.Millisecond)
 	})
-	withFakeTime(t, "a try that failed counts as a try", func(t *testing.T, net *network) {
+	withFakeTime(t, "a failed refresh starts the two MaxAge again", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -260,38 +260,38 @@ func TestRemoteKeySet_CallerWaitsAfterTwoMaxAge(t *testing.T) {
 
 func TestRemoteKeySet_ClampsCacheControl(t *testing.T) {
 	for _, c := range []struct {
-		sentence string
-		lines    []string
-		want     time.Duration
+		name  string
+		lines []string
+		want  time.Duration
 	}{
-		{"none: MaxAge", nil, keysMaxAge},
-		{"between the two: as it says", []string{"max-age=60"}, time.Minute},
+		{"no Cache-Control: MaxAge", nil, keysMaxAge},
+		{"between MinInterval and MaxAge: as given", []string{"max-age=60"}, time.Minute},
 		{"zero: MinInterval", []string{"max-age=0"}, keysInterval},
 		{"less than MinInterval: MinInterval", []string{"max-age=9"}, keysInterval},
-		{"just MinInterval", []string{"max-age=10"}, keysInterval},
-		{"just more than MinInterval", []string{"max-age=11"}, 11 * time.Second},
-		{"just MaxAge", []string{"max-age=900"}, keysMaxAge},
+		{"MinInterval", []string{"max-age=10"}, keysInterval},
+		{"slightly more than MinInterval", []string{"max-age=11"}, 11 * time.Second},
+		{"MaxAge", []string{"max-age=900"}, keysMaxAge},
 		{"more than MaxAge: MaxAge", []string{"max-age=901"}, keysMaxAge},
 		{"a day: MaxAge", []string{"max-age=86400"}, keysMaxAge},
 		{"2^31: MaxAge (RFC 9111 §1.2.2)", []string{"max-age=2147483648"}, keysMaxAge},
-		{"more than nanoseconds hold: MaxAge", []string{"max-age=9223372037"}, keysMaxAge},
-		{"more than 64 bits hold: MaxAge", []string{"max-age=99999999999999999999999999"}, keysMaxAge},
-		{"in any case", []string{"Max-AGE=60"}, time.Minute},
+		{"more than a time.Duration holds: MaxAge", []string{"max-age=9223372037"}, keysMaxAge},
+		{"more than 64 bits: MaxAge", []string{"max-age=99999999999999999999999999"}, keysMaxAge},
+		{"the directive in another case", []string{"Max-AGE=60"}, time.Minute},
 		{"quoted (RFC 9111 §5.2)", []string{`max-age="60"`}, time.Minute},
-		{"among others", []string{"public, must-revalidate,max-age=60 , no-transform"}, time.Minute},
-		{"on the second line", []string{"public", "max-age=60"}, time.Minute},
-		{"s-maxage is not ours", []string{"s-maxage=60"}, keysMaxAge},
-		{"s-maxage is not ours, beside ours", []string{"s-maxage=30, max-age=60"}, time.Minute},
-		{"no-store beside it does not lose it", []string{"no-store, max-age=60"}, time.Minute},
+		{"among other directives", []string{"public, must-revalidate,max-age=60 , no-transform"}, time.Minute},
+		{"in a second header line", []string{"public", "max-age=60"}, time.Minute},
+		{"s-maxage: ignored", []string{"s-maxage=60"}, keysMaxAge},
+		{"s-maxage beside max-age: ignored", []string{"s-maxage=30, max-age=60"}, time.Minute},
+		{"no-store beside max-age: ignored", []string{"no-store, max-age=60"}, time.Minute},
 		{"no-store alone: MaxAge", []string{"no-store"}, keysMaxAge},
-		{"negative: not valid", []string{"max-age=-1"}, keysMaxAge},
-		{"a fraction: not valid", []string{"max-age=60.5"}, keysMaxAge},
-		{"a word: not valid", []string{"max-age=soon"}, keysMaxAge},
-		{"empty: not valid", []string{"max-age="}, keysMaxAge},
-		{"without a value: not valid", []string{"max-age"}, keysMaxAge},
-		{"a sign: not valid", []string{"max-age=+60"}, keysMaxAge},
+		{"negative: invalid", []string{"max-age=-1"}, keysMaxAge},
+		{"a fraction: invalid", []string{"max-age=60.5"}, keysMaxAge},
+		{"a word: invalid", []string{"max-age=soon"}, keysMaxAge},
+		{"empty: invalid", []string{"max-age="}, keysMaxAge},
+		{"without a value: invalid", []string{"max-age"}, keysMaxAge},
+		{"a plus sign: invalid", []string{"max-age=+60"}, keysMaxAge},
 	} {
-		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+		withFakeTime(t, c.name, func(t *testing.T, net *network) {
 			var lines []string
 			for _, line := range c.lines {
 				lines = append(lines, "Cache-Control: "+line)
@@ -302,14 +302,14 @@ func TestRemoteKeySet_ClampsCacheControl(t *testing.T) {
 			wait(c.want - 1)
 			wantKey(t, set, "a", 0)
 			synctest.Wait()
-			assert.Equal(t, 1, net.requestCount(), "one nanosecond before %v", c.want)
+			assert.Equal(t, 1, net.requestCount(), "requests one nanosecond before %v", c.want)
 			wait(1)
 			wantKey(t, set, "a", 0)
 			synctest.Wait()
-			assert.Equal(t, 2, net.requestCount(), "at %v", c.want)
+			assert.Equal(t, 2, net.requestCount(), "requests at %v", c.want)
 		})
 	}
-	withFakeTime(t, "to the fields as they are set", func(t *testing.T, net *network) {
+	withFakeTime(t, "max-age is clamped to the MinInterval and MaxAge that are set", func(t *testing.T, net *network) {
 		set := net.keySet()
 		set.MinInterval, set.MaxAge = 2*time.Minute, 3*time.Minute
 		net.respondKeys(reply(200, edSet("a"), "Cache-Control: max-age=60"))
@@ -332,7 +332,7 @@ func TestRemoteKeySet_ClampsCacheControl(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 3, net.requestCount())
 	})
-	withFakeTime(t, "the caller waits after two MaxAge, not after two of the server's", func(t *testing.T, net *network) {
+	withFakeTime(t, "the caller waits after two MaxAge, not after twice the server's max-age", func(t *testing.T, net *network) {
 		net.respondKeys(reply(200, edSet("a"), "Cache-Control: max-age=10"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -345,18 +345,18 @@ func TestRemoteKeySet_ClampsCacheControl(t *testing.T) {
 }
 
 func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
-	// outlives asks every minute through an outage, and asserts that the
-	// keys end then.
+	// wantKeysUntil calls Keys every minute during an outage. It asserts that
+	// the keys are returned until end, measured from the last good fetch.
 	wantKeysUntil := func(t *testing.T, net *network, set *koreauth.RemoteKeySet, end time.Duration) {
 		t.Helper()
 		wantKey(t, set, "a", 0)
-		good := time.Now()
+		fetched := time.Now()
 		net.respondKeys(connectionRefused)
-		for time.Since(good)+time.Minute < end {
+		for time.Since(fetched)+time.Minute < end {
 			wait(time.Minute)
 			requireImmediate(t, set, "a", nil)
 		}
-		wait(end - time.Since(good) - 1)
+		wait(end - time.Since(fetched) - 1)
 		wantKey(t, set, "a", 0)
 		synctest.Wait()
 		wait(1)
@@ -369,30 +369,30 @@ func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
 		wait(250 * time.Millisecond)
 		wantKey(t, set, "a", 0)
 	}
-	withFakeTime(t, "up to 24 hours, to the nanosecond", func(t *testing.T, net *network) {
+	withFakeTime(t, "keys are used for exactly 24 hours", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		wantKeysUntil(t, net, net.keySet(), keysMaxStale)
 	})
-	withFakeTime(t, "up to MaxStale", func(t *testing.T, net *network) {
+	withFakeTime(t, "keys are used for MaxStale", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MaxStale = time.Hour
 		wantKeysUntil(t, net, set, time.Hour)
 	})
-	withFakeTime(t, "MaxStale counts as no less than MaxAge", func(t *testing.T, net *network) {
+	withFakeTime(t, "a MaxStale less than MaxAge counts as MaxAge", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MaxStale = time.Minute
 		wantKeysUntil(t, net, set, keysMaxAge)
 	})
-	withFakeTime(t, "a MaxAge over 24 hours lengthens the MaxStale that was not set", func(t *testing.T, net *network) {
+	withFakeTime(t, "a MaxAge over 24 hours is also the default MaxStale", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MaxAge = 48 * time.Hour
 		set.MinInterval = keysInterval
 		wantKeysUntil(t, net, set, 48*time.Hour)
 	})
-	withFakeTime(t, "from the last good fetch, not from the first", func(t *testing.T, net *network) {
+	withFakeTime(t, "MaxStale counts from the last successful fetch, not from the first", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MaxStale = time.Hour
@@ -402,12 +402,12 @@ func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
 		synctest.Wait()
 		net.respondKeys(connectionRefused)
 		wait(time.Hour - 1)
-		wantKey(t, set, "a", 0) // waits for a try, which fails at once
+		wantKey(t, set, "a", 0) // waits for a fetch, which fails at once
 		wait(1)
 		_, err := set.Keys(t.Context(), "a", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 	})
-	withFakeTime(t, "a document without a usable signing key counts as a failed fetch and replaces nothing", func(t *testing.T, net *network) {
+	withFakeTime(t, "a document without a usable signing key counts as a failed fetch, and the old keys are kept", func(t *testing.T, net *network) {
 		for _, body := range []string{
 			"", "{}", "[]", "null", `{"keys":null}`, `{"keys":[]}`, `{"keys":{}}`, "<html>sorry</html>", edSet("a")[:40],
 			jwksOf(strings.Replace(edJWK("a"), `"sig"`, `"enc"`, 1)), jwksOf(`{"kty":"AKP","alg":"ML-DSA-44","kid":"a","pub":"AA"}`),
@@ -422,13 +422,13 @@ func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
 				wantKey(t, set, "a", 0)
 				wait(keysInterval)
 			}
-			assert.Equal(t, 4, net.requestCount(), "retried as a failure: %s", body)
+			assert.Equal(t, 4, net.requestCount(), "requests, if this document is a failure: %s", body)
 			_, err := set.Keys(t.Context(), "b", true)
 			assert.ErrorIs(t, err, koreauth.ErrUnavailable, body)
 			wantKey(t, set, "a", 0)
 		}
 	})
-	withFakeTime(t, "statuses but 200 count as failed fetches and replace nothing", func(t *testing.T, net *network) {
+	withFakeTime(t, "a status other than 200 counts as a failed fetch, and the old keys are kept", func(t *testing.T, net *network) {
 		for _, status := range []int{201, 203, 204, 206, 300, 304, 400, 401, 403, 404, 410, 429, 500, 502, 503} {
 			net := new(network)
 			net.respondKeys(keysOf("a"))
@@ -444,7 +444,7 @@ func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
 
 func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 	match := func(r recordedRequest) string { return r.header.Get("If-None-Match") }
-	withFakeTime(t, "an ETag is asked for, and 304 renews the keys as they are", func(t *testing.T, net *network) {
+	withFakeTime(t, "the ETag is sent back, and a 304 renews the keys", func(t *testing.T, net *network) {
 		set := net.keySet()
 		set.MaxStale = time.Hour
 		net.respondKeys(reply(200, edSet("a"), `ETag: W/"1"`))
@@ -453,7 +453,7 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 		wait(keysMaxAge)
 		wantKey(t, set, "a", 0)
 		synctest.Wait()
-		wait(time.Minute - 1) // the freshness that the 304 gives
+		wait(time.Minute - 1) // the max-age of the 304
 		wantKey(t, set, "a", 0)
 		synctest.Wait()
 		require.Equal(t, 2, net.requestCount())
@@ -462,21 +462,21 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 		wantKey(t, set, "a", 0)
 		synctest.Wait()
 		require.Equal(t, 3, net.requestCount())
-		good := time.Now()
+		fetched := time.Now()
 		net.respondKeys(connectionRefused)
-		wait(time.Hour - 1) // MaxStale from the 304
+		wait(time.Hour - 1) // MaxStale after the 304
 		wantKey(t, set, "a", 0)
 		wait(1)
 		_, err := set.Keys(t.Context(), "a", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		requests := net.recorded()
-		assert.Equal(t, time.Hour-1, requests[3].time.Sub(good))
+		assert.Equal(t, time.Hour-1, requests[3].time.Sub(fetched))
 		assert.Empty(t, match(requests[0]))
 		for _, r := range requests[1:] {
 			assert.Equal(t, `W/"1"`, match(r))
 		}
 	})
-	withFakeTime(t, "the ETag is that of the last good document", func(t *testing.T, net *network) {
+	withFakeTime(t, "the ETag of the last valid document is sent", func(t *testing.T, net *network) {
 		set := net.keySet()
 		net.respondKeys(reply(200, edSet("a"), `ETag: "1"`))
 		wantKey(t, set, "a", 0)
@@ -494,7 +494,7 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 		assert.Equal(t, []string{"", `"1"`, `"1"`, `"2"`, ""},
 			[]string{match(requests[0]), match(requests[1]), match(requests[2]), match(requests[3]), match(requests[4])})
 	})
-	withFakeTime(t, "a 304 that was not asked for is a failure", func(t *testing.T, net *network) {
+	withFakeTime(t, "a 304 to a request without If-None-Match is a failure", func(t *testing.T, net *network) {
 		net.respondKeys(reply(304, "", `ETag: "1"`))
 		set := net.keySet()
 		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
@@ -505,7 +505,7 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 		wantUnavailable(t, set, "b", 0, 0)
 		wantKey(t, set, "a", 0)
 	})
-	withFakeTime(t, "after MaxStale too a 304 renews", func(t *testing.T, net *network) {
+	withFakeTime(t, "a 304 renews the keys after MaxStale too", func(t *testing.T, net *network) {
 		net.respondKeys(reply(200, edSet("a"), `ETag: "1"`))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -514,7 +514,7 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 		wantKey(t, set, "a", 0)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "an unknown kid and a 304: the kid is unknown", func(t *testing.T, net *network) {
+	withFakeTime(t, "after a 304, an unknown kid is still unknown", func(t *testing.T, net *network) {
 		net.respondKeys(reply(200, edSet("a"), `ETag: "1"`))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -526,14 +526,14 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 
 func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 	const secret = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"
-	withFakeTime(t, "once per try, with its cause and nothing secret", func(t *testing.T, net *network) {
+	withFakeTime(t, "each failed refresh is logged once, with its cause and without secrets", func(t *testing.T, net *network) {
 		var log bytes.Buffer
 		set := net.keySet()
 		set.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 		net.respondKeys(keysOf("a"))
 		wantKey(t, set, "a", 0)
 		net.respondKeys(func(*http.Request) (*http.Response, error) {
-			return nil, errors.New("proxy says no to jane@example.com with Bearer " + secret)
+			return nil, errors.New("proxy rejected jane@example.com with Bearer " + secret)
 		})
 		wait(keysMaxAge)
 		for i := range 3 {
@@ -542,10 +542,10 @@ func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 				wait(time.Second)
 			}
 			synctest.Wait()
-			assert.Equal(t, i+1, strings.Count(log.String(), "\n"), "records after %d tries", i+1)
+			assert.Equal(t, i+1, strings.Count(log.String(), "\n"), "log records after %d failed refreshes", i+1)
 		}
 		assert.Equal(t, 4, net.requestCount())
-		assert.Contains(t, log.String(), "proxy says no")
+		assert.Contains(t, log.String(), "proxy rejected")
 		assert.NotContains(t, log.String(), "eyJ")
 		assert.NotContains(t, log.String(), "jane")
 
@@ -555,9 +555,9 @@ func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 			wantKey(t, set, "a", 0)
 			wait(time.Minute)
 		}
-		assert.Empty(t, log.String(), "nothing is logged of what went well")
+		assert.Empty(t, log.String(), "a successful refresh logs nothing")
 	})
-	withFakeTime(t, "also where a caller waited for it", func(t *testing.T, net *network) {
+	withFakeTime(t, "a failed refresh is logged even if a caller waited for it", func(t *testing.T, net *network) {
 		var log bytes.Buffer
 		set := net.keySet()
 		set.Logger = slog.New(slog.NewJSONHandler(&log, nil))
@@ -571,7 +571,7 @@ func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 		assert.Contains(t, log.String(), "503")
 		assert.NotContains(t, log.String(), "eyJ")
 	})
-	withFakeTime(t, "a password or a query of the URL is not told", func(t *testing.T, net *network) {
+	withFakeTime(t, "the password and the query of the URL are not logged", func(t *testing.T, net *network) {
 		var log bytes.Buffer
 		set := net.keySet()
 		set.URL = "https://user:hunter2@issuer.example.com/keys?api_key=hunter3"
@@ -591,7 +591,7 @@ func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 		assert.NotContains(t, log.String(), "hunter")
 		assert.NotContains(t, fmt.Sprint(errs), "hunter")
 	})
-	withFakeTime(t, "a logger that hangs or is slow keeps no caller", func(t *testing.T, net *network) {
+	withFakeTime(t, "no caller waits for a slow logger", func(t *testing.T, net *network) {
 		set := net.keySet()
 		set.Logger = slog.New(slowHandler{slog.DiscardHandler})
 		net.respondKeys(keysOf("a"))
@@ -603,7 +603,7 @@ func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 	})
 }
 
-// slowHandler takes a minute for a record.
+// slowHandler takes a minute to handle a record.
 type slowHandler struct{ slog.Handler }
 
 func (slowHandler) Enabled(context.Context, slog.Level) bool { return true }

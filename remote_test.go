@@ -21,7 +21,7 @@ import (
 )
 
 func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
-	withFakeTime(t, "a key at hand is served without a request and without an allocation", func(t *testing.T, net *network) {
+	withFakeTime(t, "a cached key costs no request and no allocation", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "b"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -32,7 +32,7 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 		ctx := t.Context()
 		assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = set.Keys(ctx, "a", true) }))
 	})
-	withFakeTime(t, "all keys are the answer to an empty kid", func(t *testing.T, net *network) {
+	withFakeTime(t, "an empty kid returns all keys", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "b"))
 		keys, err := net.keySet().Keys(t.Context(), "", true)
 		require.NoError(t, err)
@@ -40,7 +40,7 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 			{ID: "a", Algorithm: "EdDSA", Public: edPublic("a")}, {ID: "b", Algorithm: "EdDSA", Public: edPublic("b")},
 		}, keys)
 	})
-	withFakeTime(t, "without fetch the network is not asked", func(t *testing.T, net *network) {
+	withFakeTime(t, "without fetch, Keys makes no request", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		for range 2 {
@@ -55,17 +55,17 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 		wait(3 * keysMaxAge)
 		keys, err := set.Keys(t.Context(), "a", false)
-		assert.NoError(t, err, "keys at hand are no question of the network")
+		assert.NoError(t, err, "a cached key is returned without a fetch")
 		assert.Len(t, keys, 1)
 		wait(keysMaxStale)
 		_, err = set.Keys(t.Context(), "a", false)
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "100 callers wait for one fetch, and one who leaves does not disturb the others", func(t *testing.T, net *network) {
+	withFakeTime(t, "100 callers share one fetch, and a caller that gives up does not affect the others", func(t *testing.T, net *network) {
 		net.respondKeys(delayed(time.Second, keysOf("a")))
 		set := net.keySet()
-		errLeft := errors.New("the client hung up")
+		errCanceled := errors.New("the client disconnected")
 		start := time.Now()
 		var wg sync.WaitGroup
 		for i := range 100 {
@@ -75,18 +75,18 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 					return
 				}
 				ctx, cancel := context.WithCancelCause(t.Context())
-				time.AfterFunc(300*time.Millisecond, func() { cancel(errLeft) })
+				time.AfterFunc(300*time.Millisecond, func() { cancel(errCanceled) })
 				keys, err := set.Keys(ctx, "a", true)
 				assert.Empty(t, keys)
 				assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-				assert.ErrorIs(t, err, errLeft)
+				assert.ErrorIs(t, err, errCanceled)
 				assert.Equal(t, 300*time.Millisecond, time.Since(start))
 			})
 		}
 		wg.Wait()
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "the one who began the fetch may leave, and it goes on", func(t *testing.T, net *network) {
+	withFakeTime(t, "the fetch continues if the caller that started it gives up", func(t *testing.T, net *network) {
 		net.respondKeys(delayed(time.Second, keysOf("a")))
 		set := net.keySet()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -97,7 +97,7 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 		wantKey(t, set, "a", 999*time.Millisecond)
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "all who wait for a fetch that fails learn why", func(t *testing.T, net *network) {
+	withFakeTime(t, "if a fetch fails, every waiting caller gets the cause", func(t *testing.T, net *network) {
 		net.respondKeys(delayed(time.Second, connectionRefused))
 		set := net.keySet()
 		var wg sync.WaitGroup
@@ -107,30 +107,30 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 		wg.Wait()
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "100 forged kids at once and nothing at hand cost two fetches", func(t *testing.T, net *network) {
+	withFakeTime(t, "without cached keys, 100 concurrent unknown kids cause two fetches", func(t *testing.T, net *network) {
 		net.respondKeys(delayed(time.Second, keysOf("a")))
 		set := net.keySet()
 		var wg sync.WaitGroup
 		for i := range 100 {
 			wg.Go(func() {
-				_, err := set.Keys(t.Context(), fmt.Sprint("forged-", i), true)
+				_, err := set.Keys(t.Context(), fmt.Sprint("unknown-", i), true)
 				assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 			})
 		}
 		wg.Wait()
 		assert.Equal(t, []time.Duration{0, time.Second}, net.requestTimes(net.recorded()[0].time, 0),
-			"those who came after it had begun may not take its answer for the last word")
+			"callers that joined the first fetch need a second one: the first may be older than their key")
 	})
 }
 
 func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
-	withFakeTime(t, "a burst of three, then once per MinInterval, to the nanosecond", func(t *testing.T, net *network) {
+	withFakeTime(t, "three fetches in a row, then exactly one per MinInterval", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
 		start := time.Now()
 		for i := range 10 {
-			wantUnknown(t, set, fmt.Sprint("forged-", i), 0)
+			wantUnknown(t, set, fmt.Sprint("unknown-", i), 0)
 		}
 		assert.Equal(t, []time.Duration{0, 0, 0}, net.requestTimes(start, 1))
 		for i := 1; i <= 3; i++ {
@@ -143,7 +143,7 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 			assert.Equal(t, 1+3+i, net.requestCount())
 		}
 	})
-	withFakeTime(t, "a flood of random kids costs the burst and one fetch per interval", func(t *testing.T, net *network) {
+	withFakeTime(t, "many random kids cause three fetches, then one per MinInterval", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -156,12 +156,12 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 			wait(500 * time.Millisecond)
 		}
 		want := []time.Duration{0, 0, 0}
-		for at := keysInterval; at < 10*time.Minute; at += keysInterval {
-			want = append(want, at)
+		for due := keysInterval; due < 10*time.Minute; due += keysInterval {
+			want = append(want, due)
 		}
 		assert.Equal(t, want, net.requestTimes(start, 1))
 	})
-	withFakeTime(t, "a concurrent flood costs no more", func(t *testing.T, net *network) {
+	withFakeTime(t, "concurrent requests with random kids cause no more fetches", func(t *testing.T, net *network) {
 		net.respondKeys(delayed(200*time.Millisecond, keysOf("a")))
 		set := net.keySet()
 		wantKey(t, set, "a", 200*time.Millisecond)
@@ -183,24 +183,24 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		times := net.requestTimes(start, 1)
 		assert.LessOrEqual(t, len(times), 3+6)
 		for i := range len(times) - 3 {
-			assert.GreaterOrEqual(t, times[i+3]-times[i], keysInterval, "four fetches within one interval at %v", times[i])
+			assert.GreaterOrEqual(t, times[i+3]-times[i], keysInterval, "got four fetches within one MinInterval, the first at %v", times[i])
 		}
 	})
-	withFakeTime(t, "rest earns a burst of three again, not more", func(t *testing.T, net *network) {
+	withFakeTime(t, "after a pause, three fetches in a row are allowed again, not more", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
 		for range 5 {
-			wantUnknown(t, set, "forged", 0)
+			wantUnknown(t, set, "unknown", 0)
 		}
 		require.Equal(t, 4, net.requestCount())
 		wait(10 * time.Minute)
 		for range 5 {
-			wantUnknown(t, set, "forged", 0)
+			wantUnknown(t, set, "unknown", 0)
 		}
 		assert.Equal(t, 7, net.requestCount())
 	})
-	withFakeTime(t, "a rotation is accepted on its first token", func(t *testing.T, net *network) {
+	withFakeTime(t, "the first token of a new key is accepted", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -210,36 +210,36 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		wantKey(t, set, "a", 0)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "a rotation is accepted on its first token right after a forged kid, and after two", func(t *testing.T, net *network) {
+	withFakeTime(t, "the first token of a new key is accepted after one or two unknown kids", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
-		wantUnknown(t, set, "forged", 0)
+		wantUnknown(t, set, "unknown", 0)
 		net.respondKeys(keysOf("a", "b"))
 		wantKey(t, set, "b", 0)
 		net.respondKeys(keysOf("a", "b", "c"))
-		wantUnknown(t, set, "forged again", 0)
+		wantUnknown(t, set, "another unknown", 0)
 		net.respondKeys(keysOf("b", "c", "d"))
 		wantKey(t, set, "d", 0)
 	})
 	for _, rotated := range []time.Duration{1, time.Second, keysInterval - 1, keysInterval, keysInterval + 1, 33 * time.Second} {
-		withFakeTime(t, fmt.Sprint("in a flood a rotation is delayed by one interval at most; rotated after ", rotated), func(t *testing.T, net *network) {
+		withFakeTime(t, fmt.Sprint("many unknown kids delay a new key by at most one MinInterval, if it is published after ", rotated), func(t *testing.T, net *network) {
 			net.respondKeys(keysOf("a"))
 			set := net.keySet()
 			wantKey(t, set, "a", 0)
 			start := time.Now()
-			flood := func() {
+			sendUnknownKids := func() {
 				for range 5 {
 					_, _ = set.Keys(t.Context(), rand.Text(), true)
 				}
 			}
 			for time.Since(start) < rotated {
-				flood()
+				sendUnknownKids()
 				wait(min(100*time.Millisecond, rotated-time.Since(start)))
 			}
 			net.respondKeys(keysOf("b"))
 			start = time.Now()
 			for {
-				flood()
+				sendUnknownKids()
 				_, err := set.Keys(t.Context(), "b", true)
 				if err == nil {
 					break
@@ -252,13 +252,13 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 			wantUnknown(t, set, "a", 0)
 		})
 	}
-	withFakeTime(t, "a kid that appears while a fetch is under way is found by a second one", func(t *testing.T, net *network) {
+	withFakeTime(t, "a key published during a fetch is found by a second fetch", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
-		net.respondKeys(delayed(time.Second, keysOf("a"))) // what it answers is settled at its start
+		net.respondKeys(delayed(time.Second, keysOf("a"))) // the response is fixed when the request is made
 		var wg sync.WaitGroup
-		wg.Go(func() { wantUnknown(t, set, "forged", time.Second) })
+		wg.Go(func() { wantUnknown(t, set, "unknown", time.Second) })
 		wait(500 * time.Millisecond)
 		net.respondKeys(delayed(time.Second, keysOf("a", "b")))
 		for range 50 {
@@ -267,7 +267,7 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		wg.Wait()
 		assert.Equal(t, 3, net.requestCount())
 	})
-	withFakeTime(t, "a kid that appears while the keys are refreshed is found by a second fetch", func(t *testing.T, net *network) {
+	withFakeTime(t, "a key published during a background refresh is found by a second fetch", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -279,23 +279,23 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		wantKey(t, set, "b", 2*time.Second)
 		assert.Equal(t, 3, net.requestCount())
 	})
-	withFakeTime(t, "no key for it and the limit reached: ErrUnknownKey at once if the last fetch succeeded", func(t *testing.T, net *network) {
+	withFakeTime(t, "at the rate limit, an unknown kid gets ErrUnknownKey at once if the last fetch succeeded", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		for range 4 {
-			wantUnknown(t, set, "forged", 0)
+			wantUnknown(t, set, "unknown", 0)
 		}
 		count := net.requestCount()
 		net.respondKeys(hanging)
-		wantUnknown(t, set, "forged", 0)
+		wantUnknown(t, set, "unknown", 0)
 		assert.Equal(t, count, net.requestCount())
 	})
-	withFakeTime(t, "no key for it and the limit reached: ErrUnavailable at once if the last fetch failed", func(t *testing.T, net *network) {
+	withFakeTime(t, "at the rate limit, an unknown kid gets ErrUnavailable at once if the last fetch failed", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
 		net.respondKeys(connectionRefused)
-		wantUnavailable(t, set, "b", 0, 0) // two more are free
+		wantUnavailable(t, set, "b", 0, 0) // the rate limit allows two more
 		wantUnavailable(t, set, "b", 0, 0)
 		wantUnavailable(t, set, "b", 0, keysInterval)
 		wait(4 * time.Second)
@@ -312,7 +312,7 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		wantUnknown(t, set, "c", 0)
 		assert.Equal(t, 5, net.requestCount())
 	})
-	withFakeTime(t, "a flood in an outage costs no more than one out of it", func(t *testing.T, net *network) {
+	withFakeTime(t, "during an outage, many unknown kids cause no more fetches", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
@@ -325,7 +325,7 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		}
 		assert.Len(t, net.requestTimes(start, 1), 3+59)
 	})
-	withFakeTime(t, "MinInterval is the interval", func(t *testing.T, net *network) {
+	withFakeTime(t, "MinInterval sets the time between fetches", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MinInterval = time.Minute
@@ -339,20 +339,20 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		}
 		assert.Equal(t, []time.Duration{0, 0, 0, 1 * time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute}, net.requestTimes(start, 1))
 	})
-	withFakeTime(t, "MinInterval counts as no more than MaxAge", func(t *testing.T, net *network) {
+	withFakeTime(t, "a MinInterval greater than MaxAge counts as MaxAge", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		set.MinInterval, set.MaxAge = time.Hour, time.Minute
 		wantKey(t, set, "a", 0)
 		start := time.Now()
 		for range 4 {
-			wantUnknown(t, set, "forged", 0)
+			wantUnknown(t, set, "unknown", 0)
 		}
 		wait(time.Minute - 1)
-		wantUnknown(t, set, "forged", 0)
+		wantUnknown(t, set, "unknown", 0)
 		assert.Equal(t, []time.Duration{0, 0, 0}, net.requestTimes(start, 1))
 		wait(1)
-		wantUnknown(t, set, "forged", 0)
+		wantUnknown(t, set, "unknown", 0)
 		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute}, net.requestTimes(start, 1))
 
 		net.respondKeys(connectionRefused)
@@ -363,33 +363,33 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 		wantKey(t, set, "a", 0)
 		synctest.Wait()
 		assert.Equal(t, []time.Duration{0, 0, 0, time.Minute, 2 * time.Minute, 3 * time.Minute}, net.requestTimes(start, 1),
-			"a failed refresh too is tried again after MaxAge")
+			"a failed refresh is also retried after MaxAge")
 	})
 }
 
 func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
 	for _, c := range []struct {
-		sentence string
-		token    func(t *testing.T) string
-		want     error
-		fetches  int
+		name    string
+		token   func(t *testing.T) string
+		want    error
+		fetches int
 	}{
-		{"an unknown kid fetches, if all else may be good", func(t *testing.T) string { return edToken(t, "new", nil) }, koreauth.ErrUnknownKey, 1},
-		{"a bad signature never fetches", func(t *testing.T) string {
+		{"an unknown kid in an otherwise valid token causes a fetch", func(t *testing.T) string { return edToken(t, "new", nil) }, koreauth.ErrUnknownKey, 1},
+		{"an invalid signature causes no fetch", func(t *testing.T) string {
 			token := edToken(t, "a", nil)
 			return token[:len(token)-86] + rawURL(make([]byte, 64))
 		}, koreauth.ErrSignature, 0},
-		{"another issuer never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": edIssuer + "/"}) }, koreauth.ErrUnknownKey, 0},
-		{"no issuer never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": nil}) }, koreauth.ErrUnknownKey, 0},
-		{"another audience never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"aud": "other"}) }, koreauth.ErrUnknownKey, 0},
-		{"an expired token never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": time.Now().Unix()}) }, koreauth.ErrUnknownKey, 0},
-		{"a token without exp never fetches", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": nil}) }, koreauth.ErrUnknownKey, 0},
-		{"an algorithm that is not on the list never fetches", func(t *testing.T) string {
+		{"another issuer causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": edIssuer + "/"}) }, koreauth.ErrUnknownKey, 0},
+		{"a missing issuer causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": nil}) }, koreauth.ErrUnknownKey, 0},
+		{"another audience causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"aud": "other"}) }, koreauth.ErrUnknownKey, 0},
+		{"an expired token causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": time.Now().Unix()}) }, koreauth.ErrUnknownKey, 0},
+		{"a token without exp causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": nil}) }, koreauth.ErrUnknownKey, 0},
+		{"an algorithm that is not accepted causes no fetch", func(t *testing.T) string {
 			_, rest, _ := strings.Cut(edToken(t, "new", nil), ".")
 			return rawURL([]byte(`{"alg":"RS256","kid":"new"}`)) + "." + rest
 		}, koreauth.ErrAlgorithm, 0},
 	} {
-		withFakeTime(t, c.sentence, func(t *testing.T, net *network) {
+		withFakeTime(t, c.name, func(t *testing.T, net *network) {
 			net.respondKeys(keysOf("a"))
 			v := edValidator(t, net.keySet())
 			_, err := v.Validate(t.Context(), edToken(t, "a", nil))
@@ -402,7 +402,7 @@ func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
 			assert.Equal(t, 3*c.fetches, net.requestCount()-1)
 		})
 		if c.fetches == 0 && c.want == koreauth.ErrUnknownKey {
-			withFakeTime(t, c.sentence+", not even with no keys at hand", func(t *testing.T, net *network) {
+			withFakeTime(t, c.name+", even without cached keys", func(t *testing.T, net *network) {
 				net.respondKeys(keysOf("a"))
 				_, err := edValidator(t, net.keySet()).Validate(t.Context(), c.token(t))
 				assert.ErrorIs(t, err, c.want)
@@ -410,7 +410,7 @@ func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
 			})
 		}
 	}
-	withFakeTime(t, "a token of a new key is accepted on its first request", func(t *testing.T, net *network) {
+	withFakeTime(t, "Validate accepts the first token of a new key", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		v := edValidator(t, net.keySet())
 		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
@@ -421,21 +421,21 @@ func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
 		_, err = v.Validate(t.Context(), edToken(t, "a", nil))
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 	})
-	withFakeTime(t, "an outage is ErrUnavailable, with the time of the next try", func(t *testing.T, net *network) {
+	withFakeTime(t, "an outage is ErrUnavailable, and RetryAfter says when the next fetch is allowed", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		v := edValidator(t, net.keySet())
 		_, err := v.Validate(t.Context(), edToken(t, "a", nil))
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.NotErrorIs(t, err, koreauth.ErrInvalidToken)
-		var refusal *koreauth.Error
-		require.ErrorAs(t, err, &refusal)
-		assert.Equal(t, koreauth.ErrUnavailable, refusal.Class)
-		assert.Equal(t, 250*time.Millisecond, refusal.RetryAfter)
+		var rejection *koreauth.Error
+		require.ErrorAs(t, err, &rejection)
+		assert.Equal(t, koreauth.ErrUnavailable, rejection.Class)
+		assert.Equal(t, 250*time.Millisecond, rejection.RetryAfter)
 	})
 }
 
 func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
-	withFakeTime(t, "every 250 ms a fetch, and no caller waits meanwhile", func(t *testing.T, net *network) {
+	withFakeTime(t, "keys are fetched every 250 ms, and between fetches no caller waits", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		set := net.keySet()
 		start := time.Now()
@@ -446,12 +446,12 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 			wait(10 * time.Millisecond)
 		}
 		var want []time.Duration
-		for at := time.Duration(0); at < 2*time.Second; at += 250 * time.Millisecond {
-			want = append(want, at)
+		for due := time.Duration(0); due < 2*time.Second; due += 250 * time.Millisecond {
+			want = append(want, due)
 		}
 		assert.Equal(t, want, net.requestTimes(start, 0))
 	})
-	withFakeTime(t, "to the nanosecond", func(t *testing.T, net *network) {
+	withFakeTime(t, "a fetch is allowed exactly 250 ms after the last one", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		set := net.keySet()
 		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
@@ -462,7 +462,7 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "every MinInterval, where that is less", func(t *testing.T, net *network) {
+	withFakeTime(t, "keys are fetched every MinInterval if it is less than 250 ms", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		set := net.keySet()
 		set.MinInterval = 100 * time.Millisecond
@@ -473,7 +473,7 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 		wantUnavailable(t, set, "a", 0, 100*time.Millisecond)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "an issuer that is back is used within 250 ms, whatever its Retry-After said", func(t *testing.T, net *network) {
+	withFakeTime(t, "after an outage, keys are fetched within 250 ms, whatever Retry-After said", func(t *testing.T, net *network) {
 		net.respondKeys(reply(503, "", "Retry-After: 86400"))
 		set := net.keySet()
 		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
@@ -483,7 +483,7 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 		wait(time.Millisecond)
 		wantKey(t, set, "a", 0)
 	})
-	withFakeTime(t, "a fetch that hangs ends after 5 seconds, and the next begins at once", func(t *testing.T, net *network) {
+	withFakeTime(t, "a fetch that hangs ends after 5 seconds, and the next one starts at once", func(t *testing.T, net *network) {
 		net.respondKeys(hanging)
 		set := net.keySet()
 		start := time.Now()
@@ -492,7 +492,7 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 		wantKey(t, set, "a", 0)
 		assert.Equal(t, []time.Duration{0, keysTimeout}, net.requestTimes(start, 0))
 	})
-	withFakeTime(t, "the burst for unknown kids is untouched by it", func(t *testing.T, net *network) {
+	withFakeTime(t, "fetches without keys do not count against the limit for unknown kids", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		set := net.keySet()
 		for range 10 {
@@ -502,36 +502,38 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 		net.respondKeys(keysOf("a"))
 		start := time.Now()
 		for range 6 {
-			wantUnknown(t, set, "forged", 0)
+			wantUnknown(t, set, "unknown", 0)
 		}
 		assert.Equal(t, []time.Duration{0, 0, 0, 0}, net.requestTimes(start, 10))
 	})
 }
 
-// What is asked of the set at random, seconds or months apart, by many at once,
-// never breaks what DESIGN says of it, whatever the issuer does.
+// In random sequences of rotations, outages, pauses and calls of Keys, each
+// result must agree with the documentation of RemoteKeySet.
 func TestRemoteKeySet_RandomOperations(t *testing.T) {
 	for seed := range uint64(20) {
-		withFakeTime(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) { testRandomOperations(t, net, mathrand.New(mathrand.NewPCG(seed, 1))) })
+		withFakeTime(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) {
+			testRandomOperations(t, net, mathrand.New(mathrand.NewPCG(seed, 1)))
+		})
 	}
 }
 
 func testRandomOperations(t *testing.T, net *network, random *mathrand.Rand) {
 	set := net.keySet()
 	set.MaxStale = time.Hour
-	// What the issuer published at which time; only the test writes it.
+	// The version of the issuer's document, and whether the issuer is up.
 	published, up := 1, true
-	var current atomic.Int64 // the version of the last document that was answered
+	var current atomic.Int64 // the version in the last response
 	document := func(version int) responder {
-		p := keysOf(fmt.Sprint("k", version-1), fmt.Sprint("k", version))
+		respond := keysOf(fmt.Sprint("k", version-1), fmt.Sprint("k", version))
 		return func(req *http.Request) (*http.Response, error) {
 			current.Store(int64(version))
-			return p(req)
+			return respond(req)
 		}
 	}
 	net.respondKeys(document(published))
 	lastGood := time.Now().Add(-1000 * time.Hour)
-	var fetches []time.Time // that were made although keys were at hand
+	var fetches []time.Time // made while cached keys were usable
 	for range 200 {
 		switch random.IntN(8) {
 		case 0:
@@ -548,13 +550,16 @@ func testRandomOperations(t *testing.T, net *network, random *mathrand.Rand) {
 		} else {
 			net.respondKeys([]responder{connectionRefused, reply(500, ""), reply(200, "{}")}[random.IntN(3)])
 		}
-		kid := []string{fmt.Sprint("k", published), fmt.Sprint("k", published-1), fmt.Sprint("k", random.IntN(published+1)), fmt.Sprint("forged-", random.Uint64())}[random.IntN(4)]
-		before, asked, atHand := int(current.Load()), net.requestCount(), time.Since(lastGood) < time.Hour
+		kid := []string{
+			fmt.Sprint("k", published), fmt.Sprint("k", published-1), fmt.Sprint("k", random.IntN(published+1)),
+			fmt.Sprint("unknown-", random.Uint64()),
+		}[random.IntN(4)]
+		before, requestsBefore, usable := int(current.Load()), net.requestCount(), time.Since(lastGood) < time.Hour
 		keys, err := set.Keys(t.Context(), kid, true)
 		synctest.Wait()
-		fetched := net.requestCount() > asked
+		fetched := net.requestCount() > requestsBefore
 		after := int(current.Load())
-		if fetched && atHand {
+		if fetched && usable {
 			fetches = append(fetches, time.Now())
 		}
 		if fetched && up {
@@ -567,27 +572,27 @@ func testRandomOperations(t *testing.T, net *network, random *mathrand.Rand) {
 		case err == nil:
 			require.Len(t, keys, 1)
 			require.Equal(t, edPublic(kid), keys[0].Public)
-			require.True(t, in(before) || in(after), "a key that no document at hand had: %s", kid)
-			require.Less(t, time.Since(lastGood), time.Hour, "a key over MaxStale")
+			require.True(t, in(before) || in(after), "got a key that neither document contains: %s", kid)
+			require.Less(t, time.Since(lastGood), time.Hour, "got a key after MaxStale")
 		case errors.Is(err, koreauth.ErrUnknownKey):
-			require.False(t, in(after), "a key at hand was refused: %s", kid)
-			require.True(t, !fetched || !in(published), "a fetch did not find a published key: %s", kid)
+			require.False(t, in(after), "got ErrUnknownKey for a cached key: %s", kid)
+			require.True(t, !fetched || !in(published), "got ErrUnknownKey after a fetch of a document with the key: %s", kid)
 		default:
 			require.ErrorIs(t, err, koreauth.ErrUnavailable)
-			require.True(t, !in(after) || time.Since(lastGood) >= time.Hour, "a key at hand was unavailable: %s", kid)
-			require.True(t, !fetched || !up, "unavailable, but the issuer answered")
+			require.True(t, !in(after) || time.Since(lastGood) >= time.Hour, "got ErrUnavailable for a cached key: %s", kid)
+			require.True(t, !fetched || !up, "got ErrUnavailable although the issuer responded")
 		}
 	}
-	for i := range len(fetches) - 4 { // a burst of three for unknown kids, and one because the keys are old
-		require.GreaterOrEqual(t, fetches[i+4].Sub(fetches[i]), keysInterval, "five fetches within one interval")
+	for i := range len(fetches) - 4 { // three for unknown kids and one refresh
+		require.GreaterOrEqual(t, fetches[i+4].Sub(fetches[i]), keysInterval, "got five fetches within one MinInterval")
 	}
 }
 
 func TestValidator_Ready(t *testing.T) {
-	withFakeTime(t, "fetches keys if there are none", func(t *testing.T, net *network) {
+	withFakeTime(t, "Ready fetches the keys if none are cached", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		v := edValidator(t, net.keySet())
-		assert.Zero(t, net.requestCount(), "before it is asked")
+		assert.Zero(t, net.requestCount(), "requests before Ready")
 		for range 3 {
 			assert.NoError(t, v.Ready(t.Context()))
 		}
@@ -597,21 +602,21 @@ func TestValidator_Ready(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, 1, net.requestCount())
 	})
-	withFakeTime(t, "tells an outage, and its end", func(t *testing.T, net *network) {
+	withFakeTime(t, "Ready reports an outage, and succeeds after it", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		v := edValidator(t, net.keySet())
 		err := v.Ready(t.Context())
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.ErrorIs(t, err, errConnectionRefused)
-		var refusal *koreauth.Error
-		require.ErrorAs(t, err, &refusal)
-		assert.Equal(t, 250*time.Millisecond, refusal.RetryAfter)
+		var rejection *koreauth.Error
+		require.ErrorAs(t, err, &rejection)
+		assert.Equal(t, 250*time.Millisecond, rejection.RetryAfter)
 		net.respondKeys(keysOf("a"))
 		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
 		wait(250 * time.Millisecond)
 		assert.NoError(t, v.Ready(t.Context()))
 	})
-	withFakeTime(t, "is ready through an outage while the last good keys serve", func(t *testing.T, net *network) {
+	withFakeTime(t, "Ready succeeds during an outage until MaxStale", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		v := edValidator(t, net.keySet())
 		require.NoError(t, v.Ready(t.Context()))
@@ -621,32 +626,32 @@ func TestValidator_Ready(t *testing.T) {
 		wait(1)
 		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
 	})
-	withFakeTime(t, "is bound by its context", func(t *testing.T, net *network) {
+	withFakeTime(t, "Ready returns when its context is done", func(t *testing.T, net *network) {
 		net.respondKeys(hanging)
 		v := edValidator(t, net.keySet())
-		errLeft := errors.New("the probe gave up")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errLeft)
+		errCanceled := errors.New("the probe timed out")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCanceled)
 		defer cancel()
 		start := time.Now()
 		err := v.Ready(ctx)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-		assert.ErrorIs(t, err, errLeft)
+		assert.ErrorIs(t, err, errCanceled)
 		assert.Equal(t, time.Second, time.Since(start))
 		wait(keysTimeout)
 	})
-	t.Run("is ready with a StaticKeySet", func(t *testing.T) {
+	t.Run("Ready succeeds with a StaticKeySet", func(t *testing.T) {
 		assert.NoError(t, edValidator(t, koreauth.StaticKeySet{{ID: "a", Public: edPublic("a")}}).Ready(t.Context()))
 	})
-	t.Run("is not ready with a KeySet that has none, and says ErrUnavailable", func(t *testing.T) {
+	t.Run("Ready returns ErrUnavailable if the KeySet has no keys", func(t *testing.T) {
 		for _, none := range []error{nil, koreauth.ErrUnknownKey} {
 			err := edValidator(t, emptyKeySet{none}).Ready(t.Context())
-			assert.ErrorIs(t, err, koreauth.ErrUnavailable, "Keys gave %v", none)
-			assert.NotErrorIs(t, err, koreauth.ErrInvalidToken, "Keys gave %v", none)
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable, "Keys returned the error %v", none)
+			assert.NotErrorIs(t, err, koreauth.ErrInvalidToken, "Keys returned the error %v", none)
 		}
 	})
 }
 
-// noKeys is a KeySet that has none and says so in either of the two ways.
+// emptyKeySet has no keys. Its Keys returns err, which may be nil.
 type emptyKeySet struct{ err error }
 
 func (n emptyKeySet) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return nil, n.err }
