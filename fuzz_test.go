@@ -801,8 +801,8 @@ func FuzzKeyDocuments(f *testing.F) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			net := new(network)
-			net.keys(keysOf("good"))
-			set := net.set()
+			net.respondKeys(keysOf("good"))
+			set := net.keySet()
 			_, err := set.Keys(t.Context(), "good", true)
 			require.NoError(t, err)
 			want, err := set.Keys(t.Context(), "", false)
@@ -813,16 +813,16 @@ func FuzzKeyDocuments(f *testing.F) {
 			if replaces {
 				want = parsed
 			}
-			net.keys(func(req *http.Request) (*http.Response, error) {
+			net.respondKeys(func(req *http.Request) (*http.Response, error) {
 				resp, err := reply(int(status), string(document))(req)
 				resp.Header["Cache-Control"], resp.Header["Etag"] = []string{cacheControl}, []string{etag}
 				return resp, err
 			})
-			pass(keysMaxAge)
+			wait(keysMaxAge)
 			keys, err := set.Keys(t.Context(), "good", true)
 			require.NoError(t, err, "the old key serves during the refresh")
 			require.Len(t, keys, 1)
-			pass(0)
+			wait(0)
 			keys, err = set.Keys(t.Context(), "", false)
 			require.NoError(t, err)
 			require.NotEmpty(t, keys)
@@ -830,17 +830,17 @@ func FuzzKeyDocuments(f *testing.F) {
 			if !replaces {
 				return
 			}
-			asked := net.count()
-			pass(keysInterval - time.Nanosecond)
+			asked := net.requestCount()
+			wait(keysInterval - time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
-			pass(0)
-			require.Equal(t, asked, net.count(), "before MinInterval")
-			pass(keysMaxAge - keysInterval + time.Nanosecond)
+			wait(0)
+			require.Equal(t, asked, net.requestCount(), "before MinInterval")
+			wait(keysMaxAge - keysInterval + time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
-			pass(0)
-			require.Greater(t, net.count(), asked, "after MaxAge")
+			wait(0)
+			require.Greater(t, net.requestCount(), asked, "after MaxAge")
 		})
 	})
 }
