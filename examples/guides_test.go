@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -230,6 +231,39 @@ func TestGuides_TroubleshootingHasEveryError(t *testing.T) {
 		assert.True(t, strings.Contains(page, "\n"+row), "docs/troubleshooting.md has no row that begins with: %s", row)
 	}
 	assert.Len(t, texts, found, "a row for an error that no longer exists")
+}
+
+// The causes of an outage that the page lists are in the errors.
+func TestGuides_TroubleshootingCauses(t *testing.T) {
+	page := readPage(t, "../docs/troubleshooting.md")
+	for phrase, answer := range map[string]http.HandlerFunc{
+		"status 404":            http.NotFound,
+		"another issuer":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://other.example"}`) },
+		"redirect":              http.RedirectHandler("https://other.example/keys", http.StatusFound).ServeHTTP,
+		"no usable signing key": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"AAAA"}]}`) },
+		"deadline exceeded":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"connection refused":    nil, // the server is closed
+	} {
+		t.Run(phrase, func(t *testing.T) {
+			server := httptest.NewServer(answer)
+			defer server.Close()
+			config := koreauth.Config{Issuer: server.URL, Audience: []string{"api-gw"}}
+			switch phrase {
+			case "no usable signing key":
+				config.JWKSURL = server.URL
+			case "deadline exceeded":
+				config.HTTPClient = &http.Client{Timeout: 50 * time.Millisecond}
+			case "connection refused":
+				server.Close()
+			}
+			validator, err := koreauth.NewValidator(config)
+			require.NoError(t, err)
+			err = validator.Ready(t.Context())
+			require.ErrorIs(t, err, koreauth.ErrUnavailable)
+			assert.ErrorContains(t, err, phrase)
+			assert.True(t, strings.Contains(page, "`"+phrase+"`"), "docs/troubleshooting.md has not: %s", phrase)
+		})
+	}
 }
 
 // The sample records are what a guard really writes.
