@@ -42,7 +42,6 @@ func toTheEnd(t *testing.T, dir string) {
 		{"quickstart", []string{"-once"}, []string{"9. The issuer is down", "503 Service Unavailable"}},
 		{"nethttp", []string{"-once"}, []string{"200 OK", "401 Unauthorized", "403 Forbidden", "whoever you are"}},
 		{"gorillamux", []string{"-once"}, []string{"200 OK", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"}},
-		{"client", nil, []string{"/api-services/v1/auth/token", "/oauth/v2/token", "tokens fetched: 1 ", "tokens fetched: 3 ", "unauthorized_client"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			out, err := exec.CommandContext(t.Context(), filepath.Join(dir, test.name), test.args...).CombinedOutput()

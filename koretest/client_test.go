@@ -10,8 +10,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/koreauth/koreauth/koretest"
 )
@@ -151,29 +149,4 @@ func TestTokenEndpointTakesFormsByPostOnly(t *testing.T) {
 	res, err := issuer.HTTPClient().Post(issuer.TokenURL(), "application/x-www-form-urlencoded", nil)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusUnauthorized, res.StatusCode, "an empty form has no credentials")
-}
-
-// The client that Go programs use, over the network, in both ways and finding
-// out by itself which.
-func TestOAuth2ClientGetsTokens(t *testing.T) {
-	issuer := listening(t)
-	require.NoError(t, issuer.Register(awkward))
-	for url, style := range map[string]oauth2.AuthStyle{
-		issuer.TokenURL():            oauth2.AuthStyleInParams,
-		issuer.BasicTokenURL():       oauth2.AuthStyleInHeader,
-		issuer.TokenURL() + "?":      oauth2.AuthStyleAutoDetect,
-		issuer.BasicTokenURL() + "?": oauth2.AuthStyleAutoDetect,
-	} {
-		config := clientcredentials.Config{ClientID: awkward.ID, ClientSecret: awkward.Secret, TokenURL: url, AuthStyle: style}
-		token, err := config.Token(t.Context())
-		require.NoError(t, err, url)
-		assert.Equal(t, "Bearer", token.TokenType)
-		verified(t, token.AccessToken, issuer.SigningKey().Public())
-
-		config.ClientSecret = "wrong"
-		_, err = config.Token(t.Context())
-		var refused *oauth2.RetrieveError
-		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, "unauthorized_client", refused.ErrorCode)
-	}
 }
