@@ -21,14 +21,7 @@ func init() {
 
 // verifySignature implements door.VerifySignature.
 func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, error) {
-	t := new(parsedToken)
-	headerText, err := t.splitAndDecode(token)
-	if err == nil {
-		t.header, err = readHeader(headerText)
-	}
-	if err == nil {
-		err = t.header.checkSyntax()
-	}
+	t, err := parseJWS(token)
 	if err != nil {
 		return nil, t.refusal(err)
 	}
@@ -54,17 +47,9 @@ func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, 
 
 // verifyJWS implements door.VerifyJWS.
 func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text string) (typ, payload string, err error) {
-	t := new(parsedToken)
-	headerText, err := t.splitAndDecode(text)
-	if err == nil {
-		t.header, err = readHeader(headerText)
-	}
-	switch {
-	case err != nil:
-	case !slices.Contains(algorithms, t.header.alg):
+	t, err := parseJWS(text)
+	if err == nil && !slices.Contains(algorithms, t.header.alg) {
 		err = ErrAlgorithm
-	default:
-		err = t.header.checkSyntax()
 	}
 	if err == nil {
 		err = (&issuer{keys: keys}).verify(ctx, t, true)
@@ -73,4 +58,20 @@ func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text strin
 		return "", "", t.refusal(err)
 	}
 	return t.header.typ, t.content.payload, nil
+}
+
+// parseJWS splits and decodes a compact JWS and parses its header.
+func parseJWS(text string) (*parsedToken, error) {
+	t := new(parsedToken)
+	if err := t.split(text); err != nil {
+		return t, err
+	}
+	header, err := t.decode()
+	if err == nil {
+		t.header, err = readHeader(header)
+	}
+	if err == nil {
+		err = t.header.checkSyntax()
+	}
+	return t, err
 }

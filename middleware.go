@@ -109,7 +109,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 		m.sources = slices.Clone(options.Sources)
 	}
 	if len(options.Require) > 0 {
-		m.require = &allOf{nonNil("Options.Require", options.Require)}
+		m.require = &allOf{group{nonNil("Options.Require", options.Require)}}
 	}
 	realm := cmp.Or(options.Realm, "api")
 	if strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' }) {
@@ -202,7 +202,7 @@ func (m *Middleware) WrapOptional(next http.Handler) http.Handler {
 // is no requirement, or if one is nil. The function that it returns panics if its
 // handler is nil.
 func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) http.Handler {
-	all := &allOf{nonNil("Require", requirements)}
+	all := &allOf{group{nonNil("Require", requirements)}}
 	required := &route{all, all.custom()}
 	return func(next http.Handler) http.Handler { return m.guard(next, required, tokenRequired) }
 }

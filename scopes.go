@@ -86,14 +86,14 @@ func Product(name string) Requirement {
 // the result can be compared. It panics if there is no requirement, or if one is
 // nil.
 func AnyOf(requirements ...Requirement) Requirement {
-	return &anyOf{nonNil("AnyOf", requirements)}
+	return &anyOf{group{nonNil("AnyOf", requirements)}}
 }
 
 // AllOf requires all of the requirements, in order. It returns a pointer, so that
 // the result can be compared. It panics if there is no requirement, or if one is
 // nil.
 func AllOf(requirements ...Requirement) Requirement {
-	return &allOf{nonNil("AllOf", requirements)}
+	return &allOf{group{nonNil("AllOf", requirements)}}
 }
 
 func validScopes(function string, scopes []string) []string {
@@ -137,11 +137,6 @@ func checkOne(q Requirement, r *http.Request, c, own *Claims) error {
 	return q.Check(r, own)
 }
 
-func isCustom(q Requirement) bool {
-	b, ok := q.(builtin)
-	return !ok || b.custom()
-}
-
 // claimRule is a requirement that depends on the claims alone.
 type claimRule struct {
 	required []string
@@ -161,11 +156,19 @@ func (q *claimRule) Check(_ *http.Request, c *Claims) error {
 
 func (q *claimRule) check(r *http.Request, c, _ *Claims) error { return q.Check(r, c) }
 
-type allOf struct{ requirements []Requirement }
+// group is what AllOf and AnyOf have in common.
+type group struct{ requirements []Requirement }
 
-func (all *allOf) names() []string { return namesOf(all.requirements, -1, nil) }
+func (g group) names() []string { return namesOf(g.requirements, -1, nil) }
 
-func (all *allOf) custom() bool { return slices.ContainsFunc(all.requirements, isCustom) }
+func (g group) custom() bool {
+	return slices.ContainsFunc(g.requirements, func(q Requirement) bool {
+		b, ok := q.(builtin)
+		return !ok || b.custom()
+	})
+}
+
+type allOf struct{ group }
 
 func (all *allOf) Check(r *http.Request, c *Claims) error { return all.check(r, c, c) }
 
@@ -178,11 +181,7 @@ func (all *allOf) check(r *http.Request, c, own *Claims) error {
 	return nil
 }
 
-type anyOf struct{ requirements []Requirement }
-
-func (some *anyOf) names() []string { return namesOf(some.requirements, -1, nil) }
-
-func (some *anyOf) custom() bool { return slices.ContainsFunc(some.requirements, isCustom) }
+type anyOf struct{ group }
 
 func (some *anyOf) Check(r *http.Request, c *Claims) error { return some.check(r, c, c) }
 

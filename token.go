@@ -79,14 +79,6 @@ func (t *parsedToken) decode() (headerText string, err error) {
 	return headerText, nil
 }
 
-// splitAndDecode splits a token and decodes its segments.
-func (t *parsedToken) splitAndDecode(token string) (headerText string, err error) {
-	if err := t.split(token); err != nil {
-		return "", err
-	}
-	return t.decode()
-}
-
 // refusal returns the rejection of the token for that reason.
 func (t *parsedToken) refusal(reason error) *Error {
 	refusal := newRefusal(reason)

@@ -176,7 +176,7 @@ func (c *Config) issuer() (*issuer, []error) {
 		i.algorithms[name] = true
 	}
 	if len(c.Require) > 0 {
-		i.require = &allOf{slices.Clone(c.Require)}
+		i.require = &allOf{group{slices.Clone(c.Require)}}
 	}
 	i.keys = c.keySet(&faults)
 	return i, faults

@@ -42,7 +42,7 @@ func newAPI(validator koreauth.TokenValidator) http.Handler {
 type clientType string
 
 // Check implements koreauth.Requirement.
-func (t clientType) Check(claims *koreauth.Claims) error {
+func (t clientType) Check(_ *http.Request, claims *koreauth.Claims) error {
 	if claims.ClientType != string(t) {
 		return errors.New("wrong client type")
 	}
