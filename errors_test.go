@@ -57,11 +57,6 @@ var classesAndReasons = []struct {
 	{koreauth.ErrUnavailable, nil},
 }
 
-// requirementFunc is a user's own requirement.
-type requirementFunc func(*koreauth.Claims) error
-
-func (f requirementFunc) Check(c *koreauth.Claims) error { return f(c) }
-
 // refusalRow is a way to be refused.
 type refusalRow struct {
 	name      string

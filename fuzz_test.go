@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,18 +27,6 @@ import (
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
 )
-
-// The fuzz tests hold the package against models of it, which are written with
-// encoding/json and net/url and share nothing with it. docs/FUZZING.md tells
-// how they were run.
-
-// fuzzSigned signs a header and a payload, whatever they are, with the key "k".
-func fuzzSigned(header, payload string) string {
-	signed := rawURL([]byte(header)) + "." + rawURL([]byte(payload))
-	return signed + "." + rawURL(ed25519.Sign(edKey("k"), []byte(signed)))
-}
-
-const fuzzHeader = `{"alg":"EdDSA","kid":"k"}`
 
 // fuzzValidators accept such tokens: one remembers them, one does not.
 func fuzzValidators(f *testing.F) (remembering, without *koreauth.Validator) {
@@ -499,111 +486,6 @@ func FuzzValidate(f *testing.F) {
 			}
 		}
 	})
-}
-
-var b64token = regexp.MustCompile(`\A[A-Za-z0-9._~+/-]+=*\z`)
-
-// FuzzEachSource: the token that a source yields is the only one there, as
-// net/url and encoding/json see the place, and the body is put back.
-func FuzzEachSource(f *testing.F) {
-	for source := range uint8(5) {
-		f.Add(source, "POST", "application/x-www-form-urlencoded", "t=a.b.c")
-		f.Add(source, "POST", "application/json; charset=utf-8", `{"t":"a.b.c"}`)
-		f.Add(source, "GET", "application/json", `t=a&%74=b&t`)
-		f.Add(source, "POST", "application/vnd.x+json", `{"t":"a","T":"b","x":{"t":"c"},"t":null}`)
-		f.Add(source, "PUT", "text/plain; x", "t=a; t=b; u=\"t=c\"")
-	}
-	f.Fuzz(func(t *testing.T, which uint8, method, contentType, place string) {
-		r := &http.Request{
-			Method: method, URL: &url.URL{Path: "/"}, Body: io.NopCloser(strings.NewReader(place)),
-			Header: http.Header{"Content-Type": {contentType}},
-		}
-		var source koreauth.Source
-		var model func() []string
-		switch which % 5 {
-		case 0:
-			r.Header["X-Token"] = []string{place}
-			source, model = koreauth.Header("X-Token"), func() []string { return []string{place} }
-		case 1:
-			source, model = koreauth.Form("t"), func() []string { return pairsModel(place) }
-		case 2:
-			source, model = koreauth.JSON("t"), func() []string { return memberModel(place) }
-		case 3:
-			r.URL.RawQuery = place
-			source, model = koreauth.Query("t"), func() []string { return pairsModel(place) }
-		case 4:
-			r.Header["Cookie"] = []string{place}
-			source, model = koreauth.Cookie("t"), func() []string { return cookieModel(place) }
-		}
-		values, err := source(r.Clone(t.Context()))
-		if which%5 == 1 || which%5 == 2 {
-			r.Body = io.NopCloser(strings.NewReader(place))
-		}
-		require.False(t, err != nil && len(values) > 0, "%q and %v", values, err)
-
-		book := new(tokenBook)
-		_, err = koreauth.New(book, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(r)
-		none := errors.Is(err, koreauth.ErrNoToken)
-		if len(book.asked) == 0 {
-			require.True(t, none || errors.Is(err, koreauth.ErrBadRequest), "%v", err)
-		} else {
-			require.Len(t, book.asked, 1)
-			require.Regexp(t, b64token, book.asked[0])
-			require.Equal(t, []string{book.asked[0]}, model(), "%q", place)
-		}
-		if none || len(book.asked) > 0 {
-			body, err := io.ReadAll(r.Body)
-			require.NoError(t, err)
-			require.Equal(t, place, string(body), "what the handler reads")
-		}
-	})
-}
-
-// pairsModel are the values of t in a query or a form.
-func pairsModel(encoded string) (values []string) {
-	for pair := range strings.SplitSeq(encoded, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		name, nameErr := url.QueryUnescape(name)
-		value, valueErr := url.QueryUnescape(value)
-		if nameErr == nil && valueErr == nil && name == "t" {
-			values = append(values, value)
-		}
-	}
-	return values
-}
-
-// memberModel are the values of t at the top of a JSON object, without regard
-// to duplicates deeper down.
-func memberModel(body string) (values []string) {
-	decoder := json.NewDecoder(strings.NewReader(body))
-	_, _ = decoder.Token()
-	for decoder.More() {
-		name, _ := decoder.Token()
-		var value any
-		if decoder.Decode(&value) != nil {
-			return values
-		}
-		if text, _ := value.(string); name == "t" {
-			values = append(values, text)
-		}
-	}
-	return values
-}
-
-// cookieModel are the values of t in a Cookie line. Those that no cookie can
-// have (RFC 6265 §4.1.1, but for space and comma) are none, as to net/http.
-func cookieModel(line string) (values []string) {
-	for pair := range strings.SplitSeq(line, ";") {
-		name, value, _ := strings.Cut(strings.Trim(pair, " \t\r\n"), "=")
-		if unquoted := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(value)-len(unquoted) == 2 {
-			value = unquoted
-		}
-		odd := strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' })
-		if strings.Trim(name, " \t\r\n") == "t" && !odd {
-			values = append(values, value)
-		}
-	}
-	return values
 }
 
 // FuzzAnswers: whatever the request, the guard's answer is one of the table's,

@@ -154,12 +154,15 @@ func TestOneRecordForEachRefusal(t *testing.T) {
 type contextHandler struct{ ctx context.Context }
 
 func (*contextHandler) Enabled(context.Context, slog.Level) bool { return true }
+
 func (h *contextHandler) Handle(ctx context.Context, _ slog.Record) error {
 	h.ctx = ctx
 	return nil
 }
+
 func (h *contextHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
-func (h *contextHandler) WithGroup(string) slog.Handler      { return h }
+
+func (h *contextHandler) WithGroup(string) slog.Handler { return h }
 
 // What a token whose signature does not hold says of itself is anybody's text.
 func TestUnverifiedValues(t *testing.T) {
@@ -397,4 +400,15 @@ func TestNoMoreOfABodyIsReadForTheLog(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRefuseNamesTheClientOfTheTokenThatIsThere(t *testing.T) {
+	var log bytes.Buffer
+	guard := koreauth.New(realValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Authorization", "Bearer another")
+		guard.Refuse(w, r, koreauth.ErrInsufficientScope)
+	})).ServeHTTP(httptest.NewRecorder(), bearer(realIssuer().Valid()))
+	assert.Contains(t, log.String(), "insufficient scope")
+	assert.NotContains(t, log.String(), "kc_demo")
 }

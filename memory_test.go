@@ -98,13 +98,6 @@ func TestARememberedTokenEndsWithItsKey(t *testing.T) {
 	}
 }
 
-func documentOf(t *testing.T, key *koretest.Key) []byte {
-	t.Helper()
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{key}})
-	require.NoError(t, err)
-	return issuer.JWKS()
-}
-
 func TestARefreshThatBringsTheSameKeyKeepsTheEntry(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		var parsed [2][]koreauth.Key // the same key, at two places

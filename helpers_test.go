@@ -1,0 +1,260 @@
+package koreauth_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
+)
+
+// bearer is a request that carries a token where it should be; none if it is
+// empty.
+func bearer(token string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return r
+}
+
+// realIssuer has a key of its own, and listens nowhere.
+var realIssuer = sync.OnceValue(func() *koretest.Issuer {
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		panic(err)
+	}
+	return issuer
+})
+
+// realValidator knows the keys of realIssuer.
+func realValidator(t *testing.T) *koreauth.Validator {
+	t.Helper()
+	keys, err := koreauth.ParseKeys(realIssuer().JWKS())
+	require.NoError(t, err)
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer: realIssuer().URL(), Audience: []string{koretest.Audience}, Keys: koreauth.StaticKeySet(keys),
+	})
+	require.NoError(t, err)
+	return validator
+}
+
+// tokenBook is a TokenValidator that knows some tokens, and keeps a list of
+// those it was asked about.
+type tokenBook struct {
+	claims map[string]*koreauth.Claims
+
+	mu    sync.Mutex // guards asked
+	asked []string
+}
+
+// book knows the tokens a and b, which grant what their names say.
+func book() *tokenBook {
+	return &tokenBook{claims: map[string]*koreauth.Claims{
+		"a": {ClientID: "client-a", Scopes: []string{"scope-a"}},
+		"b": {ClientID: "client-b", Scopes: []string{"scope-b"}},
+	}}
+}
+
+func (b *tokenBook) Validate(_ context.Context, token string) (*koreauth.Claims, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked = append(b.asked, token)
+	if claims, ok := b.claims[token]; ok {
+		return claims, nil
+	}
+	return nil, koreauth.ErrSignature
+}
+
+// whoami answers with the client that FromContext names.
+var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	claims, ok := koreauth.FromContext(r.Context())
+	if !ok {
+		fmt.Fprint(w, "nobody")
+		return
+	}
+	fmt.Fprint(w, claims.ClientID)
+})
+
+// ask sends the request and returns the status and the body.
+func ask(handler http.Handler, r *http.Request) (int, string) {
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+// with is a middleware that puts another token, or none, into the request.
+func with(token string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r = r.Clone(r.Context())
+			r.Header.Del("Authorization")
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// pretend is a middleware that puts claims into the context by NewContext.
+func pretend(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		claims := &koreauth.Claims{ClientID: "pretender", Scopes: []string{"scope-a", "scope-b"}}
+		next.ServeHTTP(w, r.WithContext(koreauth.NewContext(r.Context(), claims)))
+	})
+}
+
+// chain nests the middlewares, the first outermost.
+func chain(handler http.Handler, middlewares ...func(http.Handler) http.Handler) http.Handler {
+	for _, middleware := range slices.Backward(middlewares) {
+		handler = middleware(handler)
+	}
+	return handler
+}
+
+// spoil changes all that can be changed of claims.
+func spoil(c *koreauth.Claims) {
+	for _, list := range [][]string{c.Scopes, c.Audience, c.Products, c.IPRanges} {
+		for i := range list {
+			list[i] = "spoiled"
+		}
+		_ = append(list[:0], "spoiled", "spoiled")
+	}
+	for i := range c.Resources {
+		for k := range c.Resources[i].Access {
+			c.Resources[i].Access[k] = "spoiled"
+		}
+		c.Resources[i] = koreauth.Resource{Name: "spoiled", Access: []koreauth.Access{"spoiled"}}
+	}
+	*c = koreauth.Claims{ClientID: "spoiled"}
+}
+
+func fullClaims() *koreauth.Claims {
+	return &koreauth.Claims{
+		ClientID: "c", Scopes: []string{"s", "t"}, Audience: []string{"api-gw"}, Products: []string{"SuperSIM"}, IPRanges: []string{"10.0.0.0/8"},
+		Resources: []koreauth.Resource{{Name: "API Clients", Access: []koreauth.Access{koreauth.Read, koreauth.Write}}},
+	}
+}
+
+// validateFunc is a TokenValidator that is a function.
+type validateFunc func(context.Context, string) (*koreauth.Claims, error)
+
+func (f validateFunc) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
+	return f(ctx, token)
+}
+
+// requirementFunc is a user's own requirement.
+type requirementFunc func(*koreauth.Claims) error
+
+func (f requirementFunc) Check(c *koreauth.Claims) error { return f(c) }
+
+// signingKeys are one key for each algorithm, made once for all tests.
+var signingKeys = sync.OnceValue(func() map[string]*koretest.Key {
+	keys := make(map[string]*koretest.Key)
+	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"} {
+		key, err := koretest.NewKey(alg)
+		if err != nil {
+			panic(err)
+		}
+		keys[alg] = key
+	}
+	for _, alg := range []string{"RS384", "RS512", "PS384", "PS512"} {
+		keys[alg] = &koretest.Key{ID: "kid-" + alg, Algorithm: alg, Private: keys["RS256"].Private}
+	}
+	return keys
+})
+
+const judgedIssuer = "https://issuer.example"
+
+// judge makes an issuer without a network and the validator for it. The key of
+// alg signs.
+func judge(t *testing.T, alg string, edit func(*koreauth.Config)) (*koretest.Issuer, *koreauth.Validator) {
+	t.Helper()
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()[alg]}})
+	require.NoError(t, err)
+	config := koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}, HTTPClient: issuer.HTTPClient()}
+	if edit != nil {
+		edit(&config)
+	}
+	v, err := koreauth.NewValidator(config)
+	require.NoError(t, err)
+	return issuer, v
+}
+
+func mintToken(t *testing.T, issuer *koretest.Issuer, recipe koretest.Token) string {
+	t.Helper()
+	token, err := issuer.Mint(recipe)
+	require.NoError(t, err)
+	return token
+}
+
+// keysFunc is a user's own KeySet.
+type keysFunc func(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error)
+
+func (f keysFunc) Keys(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error) {
+	return f(ctx, kid, fetch)
+}
+
+// claimsOf reads a payload that nobody has signed.
+func claimsOf(t *testing.T, payload string) *koreauth.Claims {
+	t.Helper()
+	claims := new(koreauth.Claims)
+	require.NoError(t, json.Unmarshal([]byte(payload), claims))
+	return claims
+}
+
+const b64tokenChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
+
+func newRequest(method, target, contentType, body string, header ...string) *http.Request {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	return r
+}
+
+func post(contentType, body string) *http.Request {
+	return newRequest(http.MethodPost, "/", contentType, body)
+}
+
+func get(target string, header ...string) *http.Request {
+	return newRequest(http.MethodGet, target, "", "", header...)
+}
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	jsonType = "application/json"
+)
+
+func documentOf(t *testing.T, key *koretest.Key) []byte {
+	t.Helper()
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{key}})
+	require.NoError(t, err)
+	return issuer.JWKS()
+}
+
+// The fuzz tests hold the package against models of it, which are written with
+// encoding/json and net/url and share nothing with it. docs/FUZZING.md tells
+// how they were run.
+
+// fuzzSigned signs a header and a payload, whatever they are, with the key "k".
+func fuzzSigned(header, payload string) string {
+	signed := rawURL([]byte(header)) + "." + rawURL([]byte(payload))
+	return signed + "." + rawURL(ed25519.Sign(edKey("k"), []byte(signed)))
+}
+
+const fuzzHeader = `{"alg":"EdDSA","kid":"k"}`
