@@ -98,7 +98,7 @@ var authorizationRows = []struct {
 	{"two empty lines", []string{"", ""}, "", koreauth.ErrBadRequest},
 }
 
-func TestAuthorization(t *testing.T) {
+func TestBearer_AuthorizationHeader(t *testing.T) {
 	for _, test := range authorizationRows {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -116,7 +116,7 @@ func TestAuthorization(t *testing.T) {
 
 // Each byte, at each place of a token, is in the set of RFC 6750 §2.1 or makes
 // it a bad request.
-func TestEveryByteOfAToken(t *testing.T) {
+func TestBearer_EveryByteOfToken(t *testing.T) {
 	for c := range 256 {
 		for at := range 19 {
 			token := []byte("abcdefghABCDEFGH019")
@@ -165,7 +165,7 @@ func FuzzBearerHeader(f *testing.F) {
 	})
 }
 
-func TestSourceErrors(t *testing.T) {
+func TestSource_ErrorKeepsItsClass(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		err  error

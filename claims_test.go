@@ -31,7 +31,7 @@ func samplePayload(t *testing.T) string {
 	return string(payload)
 }
 
-func TestTheSampleOfKOREsDocumentationComesOutTyped(t *testing.T) {
+func TestClaims_KORESampleToken(t *testing.T) {
 	claims := claimsOf(t, samplePayload(t))
 	assert.Equal(t, "https://keycloak.dev.nginx.k1d.k8.cin.kore.korewireless.com/realms/KORE-CIDP", claims.Issuer)
 	assert.Equal(t, "74663e17-66e4-4e42-a58b-e2b7e5227ebe", claims.Subject)
@@ -61,7 +61,7 @@ func TestTheSampleOfKOREsDocumentationComesOutTyped(t *testing.T) {
 	assert.Equal(t, "10.233.69.0", more.ClientHost)
 }
 
-func TestScopesInEveryShape(t *testing.T) {
+func TestClaims_Scopes(t *testing.T) {
 	for payload, want := range map[string][]string{
 		`{"scope":"a b"}`:                      {"a", "b"},
 		`{"scope":"  a  b "}`:                  {"a", "b"},
@@ -85,7 +85,7 @@ func TestScopesInEveryShape(t *testing.T) {
 	}
 }
 
-func TestResourcesAndProductsInEveryShape(t *testing.T) {
+func TestClaims_ResourcesAndProducts(t *testing.T) {
 	for _, row := range []struct {
 		name, scopes string
 		resources    []koreauth.Resource
@@ -113,7 +113,7 @@ func TestResourcesAndProductsInEveryShape(t *testing.T) {
 	}
 }
 
-func TestDatesNeverWrap(t *testing.T) {
+func TestClaims_DatesDoNotOverflow(t *testing.T) {
 	for number, want := range map[string]string{
 		"0":                      "1970-01-01T00:00:00Z",
 		"-0":                     "1970-01-01T00:00:00Z",
@@ -136,7 +136,7 @@ func TestDatesNeverWrap(t *testing.T) {
 	}
 }
 
-func TestDecodeFailsWhereTwoMembersWouldFoldToOneField(t *testing.T) {
+func TestClaims_DecodeRejectsFoldedNames(t *testing.T) {
 	type inner struct {
 		Name string `json:"name"`
 	}
@@ -173,7 +173,7 @@ func TestDecodeFailsWhereTwoMembersWouldFoldToOneField(t *testing.T) {
 	assert.Len(t, all, 2)
 }
 
-func TestDecodeSaysWhatItCannotDo(t *testing.T) {
+func TestClaims_DecodeErrors(t *testing.T) {
 	var v map[string]any
 	require.ErrorContains(t, new(koreauth.Claims).Decode(&v), "not read from a token")
 	require.ErrorContains(t, (*koreauth.Claims)(nil).Decode(&v), "not read from a token")
@@ -183,7 +183,7 @@ func TestDecodeSaysWhatItCannotDo(t *testing.T) {
 	require.ErrorContains(t, claimsOf(t, `{"exp":1}`).Decode(&wrong), "decode claims")
 }
 
-func TestClaimsShowNoSecret(t *testing.T) {
+func TestClaims_PrintNoSecrets(t *testing.T) {
 	claims := claimsOf(t, samplePayload(t))
 	var log bytes.Buffer
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
@@ -218,7 +218,7 @@ func koretestToken(t *testing.T) string {
 	return issuer.Valid()
 }
 
-func TestDecodeLooksBehindAnInterface(t *testing.T) {
+func TestClaims_DecodeIntoInterface(t *testing.T) {
 	var into any = &struct {
 		Plan string `json:"plan"`
 	}{}

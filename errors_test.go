@@ -120,9 +120,9 @@ func dump(t *testing.T, res *http.Response) string {
 	return strings.ReplaceAll(b.String(), "\r\n", "\n") + "\n" + string(body)
 }
 
-// TestGolden holds every cell of the table of refusals. Run it with -update
+// TestErrors_Golden holds every cell of the table of refusals. Run it with -update
 // after a change that is wanted.
-func TestGolden(t *testing.T) {
+func TestErrors_Golden(t *testing.T) {
 	for name, format := range formats {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
@@ -142,9 +142,9 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestTable says the table once more, in words that a golden file cannot
+// TestErrors_ResponsesByClass says the table once more, in words that a golden file cannot
 // change by itself.
-func TestTable(t *testing.T) {
+func TestErrors_ResponsesByClass(t *testing.T) {
 	const realm = `Bearer realm="api"`
 	for _, test := range []struct {
 		name       string
@@ -204,7 +204,7 @@ func TestTable(t *testing.T) {
 
 // A recorder would keep a body that a real server drops, and the other way
 // round.
-func TestRefusalsOverHTTP(t *testing.T) {
+func TestErrors_OverHTTP(t *testing.T) {
 	server := httptest.NewServer(koreauth.New(koretest.Validator{}, nil).Wrap(http.NotFoundHandler()))
 	defer server.Close()
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, "BREW"} {
@@ -228,7 +228,7 @@ func TestRefusalsOverHTTP(t *testing.T) {
 	}
 }
 
-func TestErrorFormatOfOnesOwn(t *testing.T) {
+func TestErrors_CustomFormat(t *testing.T) {
 	answerWith := func(format koreauth.ErrorFormat, method string, err error) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: format}).
@@ -273,7 +273,7 @@ func TestErrorFormatOfOnesOwn(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsWholeSecondsRoundedUp(t *testing.T) {
+func TestErrors_RetryAfterRoundsUp(t *testing.T) {
 	for _, test := range []struct {
 		after time.Duration
 		want  string
@@ -299,7 +299,7 @@ func TestRetryAfterIsWholeSecondsRoundedUp(t *testing.T) {
 }
 
 // What an outer handler has said of the answer it hoped for.
-func TestRefusalReplacesHeaders(t *testing.T) {
+func TestErrors_ReplaceHeaders(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, nil)
 	for _, err := range []error{koreauth.ErrNoToken, koreauth.ErrUnavailable} {
 		t.Run(err.Error(), func(t *testing.T) {
@@ -329,7 +329,7 @@ func TestRefusalReplacesHeaders(t *testing.T) {
 	}
 }
 
-func TestErrorsIs(t *testing.T) {
+func TestErrors_Is(t *testing.T) {
 	var all []error
 	for _, c := range classesAndReasons {
 		all = append(append(all, c.class), c.reasons...)
@@ -355,7 +355,7 @@ func TestErrorsIs(t *testing.T) {
 	}
 }
 
-func TestErrorText(t *testing.T) {
+func TestErrors_Text(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		err  *koreauth.Error
@@ -398,7 +398,7 @@ func authenticateWith(t *testing.T, err error) error {
 
 // A refusal has one class, the one that it says, whatever its cause wraps: an
 // outage must not become a verdict on the token.
-func TestClassIsTheRefusals(t *testing.T) {
+func TestErrors_OwnClassDecides(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		err    error
@@ -445,7 +445,7 @@ func TestClassIsTheRefusals(t *testing.T) {
 
 // A nil *Error in an error is Go's oldest trap: it could not be judged, and
 // makes nothing panic.
-func TestTypedNilRefusal(t *testing.T) {
+func TestErrors_TypedNil(t *testing.T) {
 	trap := (*koreauth.Error)(nil)
 	good := koretest.Validator{Claims: &koreauth.Claims{}}
 	for name, handler := range map[string]http.Handler{
@@ -471,7 +471,7 @@ func TestTypedNilRefusal(t *testing.T) {
 }
 
 // What one who gets a refusal does to it reaches no other request.
-func TestRefusalIsOnesOwn(t *testing.T) {
+func TestErrors_AreNotShared(t *testing.T) {
 	change := func(err error) {
 		var refusal *koreauth.Error
 		require.ErrorAs(t, err, &refusal)
@@ -500,9 +500,9 @@ func TestRefusalIsOnesOwn(t *testing.T) {
 	}
 }
 
-// TestFormatsAlone calls the formats as a user's own format would, to change
+// TestErrors_FormatsCalledDirectly calls the formats as a user's own format would, to change
 // one thing of them.
-func TestFormatsAlone(t *testing.T) {
+func TestErrors_FormatsCalledDirectly(t *testing.T) {
 	for name, format := range formats {
 		for _, err := range []error{nil, io.EOF, koreauth.ErrBinding, fmt.Errorf("x: %w", koreauth.ErrBadRequest), &koreauth.Error{}} {
 			status, contentType, body := format(err)
@@ -553,7 +553,7 @@ func FuzzRefusal(f *testing.F) {
 	})
 }
 
-func TestOnlyInsufficientScopeNamesWhatWasRequired(t *testing.T) {
+func TestErrors_ScopeOnlyIfInsufficient(t *testing.T) {
 	w := httptest.NewRecorder()
 	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: koreauth.RFC6750Errors})
 	guard.Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), &koreauth.Error{Class: koreauth.ErrInvalidToken, Required: []string{"a"}})
@@ -569,7 +569,7 @@ type compressing struct {
 
 func (c compressing) Write(b []byte) (int, error) { return c.z.Write(b) }
 
-func TestARefusalSurvivesACompressingWriterOutside(t *testing.T) {
+func TestErrors_InsideGzipMiddleware(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, nil)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -586,7 +586,7 @@ func TestARefusalSurvivesACompressingWriterOutside(t *testing.T) {
 	assert.Equal(t, `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`, string(body))
 }
 
-func TestAWrappedOutageStaysAnOutage(t *testing.T) {
+func TestErrors_WrappedOutageIs503(t *testing.T) {
 	outage := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrSignature}
 	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("mine: %w", outage)}, nil)
 	w := httptest.NewRecorder()

@@ -340,7 +340,7 @@ func FuzzSignatures(f *testing.F) {
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, which uint8, signature []byte) {
 		if len(signature) > 2048 {
-			return // refused by its length: TestTheLargestTokenIs16KiB
+			return // refused by its length: TestToken_LimitedTo16KiB
 		}
 		claims, err := v.Validate(t.Context(), signed[int(which)%len(signed)]+rawURL(signature))
 		require.Nil(t, claims)

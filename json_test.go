@@ -10,7 +10,7 @@ import (
 	"github.com/koreauth/koreauth"
 )
 
-func TestUnmarshalRefusesWhatIsNotOneStrictObject(t *testing.T) {
+func TestUnmarshalJSON_RejectsInvalidJSON(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing":                              ``,
 		"an array":                             `[]`,
@@ -83,7 +83,7 @@ func manyMembers(n int) string {
 	return b.String()
 }
 
-func TestUnmarshalAcceptsWhatTheRFCsAllow(t *testing.T) {
+func TestUnmarshalJSON_AcceptsValidJSON(t *testing.T) {
 	for name, text := range map[string]string{
 		"white space":                   " \t\r\n{ \"sub\" : \"s\" } \n",
 		"escapes":                       `{"s\u0075b":"\u0073"}`,
@@ -107,7 +107,7 @@ func TestUnmarshalAcceptsWhatTheRFCsAllow(t *testing.T) {
 	}
 }
 
-func TestADuplicateIsFoundAmongAnyNumberOfMembers(t *testing.T) {
+func TestUnmarshalJSON_FindsEveryDuplicate(t *testing.T) {
 	for n := range 80 {
 		for i := range n {
 			var claims koreauth.Claims
@@ -116,7 +116,7 @@ func TestADuplicateIsFoundAmongAnyNumberOfMembers(t *testing.T) {
 	}
 }
 
-func TestNamesOfAnInnerObjectAreItsOwn(t *testing.T) {
+func TestUnmarshalJSON_NestedNamesAreSeparate(t *testing.T) {
 	for n := range 30 {
 		for i := range 60 {
 			var claims koreauth.Claims
@@ -125,7 +125,7 @@ func TestNamesOfAnInnerObjectAreItsOwn(t *testing.T) {
 	}
 }
 
-func TestJSONThatIsAlmostRight(t *testing.T) {
+func TestUnmarshalJSON_AlmostValid(t *testing.T) {
 	for name, text := range map[string]string{
 		"a name without its first quote":              `{a":1}`,
 		"a member without a comma":                    `{"a":1"b":2}`,

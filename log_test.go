@@ -46,7 +46,7 @@ func records(t *testing.T, validator koreauth.TokenValidator, r *http.Request, r
 	return all
 }
 
-func TestOneRecordForEachRefusal(t *testing.T) {
+func TestLog_OneRecordPerRejection(t *testing.T) {
 	kid := realIssuer().SigningKey().ID
 	iss := realIssuer().URL()
 	const message = "koreauth: request refused"
@@ -165,7 +165,7 @@ func (h *contextHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 func (h *contextHandler) WithGroup(string) slog.Handler { return h }
 
 // What a token whose signature does not hold says of itself is anybody's text.
-func TestUnverifiedValues(t *testing.T) {
+func TestLog_UnverifiedValues(t *testing.T) {
 	jwt := realIssuer().Valid()
 	segment, _, _ := strings.Cut(jwt, ".")
 	for _, test := range []struct{ name, value, want string }{
@@ -231,9 +231,9 @@ const (
 	secretOwner = "jane.doe@korewireless.example"
 )
 
-// TestNothingSecretIsWritten sends tokens full of secrets down every path that
+// TestLog_NoSecrets sends tokens full of secrets down every path that
 // logs, fails or prints, and looks for them in all that comes out.
-func TestNothingSecretIsWritten(t *testing.T) {
+func TestLog_NoSecrets(t *testing.T) {
 	claims := map[string]any{"api-key": secretKey, "client-owner": secretOwner, "email": secretOwner}
 	withSecrets := func(recipe koretest.Token) string {
 		all := map[string]any{}
@@ -378,7 +378,7 @@ func pieces(token string) []string {
 	return all
 }
 
-func TestNoMoreOfABodyIsReadForTheLog(t *testing.T) {
+func TestLog_ReadsNoMoreOfBody(t *testing.T) {
 	for name, logger := range map[string]*slog.Logger{"silent": nil, "logging": slog.New(slog.NewTextHandler(io.Discard, nil))} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -402,7 +402,7 @@ func TestNoMoreOfABodyIsReadForTheLog(t *testing.T) {
 	}
 }
 
-func TestRefuseNamesTheClientOfTheTokenThatIsThere(t *testing.T) {
+func TestLog_RefuseNamesCurrentClient(t *testing.T) {
 	var log bytes.Buffer
 	guard := koreauth.New(realValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,7 @@ func allocations(t *testing.T, v *koreauth.Validator, token string) float64 {
 	})
 }
 
-func TestATokenSeenBeforeCostsNoSignature(t *testing.T) {
+func TestMemory_SkipsSignature(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
 	token := issuer.Valid()
@@ -53,7 +53,7 @@ func remembering(t *testing.T) (*koretest.Issuer, *koreauth.Validator, *changing
 	return issuer, v, set, good
 }
 
-func TestARememberedTokenEndsWithItsKey(t *testing.T) {
+func TestMemory_EntryEndsWithItsKey(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		change func(good koreauth.Key) []koreauth.Key
@@ -98,7 +98,7 @@ func TestARememberedTokenEndsWithItsKey(t *testing.T) {
 	}
 }
 
-func TestARefreshThatBringsTheSameKeyKeepsTheEntry(t *testing.T) {
+func TestMemory_EntrySurvivesRefresh(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		var parsed [2][]koreauth.Key // the same key, at two places
 		for i := range parsed {
@@ -120,7 +120,7 @@ func TestARefreshThatBringsTheSameKeyKeepsTheEntry(t *testing.T) {
 	}
 }
 
-func TestAnotherKeyUnderTheSameIDEndsARememberedToken(t *testing.T) {
+func TestMemory_RejectsReplacedKey(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		key := signingKeys()[alg]
 		other, err := koretest.NewKey(alg)
@@ -136,7 +136,7 @@ func TestAnotherKeyUnderTheSameIDEndsARememberedToken(t *testing.T) {
 	}
 }
 
-func TestWithoutKidARememberedTokenNeedsItsKeyAlone(t *testing.T) {
+func TestMemory_TokenWithoutKid(t *testing.T) {
 	issuer, v, set, good := remembering(t)
 	token := mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})
 	_, err := v.Validate(t.Context(), token)
@@ -149,7 +149,7 @@ func TestWithoutKidARememberedTokenNeedsItsKeyAlone(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestARememberedTokenIsJudgedByTheClockEachTime(t *testing.T) {
+func TestMemory_ChecksTimesEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.MaxAge = 50 * time.Minute })
 		short := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(time.Minute).Unix()}})
@@ -172,7 +172,7 @@ func TestARememberedTokenIsJudgedByTheClockEachTime(t *testing.T) {
 	})
 }
 
-func TestARememberedTokenSharesTheFateOfItsKeys(t *testing.T) {
+func TestMemory_FollowsKeyRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, v := judge(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
@@ -207,7 +207,7 @@ func TestARememberedTokenSharesTheFateOfItsKeys(t *testing.T) {
 	})
 }
 
-func TestAFailedTokenIsNeverRemembered(t *testing.T) {
+func TestMemory_OmitsRejectedTokens(t *testing.T) {
 	issuer, v, set, good := remembering(t)
 	for name, recipe := range map[string]koretest.Token{
 		"a bad signature":  {BadSignature: true},
@@ -234,7 +234,7 @@ func TestAFailedTokenIsNeverRemembered(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestTheSameTokenAtTwoValidatorsIsJudgedTwice(t *testing.T) {
+func TestMemory_NotSharedByValidators(t *testing.T) {
 	issuer, first := judge(t, "RS256", nil)
 	_, second := judge(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
 	token := issuer.Valid()
@@ -247,7 +247,7 @@ func TestTheSameTokenAtTwoValidatorsIsJudgedTwice(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestRequirementsAreJudgedEachTimeAndKeepNoTokenOut(t *testing.T) {
+func TestMemory_ChecksRequirementsEachTime(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	guard := koreauth.New(v, nil)
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
@@ -267,7 +267,7 @@ func TestRequirementsAreJudgedEachTimeAndKeepNoTokenOut(t *testing.T) {
 	assert.Less(t, allocations(t, v, token), 10.0, "it is remembered all the same")
 }
 
-func TestWhatIsChangedInClaimsReachesNoRememberedToken(t *testing.T) {
+func TestMemory_ClaimsAreCopied(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	token := issuer.Valid()
 	for range 3 {
@@ -280,7 +280,7 @@ func TestWhatIsChangedInClaimsReachesNoRememberedToken(t *testing.T) {
 	}
 }
 
-func TestAFloodOfOneOffTokensPushesNoSteadyOneOut(t *testing.T) {
+func TestMemory_FloodKeepsFrequentToken(t *testing.T) {
 	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 100
 	})
@@ -299,7 +299,7 @@ func TestAFloodOfOneOffTokensPushesNoSteadyOneOut(t *testing.T) {
 	assert.LessOrEqual(t, forgotten, 20, "of 2000")
 }
 
-func TestMemoryStaysFlat(t *testing.T) {
+func TestMemory_StaysFlat(t *testing.T) {
 	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 50
 	})
@@ -324,9 +324,9 @@ func TestMemoryStaysFlat(t *testing.T) {
 	runtime.KeepAlive(v)
 }
 
-// TestAllocations keeps the cost from growing unseen. Times are for the
+// TestMemory_Allocations keeps the cost from growing unseen. Times are for the
 // benchmarks.
-func TestAllocations(t *testing.T) {
+func TestMemory_Allocations(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
@@ -350,7 +350,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-func TestTheMemoryIsBoundedInBytes(t *testing.T) {
+func TestMemory_BoundedInBytes(t *testing.T) {
 	validator := func(size int) *koreauth.Validator {
 		v, err := koreauth.NewValidator(koreauth.Config{
 			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: size,
@@ -396,7 +396,7 @@ func heapInUse() uint64 {
 	return stats.HeapAlloc
 }
 
-func TestARememberedTokenEndsWithItsKeyOfEveryKind(t *testing.T) {
+func TestMemory_KeyChangeByAlgorithm(t *testing.T) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"} {
 		key := signingKeys()[alg]
 		set := &changing{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}

@@ -19,7 +19,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-func TestGuards(t *testing.T) {
+func TestMiddleware_Guards(t *testing.T) {
 	guard := koreauth.New(book(), nil)
 	wants := func(scope string) func(http.Handler) http.Handler { return guard.Require(koreauth.Scope(scope)) }
 	for _, test := range []struct {
@@ -70,7 +70,7 @@ func TestGuards(t *testing.T) {
 
 // A token that was sent must be good, under WrapOptional as well: whatever the
 // validator, or the context, says about there being no token.
-func TestOptionalNeverServesATokenThatIsNotGood(t *testing.T) {
+func TestMiddleware_OptionalRejectsInvalid(t *testing.T) {
 	done, cancel := context.WithCancelCause(t.Context())
 	cancel(koreauth.ErrNoToken)
 	for _, test := range []struct {
@@ -97,7 +97,7 @@ type silentValidator struct{}
 
 func (silentValidator) Validate(context.Context, string) (*koreauth.Claims, error) { return nil, nil }
 
-func TestNesting(t *testing.T) {
+func TestMiddleware_NestedGuards(t *testing.T) {
 	type middleware = func(http.Handler) http.Handler
 	for _, test := range []struct {
 		name   string
@@ -239,7 +239,7 @@ func TestNesting(t *testing.T) {
 }
 
 // What one who has claims does to them reaches nobody else.
-func TestClaimsAreOnesOwn(t *testing.T) {
+func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 	met := []koreauth.Requirement{
 		koreauth.Scope("s", "t"), koreauth.Product("SuperSIM"), koreauth.Grant("API Clients", koreauth.Read, koreauth.Write),
 	}
@@ -328,7 +328,7 @@ func TestClaimsAreOnesOwn(t *testing.T) {
 	})
 }
 
-func TestFromContext(t *testing.T) {
+func TestMiddleware_FromContext(t *testing.T) {
 	claims, ok := koreauth.FromContext(t.Context())
 	assert.False(t, ok)
 	assert.Nil(t, claims)
@@ -345,7 +345,7 @@ func TestFromContext(t *testing.T) {
 	assert.False(t, ok, "nil claims hide those outside")
 }
 
-func TestAuthenticateAndRefuse(t *testing.T) {
+func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
 	guard := koreauth.New(book(), nil)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := guard.Authenticate(r)
@@ -379,7 +379,7 @@ func TestAuthenticateAndRefuse(t *testing.T) {
 	}
 }
 
-func TestUsersOwnValidator(t *testing.T) {
+func TestMiddleware_CustomValidator(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		validator koreauth.TokenValidator
@@ -437,7 +437,7 @@ func (v revoking) Validate(ctx context.Context, token string) (*koreauth.Claims,
 	return nil, fmt.Errorf("%w: revoked", koreauth.ErrInvalidToken)
 }
 
-func TestEmbeddedValidatorIsNotBypassed(t *testing.T) {
+func TestMiddleware_EmbeddedValidator(t *testing.T) {
 	v := revoking{realValidator(t)}
 	for _, validator := range []koreauth.TokenValidator{v, &v} {
 		status, body := ask(koreauth.New(validator, nil).Wrap(whoami), bearer(realIssuer().Valid()))
@@ -449,7 +449,7 @@ func TestEmbeddedValidatorIsNotBypassed(t *testing.T) {
 }
 
 // An outage of the key endpoint says nothing against a token.
-func TestOutageIsUnavailable(t *testing.T) {
+func TestMiddleware_OutageIs503(t *testing.T) {
 	for name, behavior := range map[string]koretest.Behavior{
 		"down": koretest.Down, "404": koretest.Status(404), "500": koretest.Status(500), "401": koretest.Status(401),
 		"garbage": koretest.Garbage, "empty": koretest.Empty,
@@ -487,7 +487,7 @@ func TestOutageIsUnavailable(t *testing.T) {
 	})
 }
 
-func TestHandlersOwnPanicPassesThrough(t *testing.T) {
+func TestMiddleware_HandlerPanic(t *testing.T) {
 	guard := koreauth.New(book(), nil)
 	for _, thrown := range []any{http.ErrAbortHandler, errors.New("mine"), 42} {
 		handler := guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(thrown) }))
@@ -497,7 +497,7 @@ func TestHandlersOwnPanicPassesThrough(t *testing.T) {
 	}
 }
 
-func TestWriterAndRequestReachTheHandler(t *testing.T) {
+func TestMiddleware_PassesWriterAndRequest(t *testing.T) {
 	w, r := httptest.NewRecorder(), bearer("a")
 	koreauth.New(book(), nil).Wrap(http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
 		assert.Same(t, w, gotW, "so that Flusher and Hijacker are still there")
@@ -511,7 +511,7 @@ func TestWriterAndRequestReachTheHandler(t *testing.T) {
 	})).ServeHTTP(w, r)
 }
 
-func TestGorillaMux(t *testing.T) {
+func TestMiddleware_GorillaMux(t *testing.T) {
 	validator := book()
 	guard := koreauth.New(validator, nil)
 	router := mux.NewRouter()
@@ -553,7 +553,7 @@ func TestGorillaMux(t *testing.T) {
 	}
 }
 
-func TestServeMuxPatterns(t *testing.T) {
+func TestMiddleware_ServeMux(t *testing.T) {
 	guard := koreauth.New(book(), nil)
 	router := http.NewServeMux()
 	router.Handle("GET /v1/ping", guard.Wrap(whoami))
@@ -585,7 +585,7 @@ func TestServeMuxPatterns(t *testing.T) {
 	}
 }
 
-func TestWiringMistakesPanic(t *testing.T) {
+func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 	guard := koreauth.New(book(), nil)
 	nilVars := (func(*http.Request) map[string]string)(nil)
 	withRealm := func(realm string) func() {
@@ -654,7 +654,7 @@ func TestWiringMistakesPanic(t *testing.T) {
 
 // What New did not make cannot judge; it says so, and no request makes it
 // panic.
-func TestZeroMiddleware(t *testing.T) {
+func TestMiddleware_ZeroValue(t *testing.T) {
 	var guard koreauth.Middleware
 	_, err := guard.Authenticate(bearer("a"))
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
@@ -666,7 +666,7 @@ func TestZeroMiddleware(t *testing.T) {
 }
 
 // What a caller changes after New or Require is his own.
-func TestOptionsAreCopied(t *testing.T) {
+func TestMiddleware_CopiesOptions(t *testing.T) {
 	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{koreauth.Query("t")}}
 	guard := koreauth.New(book(), options)
 	options.Realm, options.Errors = "second", koreauth.ProblemErrors
@@ -697,7 +697,7 @@ func TestOptionsAreCopied(t *testing.T) {
 	assert.Error(t, grant.Check(&koreauth.Claims{Resources: []koreauth.Resource{{Name: "R", Access: access}}}))
 }
 
-func TestRealmIsQuoted(t *testing.T) {
+func TestMiddleware_QuotesRealm(t *testing.T) {
 	for _, test := range []struct{ name, realm, want string }{
 		{"none is api", "", `Bearer realm="api"`},
 		{"spaces may be", "KORE API", `Bearer realm="KORE API"`},
@@ -724,7 +724,7 @@ func TestRealmIsQuoted(t *testing.T) {
 
 // RFC 6750 §2.3: what a token in the URL, a body or a cookie has opened is for
 // no shared cache.
-func TestCacheControlPrivate(t *testing.T) {
+func TestMiddleware_CacheControlPrivate(t *testing.T) {
 	sources := []koreauth.Source{koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Header("X-Token")}
 	guard := koreauth.New(book(), &koreauth.Options{Sources: sources})
 	query := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/?t=a", nil) }
@@ -770,7 +770,7 @@ func TestCacheControlPrivate(t *testing.T) {
 	})
 }
 
-func TestTheSizeCapIsForEveryValidator(t *testing.T) {
+func TestMiddleware_LimitsTokenSize(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
 	for size, want := range map[int]error{16 << 10: nil, 16<<10 + 1: koreauth.ErrMalformed} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -780,7 +780,7 @@ func TestTheSizeCapIsForEveryValidator(t *testing.T) {
 	}
 }
 
-func TestPrivateMakesNoCachingLaxer(t *testing.T) {
+func TestMiddleware_CacheControlStaysStrict(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t")}})
 	for before, want := range map[string]string{
 		"":                          "private",
@@ -800,7 +800,7 @@ func TestPrivateMakesNoCachingLaxer(t *testing.T) {
 	}
 }
 
-func TestAPrintedContextShowsNoToken(t *testing.T) {
+func TestMiddleware_ContextPrintsNoToken(t *testing.T) {
 	const token = "a-token-that-nobody-should-read"
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientOwner: "owner@example.com"}}, nil)
 	printed := ""

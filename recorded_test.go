@@ -101,7 +101,7 @@ func recordedTime(t *testing.T, token, claim string) time.Time {
 	return time.Unix(int64(seconds), 0)
 }
 
-func TestRecordedTokens(t *testing.T) {
+func TestRecorded_Tokens(t *testing.T) {
 	eachRecorded(t, func(t *testing.T, issuer *recordedIssuer) {
 		require.NotEmpty(t, issuer.tokens)
 		sent := recordedTime(t, issuer.tokens[0].Token, "iat").Add(time.Minute)
@@ -188,7 +188,7 @@ func recordedStrings(array any) []string {
 	return append([]string{}, all...)
 }
 
-func TestRecordedKeyDocuments(t *testing.T) {
+func TestRecorded_KeyDocuments(t *testing.T) {
 	eachRecorded(t, func(t *testing.T, issuer *recordedIssuer) {
 		for _, file := range []string{"keys.json", "keys-rotated.json", "keys-removed.json"} {
 			var document struct {
@@ -231,7 +231,7 @@ func (s *recordedServer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // The rotation as it was recorded: a new key beside the old one, then the old
 // one gone.
-func TestRecordedRotation(t *testing.T) {
+func TestRecorded_Rotation(t *testing.T) {
 	eachRecorded(t, func(t *testing.T, issuer *recordedIssuer) {
 		synctest.Test(t, func(t *testing.T) {
 			old := issuer.tokens[0].Token

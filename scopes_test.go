@@ -17,7 +17,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-func TestRequirements(t *testing.T) {
+func TestRequirement_Check(t *testing.T) {
 	const (
 		scoped  = `{"scope":"sims:read sims:write email"}`
 		granted = `{"scopes":{"globalResources":[
@@ -101,7 +101,7 @@ func TestRequirements(t *testing.T) {
 
 // What has the wrong shape, or another name, grants nothing, makes no claims
 // bad, and spoils nothing beside it.
-func TestWrongShapesGrantNothing(t *testing.T) {
+func TestRequirement_WrongShapesGrantNothing(t *testing.T) {
 	every := koreauth.AnyOf(
 		koreauth.Scope("s"), koreauth.Scope("a,s"), koreauth.Product("p"), koreauth.Grant("R", koreauth.Read), koreauth.Scope("true"), koreauth.Scope("1"),
 	)
@@ -173,7 +173,7 @@ func naming(names ...string) koreauth.Requirement {
 }
 
 // The challenge lists every name that was asked for, once and in order.
-func TestRequiredNames(t *testing.T) {
+func TestRequirement_ListsRequiredNames(t *testing.T) {
 	claims := &koreauth.Claims{Scopes: []string{"have"}}
 	for _, test := range []struct {
 		name string
@@ -228,7 +228,7 @@ func TestRequiredNames(t *testing.T) {
 }
 
 // What a requirement of one's own answers is the answer, by its class.
-func TestRequirementOfOnesOwn(t *testing.T) {
+func TestRequirement_Custom(t *testing.T) {
 	lost := errors.New("lost")
 	for _, test := range []struct {
 		name   string
@@ -319,7 +319,7 @@ func (l listRequirement) Check(c *koreauth.Claims) error {
 }
 
 // A requirement may be called in a handler, for what only the handler knows.
-func TestCheckInHandler(t *testing.T) {
+func TestRequirement_CheckInHandler(t *testing.T) {
 	guard := koreauth.New(book(), nil)
 	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
@@ -335,7 +335,7 @@ func TestCheckInHandler(t *testing.T) {
 	}
 }
 
-func TestAnyOfKeepsEveryCause(t *testing.T) {
+func TestRequirement_AnyOfKeepsCauses(t *testing.T) {
 	first, second := errors.New("closed on Sundays"), errors.New("closed on Mondays")
 	says := func(err error) koreauth.Requirement {
 		return requirementFunc(func(*koreauth.Claims) error { return err })

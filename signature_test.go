@@ -20,7 +20,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-func TestEveryAlgorithmIsAcceptedWhenAskedForAndOnlyRS256WhenNot(t *testing.T) {
+func TestAlgorithm_OnlyIfConfigured(t *testing.T) {
 	for alg := range maps.Keys(signingKeys()) {
 		t.Run(alg, func(t *testing.T) {
 			issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
@@ -45,7 +45,7 @@ func TestEveryAlgorithmIsAcceptedWhenAskedForAndOnlyRS256WhenNot(t *testing.T) {
 	}
 }
 
-func TestAKeyServesOnlyItsOwnAlgorithm(t *testing.T) {
+func TestAlgorithm_KeyVerifiesOnlyItsOwn(t *testing.T) {
 	all := []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 	for _, keyAlg := range all {
 		issuer, v := judge(t, keyAlg, func(c *koreauth.Config) { c.Algorithms = all })
@@ -60,7 +60,7 @@ func TestAKeyServesOnlyItsOwnAlgorithm(t *testing.T) {
 	}
 }
 
-func TestAKeyWithoutAlgorithmServesEveryOneOfItsType(t *testing.T) {
+func TestAlgorithm_KeyWithoutAlgorithm(t *testing.T) {
 	key := signingKeys()["RS256"]
 	keys := koreauth.StaticKeySet{{ID: key.ID, Public: key.Public()}}
 	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
@@ -75,7 +75,7 @@ func TestAKeyWithoutAlgorithmServesEveryOneOfItsType(t *testing.T) {
 	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 }
 
-func TestSignaturesAreVerifiedToTheLetter(t *testing.T) {
+func TestAlgorithm_StrictSignatures(t *testing.T) {
 	rsaKey := signingKeys()["PS256"].Private.(*rsa.PrivateKey)
 	ecKey := signingKeys()["ES256"].Private.(*ecdsa.PrivateKey)
 	pss := func(salt int) func([]byte) ([]byte, error) {
@@ -128,7 +128,7 @@ func TestSignaturesAreVerifiedToTheLetter(t *testing.T) {
 
 // Numbers with leading zeros, or with their highest bit set, are encoded in ways
 // of their own: there are some among this many.
-func TestEverySignatureOfAKeyIsAccepted(t *testing.T) {
+func TestAlgorithm_AcceptsEveryECDSASignature(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
 		issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
 		for range 300 {
@@ -138,7 +138,7 @@ func TestEverySignatureOfAKeyIsAccepted(t *testing.T) {
 	}
 }
 
-func TestWithoutKidOneFittingKeyIsUsedAndTwoAreNot(t *testing.T) {
+func TestValidator_TokenWithoutKid(t *testing.T) {
 	first, second := signingKeys()["RS256"], &koretest.Key{ID: "second", Algorithm: "RS256", Private: signingKeys()["PS256"].Private}
 	for _, row := range []struct {
 		name string
@@ -158,7 +158,7 @@ func TestWithoutKidOneFittingKeyIsUsedAndTwoAreNot(t *testing.T) {
 	}
 }
 
-func TestSeveralKeysUnderOneKid(t *testing.T) {
+func TestValidator_SeveralKeysWithOneKid(t *testing.T) {
 	key, other := signingKeys()["RS256"], signingKeys()["PS256"]
 	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
 		c.HTTPClient = nil
@@ -174,7 +174,7 @@ func TestSeveralKeysUnderOneKid(t *testing.T) {
 	require.ErrorIs(t, err, koreauth.ErrSignature)
 }
 
-func TestAKeyThatNobodyAskedForIsNotUsed(t *testing.T) {
+func TestValidator_IgnoresKeysWithOtherIDs(t *testing.T) {
 	key := signingKeys()["RS256"]
 	for _, id := range []string{"", strings.ToLower(key.ID), key.ID + "x", key.ID[:8]} {
 		issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
@@ -188,7 +188,7 @@ func TestAKeyThatNobodyAskedForIsNotUsed(t *testing.T) {
 	}
 }
 
-func TestWeakKeysFitNothing(t *testing.T) {
+func TestValidator_IgnoresWeakKeys(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	require.NoError(t, err)
 	strong := signingKeys()["RS256"].Private.(*rsa.PrivateKey)

@@ -23,7 +23,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-func TestSources(t *testing.T) {
+func TestSources_FindToken(t *testing.T) {
 	type rows []struct {
 		name  string
 		r     *http.Request
@@ -157,7 +157,7 @@ func TestSources(t *testing.T) {
 	}
 }
 
-func TestSeveralSources(t *testing.T) {
+func TestSources_RejectTwoTokens(t *testing.T) {
 	all := []koreauth.Source{
 		koreauth.Header("Authorization"), koreauth.Header("X-Token"), koreauth.Query("t"), koreauth.Cookie("t"),
 		koreauth.Form("t"), koreauth.JSON("t"), koreauth.Path("t"), koreauth.PathVars(mux.Vars, "t"),
@@ -225,7 +225,7 @@ func TestSeveralSources(t *testing.T) {
 	})
 }
 
-func TestPathSourcesInRouters(t *testing.T) {
+func TestSources_PathVariables(t *testing.T) {
 	validator := book()
 	guardBy := func(source koreauth.Source) *koreauth.Middleware {
 		return koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}})
@@ -257,7 +257,7 @@ func TestPathSourcesInRouters(t *testing.T) {
 }
 
 // A body that a Source has read is there for the handler, to the last byte.
-func TestBodyIsPutBack(t *testing.T) {
+func TestSources_RestoreBody(t *testing.T) {
 	for _, test := range []struct {
 		name, contentType, body string
 		source                  koreauth.Source
@@ -340,7 +340,7 @@ type closeCounter struct {
 
 func (c *closeCounter) Close() error { c.closed++; return nil }
 
-func TestBodyLimit(t *testing.T) {
+func TestSources_LimitBody(t *testing.T) {
 	const limit = 64 << 10
 	bodies := map[string]struct {
 		source              koreauth.Source
@@ -431,7 +431,7 @@ func FuzzSources(f *testing.F) {
 	})
 }
 
-func TestAFormThatParseFormDidNotReadIsRead(t *testing.T) {
+func TestForm_AfterParseForm(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{Subject: "s"}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "QUERY"} {
 		r := httptest.NewRequest(method, "/", strings.NewReader("access_token=a.b.c"))
@@ -443,7 +443,7 @@ func TestAFormThatParseFormDidNotReadIsRead(t *testing.T) {
 	}
 }
 
-func TestABodyCutByADoneContextIsUnavailable(t *testing.T) {
+func TestForm_CanceledRequest(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
 	gone := errors.New("gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -457,7 +457,7 @@ func TestABodyCutByADoneContextIsUnavailable(t *testing.T) {
 	require.ErrorIs(t, err, gone)
 }
 
-func TestATokenInJSONIsAString(t *testing.T) {
+func TestJSON_RejectsNonStrings(t *testing.T) {
 	for _, value := range []string{`null`, `["a"]`, `{"t":"a"}`, `7`, `true`} {
 		_, err := found(post(jsonType, `{"t":`+value+`}`), koreauth.JSON("t"))
 		assert.Equal(t, http.StatusBadRequest, statusOf(err), value)

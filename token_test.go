@@ -11,7 +11,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-func TestATokenOfTheWrongShapeIsMalformed(t *testing.T) {
+func TestToken_RejectsMalformed(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	valid := issuer.Valid()
 	header, rest, _ := strings.Cut(valid, ".")
@@ -44,7 +44,7 @@ func TestATokenOfTheWrongShapeIsMalformed(t *testing.T) {
 	require.NoError(t, err, "the token itself")
 }
 
-func TestTheLargestTokenIs16KiB(t *testing.T) {
+func TestToken_LimitedTo16KiB(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	fill := func(n int) string {
 		return mintToken(t, issuer, koretest.Token{Claims: map[string]any{"fill": strings.Repeat("x", n)}})
@@ -64,7 +64,7 @@ func TestTheLargestTokenIs16KiB(t *testing.T) {
 	require.ErrorIs(t, err, koreauth.ErrMalformed)
 }
 
-func TestAnyOneByteChangeOfATokenIsRefused(t *testing.T) {
+func TestToken_RejectsOneByteChange(t *testing.T) {
 	issuer, v := judge(t, "ES256", func(c *koreauth.Config) { c.Algorithms = []string{"ES256"} })
 	token := issuer.Valid()
 	for i := range token {

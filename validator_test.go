@@ -16,8 +16,8 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// TestJudgement has a row for each check, in the order in which they are made.
-func TestJudgement(t *testing.T) {
+// TestValidator_Checks has a row for each check, in the order in which they are made.
+func TestValidator_Checks(t *testing.T) {
 	type token = koretest.Token
 	claims := func(pairs ...any) token {
 		set := make(map[string]any)
@@ -154,7 +154,7 @@ func TestJudgement(t *testing.T) {
 
 func maxAge(c *koreauth.Config) { c.MaxAge = time.Minute }
 
-func TestADoneContextIsUnavailable(t *testing.T) {
+func TestValidator_CanceledContext(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	cause := errors.New("the caller has hung up")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -165,7 +165,7 @@ func TestADoneContextIsUnavailable(t *testing.T) {
 	require.NotErrorIs(t, err, koreauth.ErrInvalidToken)
 }
 
-func TestClaimsDecideOnlyWhetherAFetchIsWorthIt(t *testing.T) {
+func TestValidator_ClaimsDecideFetch(t *testing.T) {
 	for _, row := range []struct {
 		name  string
 		token koretest.Token
@@ -193,7 +193,7 @@ func TestClaimsDecideOnlyWhetherAFetchIsWorthIt(t *testing.T) {
 	}
 }
 
-func TestWhatAUsersKeySetAnswers(t *testing.T) {
+func TestValidator_CustomKeySet(t *testing.T) {
 	key := signingKeys()["RS256"]
 	good := koreauth.Key{ID: key.ID, Public: key.Public()}
 	trouble := errors.New("trouble")
@@ -221,7 +221,7 @@ func TestWhatAUsersKeySetAnswers(t *testing.T) {
 	}
 }
 
-func TestARefusalNamesWhatTheTokenSays(t *testing.T) {
+func TestValidator_ErrorFields(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	_, err := v.Validate(t.Context(), issuer.Expired())
 	var refusal *koreauth.Error
@@ -232,7 +232,7 @@ func TestARefusalNamesWhatTheTokenSays(t *testing.T) {
 	assert.NotContains(t, err.Error(), "kc_demo", "the text says nothing of what the token says")
 }
 
-func TestNewValidatorReportsEveryFaultAtOnce(t *testing.T) {
+func TestConfig_ReportsAllFaults(t *testing.T) {
 	_, err := koreauth.NewValidator(koreauth.Config{
 		Audience:   []string{"", "x"},
 		JWKSURL:    "http://keys.example.com/keys",
@@ -253,7 +253,7 @@ func TestNewValidatorReportsEveryFaultAtOnce(t *testing.T) {
 	}
 }
 
-func TestFaultsOfAConfig(t *testing.T) {
+func TestConfig_Faults(t *testing.T) {
 	good := koreauth.Config{Issuer: "https://issuer.example", Audience: []string{"api-gw"}}
 	static := koreauth.StaticKeySet{{ID: "k", Public: signingKeys()["RS256"].Public()}}
 	for _, row := range []struct {
@@ -301,7 +301,7 @@ func TestFaultsOfAConfig(t *testing.T) {
 	}
 }
 
-func TestAZeroValidatorAcceptsNothing(t *testing.T) {
+func TestValidator_ZeroValue(t *testing.T) {
 	issuer, _ := judge(t, "RS256", nil)
 	var v koreauth.Validator
 	_, err := v.Validate(t.Context(), issuer.Valid())
@@ -309,7 +309,7 @@ func TestAZeroValidatorAcceptsNothing(t *testing.T) {
 	require.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
 }
 
-func TestValidateGivesClaimsOfTheCallersOwn(t *testing.T) {
+func TestValidator_ClaimsAreCopied(t *testing.T) {
 	issuer, v := judge(t, "RS256", nil)
 	token := issuer.Valid()
 	first, err := v.Validate(t.Context(), token)
@@ -322,7 +322,7 @@ func TestValidateGivesClaimsOfTheCallersOwn(t *testing.T) {
 	assert.NotEqual(t, "x", second.Subject)
 }
 
-func TestAConfigIsCopied(t *testing.T) {
+func TestConfig_IsCopied(t *testing.T) {
 	audience, clients := []string{koretest.Audience}, []string{"other"}
 	issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.Audience = audience })
 	audience[0] = "other"
@@ -335,7 +335,7 @@ func TestAConfigIsCopied(t *testing.T) {
 	require.ErrorIs(t, err, koreauth.ErrClient, "the clients are what they were")
 }
 
-func TestAPayloadThatIsNoJSONMakesNoFetch(t *testing.T) {
+func TestValidator_InvalidJSONMakesNoFetch(t *testing.T) {
 	var fetches []bool
 	v := edValidator(t, keysFunc(func(_ context.Context, _ string, fetch bool) ([]koreauth.Key, error) {
 		fetches = append(fetches, fetch)
