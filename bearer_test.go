@@ -15,14 +15,14 @@ import (
 
 // found is the token that the sources find in a request, and the class of
 // refusal where they do not.
-func found(r *http.Request, sources ...koreauth.Source) (token string, err error) {
-	validator := &tokenBook{}
+func findToken(r *http.Request, sources ...koreauth.Source) (token string, err error) {
+	validator := &tokenTable{}
 	_, err = koreauth.New(validator, &koreauth.Options{Sources: sources}).Authenticate(r)
-	if len(validator.asked) == 1 && errors.Is(err, koreauth.ErrSignature) {
-		return validator.asked[0], nil // The book knows no token at all.
+	if len(validator.validated) == 1 && errors.Is(err, koreauth.ErrSignature) {
+		return validator.validated[0], nil // The book knows no token at all.
 	}
-	if len(validator.asked) > 0 {
-		return strings.Join(validator.asked, " AND "), err
+	if len(validator.validated) > 0 {
+		return strings.Join(validator.validated, " AND "), err
 	}
 	for _, class := range []error{koreauth.ErrNoToken, koreauth.ErrBadRequest} {
 		if errors.Is(err, class) {
@@ -103,11 +103,11 @@ func TestBearer_AuthorizationHeader(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header["Authorization"] = test.lines
-			token, err := found(r)
+			token, err := findToken(r)
 			assert.Equal(t, test.token, token)
 			assert.Equal(t, test.err, err)
 
-			token, err = found(r, koreauth.Query("t"), koreauth.Header("authorization"))
+			token, err = findToken(r, koreauth.Query("t"), koreauth.Header("authorization"))
 			assert.Equal(t, test.token, token, "as one Source of several")
 			assert.Equal(t, test.err, err, "as one Source of several")
 		})
@@ -123,7 +123,7 @@ func TestBearer_EveryByteOfToken(t *testing.T) {
 			token[at] = byte(c)
 			r := httptest.NewRequest(http.MethodGet, "/", nil)
 			r.Header["Authorization"] = []string{"Bearer " + string(token)}
-			got, err := found(r)
+			got, err := findToken(r)
 			good := strings.IndexByte(b64tokenChars, byte(c)) >= 0 || c == '=' && at == 18
 			outside := at == 0 && c == ' ' || at == 18 && (c == ' ' || c == '\t') // space around the token
 			if outside || good == (err == nil) && (!good || got == string(token)) {
@@ -145,16 +145,16 @@ func FuzzBearerHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header["Authorization"] = []string{line}
-		validator := &tokenBook{}
+		validator := &tokenTable{}
 		_, err := koreauth.New(validator, nil).Authenticate(r)
 		refused := errors.Is(err, koreauth.ErrNoToken) || errors.Is(err, koreauth.ErrBadRequest)
-		if refused == (len(validator.asked) > 0) || len(validator.asked) > 1 {
-			t.Fatalf("the line %q: tokens %q and the error %v", line, validator.asked, err)
+		if refused == (len(validator.validated) > 0) || len(validator.validated) > 1 {
+			t.Fatalf("the line %q: tokens %q and the error %v", line, validator.validated, err)
 		}
 		if refused {
 			return
 		}
-		token := validator.asked[0]
+		token := validator.validated[0]
 		if strings.Trim(token, "=") == "" || strings.Trim(strings.TrimRight(token, "="), b64tokenChars) != "" {
 			t.Errorf("the line %q yields %q, which is no b64token", line, token)
 		}
@@ -176,17 +176,17 @@ func TestSource_ErrorKeepsItsClass(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			source := func(*http.Request) ([]string, error) { return []string{"abc"}, test.err }
-			validator := &tokenBook{}
+			validator := &tokenTable{}
 			_, err := koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(get("/"))
 			assert.ErrorIs(t, err, test.want)
 			assert.ErrorIs(t, err, test.err)
-			assert.Empty(t, validator.asked, "a token beside an error is not looked at")
+			assert.Empty(t, validator.validated, "a token beside an error is not looked at")
 		})
 	}
 	t.Run("a Source that says ErrNoToken does not hide another's bad token", func(t *testing.T) {
 		source := func(*http.Request) ([]string, error) { return nil, koreauth.ErrNoToken }
-		guard := koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{source, koreauth.Query("t")}})
-		status, _ := ask(guard.WrapOptional(whoami), get("/?t=forged"))
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{source, koreauth.Query("t")}})
+		status, _ := serve(guard.WrapOptional(whoami), get("/?t=forged"))
 		assert.NotEqual(t, http.StatusOK, status)
 	})
 }

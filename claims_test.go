@@ -32,7 +32,7 @@ func samplePayload(t *testing.T) string {
 }
 
 func TestClaims_KORESampleToken(t *testing.T) {
-	claims := claimsOf(t, samplePayload(t))
+	claims := parseClaims(t, samplePayload(t))
 	assert.Equal(t, "https://keycloak.dev.nginx.k1d.k8.cin.kore.korewireless.com/realms/KORE-CIDP", claims.Issuer)
 	assert.Equal(t, "74663e17-66e4-4e42-a58b-e2b7e5227ebe", claims.Subject)
 	assert.Equal(t, "ebf11282-f6d0-40f1-b2e9-5c313a29ac2d", claims.ID)
@@ -81,7 +81,7 @@ func TestClaims_Scopes(t *testing.T) {
 		`{"scopes":"a b"}`:                     nil,
 		`{"\u0073cope":"escaped names count"}`: {"escaped", "names", "count"},
 	} {
-		assert.Equal(t, want, claimsOf(t, payload).Scopes, payload)
+		assert.Equal(t, want, parseClaims(t, payload).Scopes, payload)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestClaims_ResourcesAndProducts(t *testing.T) {
 		{"an array", `[{"globalResources":[]}]`, nil, nil},
 		{"null", `null`, nil, nil},
 	} {
-		claims := claimsOf(t, `{"scopes":`+row.scopes+`}`)
+		claims := parseClaims(t, `{"scopes":`+row.scopes+`}`)
 		assert.Equal(t, row.resources, claims.Resources, row.name)
 		assert.Equal(t, row.products, claims.Products, row.name)
 	}
@@ -130,7 +130,7 @@ func TestClaims_DatesDoNotOverflow(t *testing.T) {
 		"-62135596800":           "0001-01-01T00:00:01Z",
 		strings.Repeat("9", 400): "9999-12-31T23:59:59Z",
 	} {
-		claims := claimsOf(t, `{"exp":`+number+`}`)
+		claims := parseClaims(t, `{"exp":`+number+`}`)
 		assert.Equal(t, want, claims.Expiry.Format(time.RFC3339Nano), number)
 		assert.False(t, claims.Expiry.IsZero(), number)
 	}
@@ -165,11 +165,11 @@ func TestClaims_DecodeRejectsFoldedNames(t *testing.T) {
 		{`{"other":{"name":"a","Name":"b"}}`, false},
 	} {
 		var v into
-		err := claimsOf(t, row.payload).Decode(&v)
+		err := parseClaims(t, row.payload).Decode(&v)
 		assert.Equal(t, row.folds, err != nil, "%s: %v", row.payload, err)
 	}
 	var all map[string]any
-	require.NoError(t, claimsOf(t, `{"plan":"a","Plan":"b"}`).Decode(&all), "a map folds nothing")
+	require.NoError(t, parseClaims(t, `{"plan":"a","Plan":"b"}`).Decode(&all), "a map folds nothing")
 	assert.Len(t, all, 2)
 }
 
@@ -177,14 +177,14 @@ func TestClaims_DecodeErrors(t *testing.T) {
 	var v map[string]any
 	require.ErrorContains(t, new(koreauth.Claims).Decode(&v), "not read from a token")
 	require.ErrorContains(t, (*koreauth.Claims)(nil).Decode(&v), "not read from a token")
-	require.Error(t, claimsOf(t, `{}`).Decode(nil))
-	require.Error(t, claimsOf(t, `{}`).Decode(v))
+	require.Error(t, parseClaims(t, `{}`).Decode(nil))
+	require.Error(t, parseClaims(t, `{}`).Decode(v))
 	var wrong struct{ Exp string }
-	require.ErrorContains(t, claimsOf(t, `{"exp":1}`).Decode(&wrong), "decode claims")
+	require.ErrorContains(t, parseClaims(t, `{"exp":1}`).Decode(&wrong), "decode claims")
 }
 
 func TestClaims_PrintNoSecrets(t *testing.T) {
-	claims := claimsOf(t, samplePayload(t))
+	claims := parseClaims(t, samplePayload(t))
 	var log bytes.Buffer
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
 		slog.New(handler).Info("x", "pointer", claims, "value", *claims)
@@ -206,14 +206,14 @@ func TestClaims_PrintNoSecrets(t *testing.T) {
 	assert.NotContains(t, string(encoded), "jben")
 	assert.NotContains(t, string(encoded), "o2gYFN7q")
 
-	claims.Subject, claims.ClientID = "someone@example.com", koretestToken(t)
+	claims.Subject, claims.ClientID = "someone@example.com", mintValidToken(t)
 	assert.NotContains(t, claims.String(), "example.com", "an e-mail address as the subject")
 	assert.NotContains(t, claims.String(), "eyJ", "a token as the client")
 }
 
-func koretestToken(t *testing.T) string {
+func mintValidToken(t *testing.T) string {
 	t.Helper()
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()["ES256"]}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["ES256"]}})
 	require.NoError(t, err)
 	return issuer.Valid()
 }
@@ -222,12 +222,12 @@ func TestClaims_DecodeIntoInterface(t *testing.T) {
 	var into any = &struct {
 		Plan string `json:"plan"`
 	}{}
-	require.Error(t, claimsOf(t, `{"plan":"a","Plan":"b"}`).Decode(&into))
+	require.Error(t, parseClaims(t, `{"plan":"a","Plan":"b"}`).Decode(&into))
 	var both struct {
 		Lower string `json:"plan"`
 		Upper string `json:"PLAN"`
 	}
-	require.NoError(t, claimsOf(t, `{"plan":"a","PLAN":"b"}`).Decode(&both), "each has a field of its exact name")
+	require.NoError(t, parseClaims(t, `{"plan":"a","PLAN":"b"}`).Decode(&both), "each has a field of its exact name")
 	assert.Equal(t, "a", both.Lower)
 	assert.Equal(t, "b", both.Upper)
 }

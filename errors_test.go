@@ -36,7 +36,7 @@ const (
 	bodyDown  = `{"message":"Authorization is temporarily unavailable","error":"temporarily_unavailable"}`
 )
 
-var formats = map[string]koreauth.ErrorFormat{
+var errorFormats = map[string]koreauth.ErrorFormat{
 	"KOREErrors":    koreauth.KOREErrors,
 	"RFC6750Errors": koreauth.RFC6750Errors,
 	"ProblemErrors": koreauth.ProblemErrors,
@@ -57,17 +57,17 @@ var classesAndReasons = []struct {
 	{koreauth.ErrUnavailable, nil},
 }
 
-// refusalRow is a way to be refused.
-type refusalRow struct {
+// rejection is a way to be refused.
+type rejection struct {
 	name      string
 	header    []string // Authorization
 	validator koretest.Validator
 	require   koreauth.Requirement
 }
 
-func refusalRows() []refusalRow {
+func rejections() []rejection {
 	bearer := []string{"Bearer abc"}
-	rows := []refusalRow{
+	rows := []rejection{
 		{"no Authorization", nil, koretest.Validator{}, nil},
 		{"another scheme", []string{"Basic dTpw"}, koretest.Validator{}, nil},
 		{"two Authorization lines", []string{"Bearer abc", "Bearer abc"}, koretest.Validator{}, nil},
@@ -76,25 +76,25 @@ func refusalRows() []refusalRow {
 	}
 	for _, reason := range classesAndReasons[2].reasons {
 		name := strings.TrimPrefix(reason.Error(), "koreauth: ")
-		rows = append(rows, refusalRow{name, bearer, koretest.Validator{Err: reason}, nil})
+		rows = append(rows, rejection{name, bearer, koretest.Validator{Err: reason}, nil})
 	}
 	claims := koretest.Validator{Claims: &koreauth.Claims{}}
 	return append(rows,
-		refusalRow{"one scope is missing", bearer, claims, koreauth.Scope("sims:read")},
-		refusalRow{"one grant is missing", bearer, claims, koreauth.Grant("API Clients", koreauth.Read)},
-		refusalRow{"several things are missing", bearer, claims,
+		rejection{"one scope is missing", bearer, claims, koreauth.Scope("sims:read")},
+		rejection{"one grant is missing", bearer, claims, koreauth.Grant("API Clients", koreauth.Read)},
+		rejection{"several things are missing", bearer, claims,
 			koreauth.AllOf(koreauth.Grant("API Clients", koreauth.Read, koreauth.Delete), koreauth.Scope("a", "b"), koreauth.Product("SuperSIM"))},
-		refusalRow{"a requirement of one's own that names nothing", bearer, claims,
+		rejection{"a requirement of one's own that names nothing", bearer, claims,
 			requirementFunc(func(*koreauth.Claims) error { return errors.New("no") })},
-		refusalRow{"unavailable, nobody knows for how long", bearer, koretest.Validator{Err: koreauth.ErrUnavailable}, nil},
-		refusalRow{"unavailable for 1.5 s", bearer,
+		rejection{"unavailable, nobody knows for how long", bearer, koretest.Validator{Err: koreauth.ErrUnavailable}, nil},
+		rejection{"unavailable for 1.5 s", bearer,
 			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}}, nil},
-		refusalRow{"the validator's error has no class", bearer, koretest.Validator{Err: io.ErrUnexpectedEOF}, nil},
+		rejection{"the validator's error has no class", bearer, koretest.Validator{Err: io.ErrUnexpectedEOF}, nil},
 	)
 }
 
 // answer sends the row's request to a guard that answers by format.
-func (row refusalRow) answer(t *testing.T, method string, format koreauth.ErrorFormat) *http.Response {
+func (row rejection) respond(t *testing.T, method string, format koreauth.ErrorFormat) *http.Response {
 	t.Helper()
 	guard := koreauth.New(row.validator, &koreauth.Options{Errors: format})
 	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was reached") })
@@ -110,7 +110,7 @@ func (row refusalRow) answer(t *testing.T, method string, format koreauth.ErrorF
 }
 
 // dump writes an answer down: status, every header, and the body as it is.
-func dump(t *testing.T, res *http.Response) string {
+func dumpResponse(t *testing.T, res *http.Response) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintln(&b, res.Status)
@@ -123,12 +123,12 @@ func dump(t *testing.T, res *http.Response) string {
 // TestErrors_Golden holds every cell of the table of refusals. Run it with -update
 // after a change that is wanted.
 func TestErrors_Golden(t *testing.T) {
-	for name, format := range formats {
+	for name, format := range errorFormats {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			for _, row := range refusalRows() {
+			for _, row := range rejections() {
 				for _, method := range []string{http.MethodGet, http.MethodHead} {
-					fmt.Fprintf(&b, "=== %s %s\n%s\n", method, row.name, dump(t, row.answer(t, method, format)))
+					fmt.Fprintf(&b, "=== %s %s\n%s\n", method, row.name, dumpResponse(t, row.respond(t, method, format)))
 				}
 			}
 			file := filepath.Join("testdata", "golden", name+".txt")
@@ -166,7 +166,7 @@ func TestErrors_ResponsesByClass(t *testing.T) {
 		{"an error of no class", errors.New("lost"), 503, bodyDown, 503, "temporarily_unavailable", ""},
 		{"nil, which is nobody's to send", nil, 503, bodyDown, 503, "temporarily_unavailable", ""},
 	} {
-		for name, format := range formats {
+		for name, format := range errorFormats {
 			t.Run(name+"/"+test.name, func(t *testing.T) {
 				w := httptest.NewRecorder()
 				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: format})
@@ -377,7 +377,7 @@ func TestErrors_Text(t *testing.T) {
 	}
 	assert.ErrorIs(t, (*koreauth.Error)(nil), koreauth.ErrUnavailable)
 	for _, cause := range []error{koreauth.ErrExpired, io.EOF} {
-		err := authenticateWith(t, &koreauth.Error{Class: cause})
+		err := authenticateError(t, &koreauth.Error{Class: cause})
 		assert.True(t, errors.Is(err, cause), "%v, in the place of a class, is lost", cause)
 	}
 
@@ -389,9 +389,9 @@ func TestErrors_Text(t *testing.T) {
 }
 
 // authenticateWith is what Authenticate makes of a validator's error.
-func authenticateWith(t *testing.T, err error) error {
+func authenticateError(t *testing.T, err error) error {
 	t.Helper()
-	_, err = koreauth.New(koretest.Validator{Err: err}, nil).Authenticate(bearer("a"))
+	_, err = koreauth.New(koretest.Validator{Err: err}, nil).Authenticate(bearerRequest("a"))
 	require.Error(t, err)
 	return err
 }
@@ -415,7 +415,7 @@ func TestErrors_OwnClassDecides(t *testing.T) {
 			w := httptest.NewRecorder()
 			koreauth.New(koretest.Validator{}, nil).Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), test.err)
 			assert.Equal(t, test.status, w.Code)
-			_, err := koreauth.New(koretest.Validator{Err: test.err}, nil).Authenticate(bearer("abc"))
+			_, err := koreauth.New(koretest.Validator{Err: test.err}, nil).Authenticate(bearerRequest("abc"))
 			status, _, _ := koreauth.KOREErrors(err)
 			assert.Equal(t, test.status, status)
 			var refusal *koreauth.Error
@@ -433,8 +433,8 @@ func TestErrors_OwnClassDecides(t *testing.T) {
 		for _, cause := range []error{context.Canceled, koreauth.ErrExpired, koreauth.ErrNoToken} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(cause)
-			guard := koreauth.New(realValidator(t), nil)
-			_, err := guard.Authenticate(bearer(realIssuer().Valid()).WithContext(ctx))
+			guard := koreauth.New(newTestValidator(t), nil)
+			_, err := guard.Authenticate(bearerRequest(testIssuer().Valid()).WithContext(ctx))
 			require.ErrorIs(t, err, koreauth.ErrUnavailable)
 			assert.ErrorIs(t, err, cause)
 			status, _, _ := koreauth.KOREErrors(err)
@@ -463,7 +463,7 @@ func TestErrors_TypedNil(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.NotPanics(t, func() {
-				status, _ := ask(handler, bearer("a"))
+				status, _ := serve(handler, bearerRequest("a"))
 				assert.Equal(t, http.StatusServiceUnavailable, status)
 			})
 		})
@@ -477,13 +477,13 @@ func TestErrors_AreNotShared(t *testing.T) {
 		require.ErrorAs(t, err, &refusal)
 		*refusal = koreauth.Error{Class: koreauth.ErrUnavailable, Required: []string{"changed"}, RetryAfter: time.Hour, KeyID: "changed"}
 	}
-	plain := koreauth.New(book(), nil)
-	changing := koreauth.New(book(), &koreauth.Options{Errors: func(err error) (int, string, []byte) {
+	plain := koreauth.New(newTokenTable(), nil)
+	changing := koreauth.New(newTokenTable(), &koreauth.Options{Errors: func(err error) (int, string, []byte) {
 		change(err)
 		return koreauth.KOREErrors(koreauth.ErrNoToken)
 	}})
 	for name, r := range map[string]*http.Request{
-		"no token": bearer(""), "bad request": get("/", "Authorization", "Bearer"), "invalid token": bearer("x"),
+		"no token": bearerRequest(""), "bad request": get("/", "Authorization", "Bearer"), "invalid token": bearerRequest("x"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := httptest.NewRecorder()
@@ -500,10 +500,10 @@ func TestErrors_AreNotShared(t *testing.T) {
 	}
 }
 
-// TestErrors_FormatsCalledDirectly calls the formats as a user's own format would, to change
+// TestErrors_FormatsCalledDirectly calls the errorFormats as a user's own format would, to change
 // one thing of them.
 func TestErrors_FormatsCalledDirectly(t *testing.T) {
-	for name, format := range formats {
+	for name, format := range errorFormats {
 		for _, err := range []error{nil, io.EOF, koreauth.ErrBinding, fmt.Errorf("x: %w", koreauth.ErrBadRequest), &koreauth.Error{}} {
 			status, contentType, body := format(err)
 			assert.True(t, 400 <= status && status <= 599, "%s(%v) has status %d", name, err, status)
@@ -530,7 +530,7 @@ func FuzzRefusal(f *testing.F) {
 			Class: classesAndReasons[uint(class)%5].class, Required: []string{required, "b"},
 			KeyID: mark + said, Issuer: mark + said, ClientID: mark + said,
 		}
-		for name, format := range formats {
+		for name, format := range errorFormats {
 			w := httptest.NewRecorder()
 			koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: format}).
 				Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), refusal)
@@ -561,13 +561,13 @@ func TestErrors_ScopeOnlyIfInsufficient(t *testing.T) {
 	assert.NotContains(t, w.Body.String(), `"scope"`)
 }
 
-// compressing is a writer as gzip middleware makes it.
-type compressing struct {
+// gzipWriter is a writer as gzip middleware makes it.
+type gzipWriter struct {
 	http.ResponseWriter
 	z *gzip.Writer
 }
 
-func (c compressing) Write(b []byte) (int, error) { return c.z.Write(b) }
+func (c gzipWriter) Write(b []byte) (int, error) { return c.z.Write(b) }
 
 func TestErrors_InsideGzipMiddleware(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, nil)
@@ -575,7 +575,7 @@ func TestErrors_InsideGzipMiddleware(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
 		defer z.Close()
-		guard.Wrap(http.NotFoundHandler()).ServeHTTP(compressing{w, z}, r)
+		guard.Wrap(http.NotFoundHandler()).ServeHTTP(gzipWriter{w, z}, r)
 	}))
 	defer server.Close()
 	res, err := server.Client().Get(server.URL) // which takes gzip, and undoes it

@@ -28,25 +28,25 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// fuzzValidators accept such tokens: one remembers them, one does not.
-func fuzzValidators(f *testing.F) (remembering, without *koreauth.Validator) {
+// newValidatorPair accept such tokens: one remembers them, one does not.
+func newValidatorPair(f *testing.F) (caching, uncached *koreauth.Validator) {
 	f.Helper()
 	config := koreauth.Config{
 		Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"},
 		Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
 	}
-	remembering, err := koreauth.NewValidator(config)
+	caching, err := koreauth.NewValidator(config)
 	require.NoError(f, err)
 	config.CacheSize = -1
-	without, err = koreauth.NewValidator(config)
+	uncached, err = koreauth.NewValidator(config)
 	require.NoError(f, err)
-	return remembering, without
+	return caching, uncached
 }
 
 // strictObject is what jsonReader should accept: a JSON object in valid UTF-8,
 // without duplicate members and half surrogate pairs. Numbers stay as written.
-func strictObject(text []byte) (map[string]any, bool) {
-	if !utf8.Valid(text) || !json.Valid(text) || hasHalfPair(text) || !allUnique(text) {
+func decodeStrict(text []byte) (map[string]any, bool) {
+	if !utf8.Valid(text) || !json.Valid(text) || hasLoneSurrogate(text) || !uniqueNames(text) {
 		return nil, false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -60,7 +60,7 @@ func strictObject(text []byte) (map[string]any, bool) {
 }
 
 // allUnique reports whether no object in valid JSON has a member twice.
-func allUnique(text []byte) bool {
+func uniqueNames(text []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var value func() bool
@@ -93,7 +93,7 @@ func allUnique(text []byte) bool {
 
 // hasHalfPair reports whether valid JSON escapes half a surrogate pair, which
 // encoding/json would mend.
-func hasHalfPair(text []byte) bool {
+func hasLoneSurrogate(text []byte) bool {
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' {
 			continue
@@ -123,19 +123,19 @@ func hasHalfPair(text []byte) bool {
 
 // claimsModel is what the exported fields but the dates should be, of an object
 // that encoding/json has decoded.
-func claimsModel(members map[string]any) koreauth.Claims {
+func expectedClaims(members map[string]any) koreauth.Claims {
 	text := func(name string) string { s, _ := members[name].(string); return s }
 	words := func(name string) []string {
 		if s, ok := members[name].(string); ok {
 			return slices.DeleteFunc(strings.Split(s, " "), func(w string) bool { return w == "" })
 		}
-		return modelStrings[string](members[name])
+		return expectedStrings[string](members[name])
 	}
 	c := koreauth.Claims{
 		Issuer: text("iss"), Subject: text("sub"), ID: text("jti"), ClientID: text("azp"),
-		Audience: modelStrings[string](members["aud"]), Scopes: words("scp"),
+		Audience: expectedStrings[string](members["aud"]), Scopes: words("scp"),
 		AccountID: text("account-id"), ClientType: text("client-type"), ClientOwner: text("client-owner"),
-		IPRanges: modelStrings[string](members["ip-range"]),
+		IPRanges: expectedStrings[string](members["ip-range"]),
 	}
 	if aud, ok := members["aud"].(string); ok {
 		c.Audience = []string{aud}
@@ -147,15 +147,15 @@ func claimsModel(members map[string]any) koreauth.Claims {
 		c.Scopes = words("scope")
 	}
 	scopes, _ := members["scopes"].(map[string]any)
-	c.Resources = modelResources(scopes["globalResources"])
-	for _, product := range modelResources(scopes["products"]) {
+	c.Resources = expectedResources(scopes["globalResources"])
+	for _, product := range expectedResources(scopes["products"]) {
 		c.Products = append(c.Products, product.Name)
 	}
 	return c
 }
 
-// modelStrings is an array of strings; nil for all else.
-func modelStrings[S ~string](value any) (all []S) {
+// expectedStrings is an array of strings; nil for all else.
+func expectedStrings[S ~string](value any) (all []S) {
 	elements, _ := value.([]any)
 	for _, element := range elements {
 		s, ok := element.(string)
@@ -167,7 +167,7 @@ func modelStrings[S ~string](value any) (all []S) {
 	return all
 }
 
-func modelResources(value any) (all []koreauth.Resource) {
+func expectedResources(value any) (all []koreauth.Resource) {
 	elements, _ := value.([]any)
 	for _, element := range elements {
 		switch element := element.(type) {
@@ -175,7 +175,7 @@ func modelResources(value any) (all []koreauth.Resource) {
 			all = append(all, koreauth.Resource{Name: element})
 		case map[string]any:
 			if name, ok := element["resourceName"].(string); ok {
-				all = append(all, koreauth.Resource{Name: name, Access: modelStrings[koreauth.Access](element["access"])})
+				all = append(all, koreauth.Resource{Name: name, Access: expectedStrings[koreauth.Access](element["access"])})
 			}
 		}
 	}
@@ -183,7 +183,7 @@ func modelResources(value any) (all []koreauth.Resource) {
 }
 
 // modelDate is a date in seconds, within the calendar; false if it is no number.
-func modelDate(value any) (float64, bool) {
+func expectedDate(value any) (float64, bool) {
 	number, ok := value.(json.Number)
 	seconds, _ := strconv.ParseFloat(string(number), 64)
 	return min(max(seconds, -62135596799), 253402300799), ok
@@ -192,9 +192,9 @@ func modelDate(value any) (float64, bool) {
 // requireClaims compares claims with what the model says of their payload.
 func requireClaims(t *testing.T, payload string, members map[string]any, got *koreauth.Claims) {
 	t.Helper()
-	want := claimsModel(members)
+	want := expectedClaims(members)
 	for name, date := range map[string]*time.Time{"exp": &got.Expiry, "nbf": &got.NotBefore, "iat": &got.IssuedAt} {
-		seconds, isNumber := modelDate(members[name])
+		seconds, isNumber := expectedDate(members[name])
 		require.Equal(t, isNumber, !date.IsZero(), "%s of %q", name, payload)
 		if isNumber {
 			require.InDelta(t, seconds, float64(date.Unix())+float64(date.Nanosecond())/1e9, 1e-3, "%s of %q", name, payload)
@@ -231,7 +231,7 @@ func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 		if string(data) == "null" { // encoding/json's convention
 			return
 		}
-		members, strict := strictObject(data)
+		members, strict := decodeStrict(data)
 		var claims koreauth.Claims
 		err := claims.UnmarshalJSON(data)
 		require.Equal(t, strict, err == nil, "%q: %v", data, err)
@@ -253,7 +253,7 @@ func FuzzOneByteChange(f *testing.F) {
 		key := signingKeys()[alg]
 		set = append(set, koreauth.Key{ID: key.ID, Algorithm: alg, Public: key.Public()})
 	}
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()["RS256"]}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["RS256"]}})
 	require.NoError(f, err)
 	require.NoError(f, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 	for _, alg := range algs {
@@ -310,7 +310,7 @@ func FuzzOneByteChange(f *testing.F) {
 // FuzzSignatures: no signature but the issuer's is good.
 func FuzzSignatures(f *testing.F) {
 	algs := []string{"RS256", "RS512", "PS256", "PS384", "ES256", "ES384", "ES512", "EdDSA"}
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()["RS256"]}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["RS256"]}})
 	require.NoError(f, err)
 	require.NoError(f, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 	var set koreauth.StaticKeySet
@@ -360,17 +360,17 @@ func FuzzPayload(f *testing.F) {
 	} {
 		f.Add(tail)
 	}
-	remembering, without := fuzzValidators(f)
+	caching, uncached := newValidatorPair(f)
 	prefix := `{"iss":"` + edIssuer + `","aud":["x","api-gw"],"exp":99999999999,`
 	f.Fuzz(func(t *testing.T, tail string) {
 		if len(tail) > 8<<10 {
 			return
 		}
 		payload := prefix + tail
-		members, strict := strictObject([]byte(payload))
-		want := judgedByModel(members, strict)
-		token := fuzzSigned(fuzzHeader, payload)
-		for _, v := range []*koreauth.Validator{remembering, remembering, without} {
+		members, strict := decodeStrict([]byte(payload))
+		want := expectedPayloadError(members, strict)
+		token := signToken(ed25519Header, payload)
+		for _, v := range []*koreauth.Validator{caching, caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil)
 			require.ErrorIs(t, err, want, "payload %q", payload)
@@ -383,12 +383,12 @@ func FuzzPayload(f *testing.F) {
 
 // judgedByModel says what should become of a payload whose issuer, audience and
 // expiry are good, unless they are there twice.
-func judgedByModel(members map[string]any, strict bool) error {
+func expectedPayloadError(members map[string]any, strict bool) error {
 	if !strict {
 		return koreauth.ErrMalformed
 	}
 	if notBefore, there := members["nbf"]; there {
-		seconds, isNumber := modelDate(notBefore)
+		seconds, isNumber := expectedDate(notBefore)
 		if !isNumber || seconds > float64(time.Now().Unix()) {
 			return koreauth.ErrNotYetValid
 		}
@@ -406,23 +406,23 @@ func judgedByModel(members map[string]any, strict bool) error {
 // reason that it says, new and remembered.
 func FuzzHeader(f *testing.F) {
 	for _, header := range []string{
-		fuzzHeader, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
+		ed25519Header, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
 		`{"alg":"EdDSA","typ":"at+JWT"}`, `{"alg":"EdDSA","typ":"application/at+jwt"}`, `{"alg":"EdDSA","typ":"ID"}`, `{"alg":"EdDSA","typ":null}`,
 		`{"alg":"EdDSA","crit":[]}`, `{"alg":"EdDSA","b64":true}`, `{"alg":"EdDSA","Crit":["exp"]}`, `{"alg":"EdDSA","jwk":{"kty":"OKP"},"jku":"https://x"}`,
 		`{"alg":"EdDSA","alg":"none"}`, ` {"kid":"k" , "alg" : "\u0045dDSA"} `, `{"alg":"EdDSA","kid":"k"}x`, `{"alg":"HS256","kid":["k"]}`, `[]`, ``,
 	} {
 		f.Add(header)
 	}
-	remembering, without := fuzzValidators(f)
+	caching, uncached := newValidatorPair(f)
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999}`
 	f.Fuzz(func(t *testing.T, header string) {
 		if len(header) > 8<<10 {
 			return
 		}
-		members, strict := strictObject([]byte(header))
-		want := headerJudgedByModel(members, strict)
-		token := fuzzSigned(header, payload)
-		for _, v := range []*koreauth.Validator{remembering, remembering, without} {
+		members, strict := decodeStrict([]byte(header))
+		want := expectedHeaderError(members, strict)
+		token := signToken(header, payload)
+		for _, v := range []*koreauth.Validator{caching, caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil)
 			require.ErrorIs(t, err, want, "header %q", header)
@@ -430,7 +430,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-func headerJudgedByModel(members map[string]any, strict bool) error {
+func expectedHeaderError(members map[string]any, strict bool) error {
 	text := func(name, absent string) (string, bool) {
 		value, there := members[name]
 		if !there {
@@ -464,17 +464,17 @@ func headerJudgedByModel(members map[string]any, strict bool) error {
 // FuzzValidate: of arbitrary text nothing is good but the tokens that were
 // signed, an error is a refusal, and there are claims exactly if there is none.
 func FuzzValidate(f *testing.F) {
-	remembering, without := fuzzValidators(f)
+	caching, uncached := newValidatorPair(f)
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999}`
-	good := []string{fuzzSigned(fuzzHeader, payload), fuzzSigned(`{"alg":"EdDSA"}`, payload)}
+	good := []string{signToken(ed25519Header, payload), signToken(`{"alg":"EdDSA"}`, payload)}
 	for _, seed := range append(slices.Clone(good),
 		"", ".", "..", "...", "a.b.c", strings.Repeat(".", 8<<10), strings.Repeat("a", 17<<10), good[0]+"=", good[0]+".x", "e30.e30.",
-		fuzzSigned(`{"alg":"EdDSA","kid":"k","crit":[]}`, payload), fuzzSigned(fuzzHeader, `{"exp":1}`),
+		signToken(`{"alg":"EdDSA","kid":"k","crit":[]}`, payload), signToken(ed25519Header, `{"exp":1}`),
 		`{"payload":"e30","signatures":[]}`, "\x00.\xff.\n") {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		for _, v := range []*koreauth.Validator{remembering, without} {
+		for _, v := range []*koreauth.Validator{caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil, "%q", token)
 			require.Equal(t, slices.Contains(good, token), err == nil, "%q", token)
@@ -493,16 +493,16 @@ func FuzzValidate(f *testing.F) {
 // served only with a token that was signed.
 func FuzzAnswers(f *testing.F) {
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999,"scope":"email"`
-	good := fuzzSigned(fuzzHeader, payload+`,"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}]}}`)
-	poor := fuzzSigned(fuzzHeader, payload+`}`)
+	good := signToken(ed25519Header, payload+`,"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}]}}`)
+	ungranted := signToken(ed25519Header, payload+`}`)
 	for _, authorization := range []string{
-		"", "Bearer " + good, "bearer  " + poor, "Bearer " + good + "x", "Bearer", "Basic abc", good, "Bearer a\r\nX: y", "Bearer \"<script>", "\x00", "DPoP x",
+		"", "Bearer " + good, "bearer  " + ungranted, "Bearer " + good + "x", "Bearer", "Basic abc", good, "Bearer a\r\nX: y", "Bearer \"<script>", "\x00", "DPoP x",
 	} {
-		f.Add("GET", authorization, "", "a=b", "t="+poor, "application/json", `{"t":"`+good+`"}`)
-		f.Add("HEAD", authorization, authorization, "t="+good+"&t=x", "", "application/x-www-form-urlencoded", "t="+poor)
+		f.Add("GET", authorization, "", "a=b", "t="+ungranted, "application/json", `{"t":"`+good+`"}`)
+		f.Add("HEAD", authorization, authorization, "t="+good+"&t=x", "", "application/x-www-form-urlencoded", "t="+ungranted)
 		f.Add("POST", authorization, "", "", "t=\"", "application/x-www-form-urlencoded", "t=%zz;"+authorization)
 	}
-	remembering, _ := fuzzValidators(f)
+	caching, _ := newValidatorPair(f)
 	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	guards := make(map[string]http.Handler)
 	for name, format := range map[string]koreauth.ErrorFormat{
@@ -511,7 +511,7 @@ func FuzzAnswers(f *testing.F) {
 		for _, sources := range [][]koreauth.Source{nil, {
 			koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Form("t"), koreauth.JSON("t"),
 		}} {
-			guard := koreauth.New(remembering, &koreauth.Options{Errors: format, Sources: sources})
+			guard := koreauth.New(caching, &koreauth.Options{Errors: format, Sources: sources})
 			require := guard.Require(koreauth.Scope("email"), koreauth.Grant("API Clients", koreauth.Read))
 			guards[name+" "+strconv.Itoa(len(sources))] = require(served)
 		}
@@ -537,13 +537,13 @@ func FuzzAnswers(f *testing.F) {
 				continue
 			}
 			format, _, _ := strings.Cut(name, " ")
-			row := tableRow{w.Code, w.Header().Get("Content-Type"), w.Body.String(), w.Header().Get("WWW-Authenticate")}
+			row := response{w.Code, w.Header().Get("Content-Type"), w.Body.String(), w.Header().Get("WWW-Authenticate")}
 			if method == http.MethodHead {
 				require.Empty(t, row.body)
 			} else {
 				require.True(t, json.Valid(w.Body.Bytes()))
 			}
-			require.True(t, slices.ContainsFunc(answersOf(format), func(want tableRow) bool {
+			require.True(t, slices.ContainsFunc(responsesOf(format), func(want response) bool {
 				if method == http.MethodHead {
 					want.body = ""
 				}
@@ -558,16 +558,16 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-func pairsHave(encoded, token string) bool { return slices.Contains(pairsModel(encoded), token) }
+func pairsHave(encoded, token string) bool { return slices.Contains(formValues(encoded), token) }
 
-type tableRow struct {
+type response struct {
 	status                       int
 	contentType, body, challenge string
 }
 
 // answersOf are the rows of the README's table of refusals that a request can
 // bring about where the keys are at hand.
-func answersOf(format string) []tableRow {
+func responsesOf(format string) []response {
 	const (
 		bearer  = `Bearer realm="api"`
 		bad     = bearer + `, error="invalid_request"`
@@ -578,7 +578,7 @@ func answersOf(format string) []tableRow {
 	)
 	switch format {
 	case "KORE":
-		return []tableRow{
+		return []response{
 			{401, "application/json", kore, bearer}, {401, "application/json", kore, bad},
 			{403, "application/json", deny + `Invalid or expired token"}`, invalid}, {403, "application/json", deny + `Insufficient scope"}`, scope},
 		}
@@ -586,7 +586,7 @@ func answersOf(format string) []tableRow {
 		body := func(code, text, more string) string {
 			return `{"error":"` + code + `","error_description":"` + text + `"` + more + `}`
 		}
-		return []tableRow{
+		return []response{
 			{401, "application/json", body("unauthorized", "The request has no access token", ""), bearer},
 			{400, "application/json", body("invalid_request", "The request must carry one access token", ""), bad},
 			{401, "application/json", body("invalid_token", "The access token is expired, revoked, malformed or not for this API", ""), invalid},
@@ -597,7 +597,7 @@ func answersOf(format string) []tableRow {
 		return `{"type":"about:blank","title":"` + http.StatusText(status) + `","status":` + strconv.Itoa(status) + `,"error":"` + code + `"}`
 	}
 	const problem = "application/problem+json"
-	return []tableRow{
+	return []response{
 		{401, problem, body(401, "unauthorized"), bearer}, {400, problem, body(400, "invalid_request"), bad},
 		{401, problem, body(401, "invalid_token"), invalid}, {403, problem, body(403, "insufficient_scope"), scope},
 	}
@@ -618,7 +618,7 @@ func FuzzParseKeys(f *testing.F) {
 		require.Equal(t, err == nil, len(keys) > 0)
 		for _, key := range keys[:min(len(keys), 4)] {
 			require.True(t, utf8.ValidString(key.ID))
-			requireUsable(t, key)
+			requireValidKey(t, key)
 			v, err := koreauth.NewValidator(koreauth.Config{
 				Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: algs, Keys: koreauth.StaticKeySet{key}, CacheSize: -1,
 			})
@@ -634,7 +634,7 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-func requireUsable(t *testing.T, key koreauth.Key) {
+func requireValidKey(t *testing.T, key koreauth.Key) {
 	t.Helper()
 	switch public := key.Public.(type) {
 	case *rsa.PublicKey:
@@ -712,17 +712,17 @@ func FuzzKeyDocuments(f *testing.F) {
 			if !replaces {
 				return
 			}
-			asked := net.count()
+			fetches := net.count()
 			pass(keysInterval - time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
 			pass(0)
-			require.Equal(t, asked, net.count(), "before MinInterval")
+			require.Equal(t, fetches, net.count(), "before MinInterval")
 			pass(keysMaxAge - keysInterval + time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
 			pass(0)
-			require.Greater(t, net.count(), asked, "after MaxAge")
+			require.Greater(t, net.count(), fetches, "after MaxAge")
 		})
 	})
 }

@@ -20,7 +20,7 @@ import (
 
 // bearer is a request that carries a token where it should be; none if it is
 // empty.
-func bearer(token string) *http.Request {
+func bearerRequest(token string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -28,8 +28,8 @@ func bearer(token string) *http.Request {
 	return r
 }
 
-// realIssuer has a key of its own, and listens nowhere.
-var realIssuer = sync.OnceValue(func() *koretest.Issuer {
+// testIssuer has a key of its own, and listens nowhere.
+var testIssuer = sync.OnceValue(func() *koretest.Issuer {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 	if err != nil {
 		panic(err)
@@ -37,39 +37,39 @@ var realIssuer = sync.OnceValue(func() *koretest.Issuer {
 	return issuer
 })
 
-// realValidator knows the keys of realIssuer.
-func realValidator(t *testing.T) *koreauth.Validator {
+// newTestValidator knows the keys of testIssuer.
+func newTestValidator(t *testing.T) *koreauth.Validator {
 	t.Helper()
-	keys, err := koreauth.ParseKeys(realIssuer().JWKS())
+	keys, err := koreauth.ParseKeys(testIssuer().JWKS())
 	require.NoError(t, err)
 	validator, err := koreauth.NewValidator(koreauth.Config{
-		Issuer: realIssuer().URL(), Audience: []string{koretest.Audience}, Keys: koreauth.StaticKeySet(keys),
+		Issuer: testIssuer().URL(), Audience: []string{koretest.Audience}, Keys: koreauth.StaticKeySet(keys),
 	})
 	require.NoError(t, err)
 	return validator
 }
 
-// tokenBook is a TokenValidator that knows some tokens, and keeps a list of
-// those it was asked about.
-type tokenBook struct {
+// tokenTable is a TokenValidator that knows some tokens, and keeps a list of
+// those it was validated about.
+type tokenTable struct {
 	claims map[string]*koreauth.Claims
 
-	mu    sync.Mutex // guards asked
-	asked []string
+	mu        sync.Mutex // guards validated
+	validated []string
 }
 
 // book knows the tokens a and b, which grant what their names say.
-func book() *tokenBook {
-	return &tokenBook{claims: map[string]*koreauth.Claims{
+func newTokenTable() *tokenTable {
+	return &tokenTable{claims: map[string]*koreauth.Claims{
 		"a": {ClientID: "client-a", Scopes: []string{"scope-a"}},
 		"b": {ClientID: "client-b", Scopes: []string{"scope-b"}},
 	}}
 }
 
-func (b *tokenBook) Validate(_ context.Context, token string) (*koreauth.Claims, error) {
+func (b *tokenTable) Validate(_ context.Context, token string) (*koreauth.Claims, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.asked = append(b.asked, token)
+	b.validated = append(b.validated, token)
 	if claims, ok := b.claims[token]; ok {
 		return claims, nil
 	}
@@ -87,14 +87,14 @@ var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 })
 
 // ask sends the request and returns the status and the body.
-func ask(handler http.Handler, r *http.Request) (int, string) {
+func serve(handler http.Handler, r *http.Request) (int, string) {
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
 // with is a middleware that puts another token, or none, into the request.
-func with(token string) func(http.Handler) http.Handler {
+func replaceToken(token string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r = r.Clone(r.Context())
@@ -107,8 +107,8 @@ func with(token string) func(http.Handler) http.Handler {
 	}
 }
 
-// pretend is a middleware that puts claims into the context by NewContext.
-func pretend(next http.Handler) http.Handler {
+// injectClaims is a middleware that puts claims into the context by NewContext.
+func injectClaims(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims := &koreauth.Claims{ClientID: "pretender", Scopes: []string{"scope-a", "scope-b"}}
 		next.ServeHTTP(w, r.WithContext(koreauth.NewContext(r.Context(), claims)))
@@ -124,7 +124,7 @@ func chain(handler http.Handler, middlewares ...func(http.Handler) http.Handler)
 }
 
 // spoil changes all that can be changed of claims.
-func spoil(c *koreauth.Claims) {
+func mutate(c *koreauth.Claims) {
 	for _, list := range [][]string{c.Scopes, c.Audience, c.Products, c.IPRanges} {
 		for i := range list {
 			list[i] = "spoiled"
@@ -175,13 +175,13 @@ var signingKeys = sync.OnceValue(func() map[string]*koretest.Key {
 	return keys
 })
 
-const judgedIssuer = "https://issuer.example"
+const issuerURL = "https://issuer.example"
 
 // judge makes an issuer without a network and the validator for it. The key of
 // alg signs.
-func judge(t *testing.T, alg string, edit func(*koreauth.Config)) (*koretest.Issuer, *koreauth.Validator) {
+func newIssuer(t *testing.T, alg string, edit func(*koreauth.Config)) (*koretest.Issuer, *koreauth.Validator) {
 	t.Helper()
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()[alg]}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()[alg]}})
 	require.NoError(t, err)
 	config := koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}, HTTPClient: issuer.HTTPClient()}
 	if edit != nil {
@@ -199,15 +199,15 @@ func mintToken(t *testing.T, issuer *koretest.Issuer, recipe koretest.Token) str
 	return token
 }
 
-// keysFunc is a user's own KeySet.
-type keysFunc func(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error)
+// keySetFunc is a user's own KeySet.
+type keySetFunc func(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error)
 
-func (f keysFunc) Keys(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error) {
+func (f keySetFunc) Keys(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error) {
 	return f(ctx, kid, fetch)
 }
 
 // claimsOf reads a payload that nobody has signed.
-func claimsOf(t *testing.T, payload string) *koreauth.Claims {
+func parseClaims(t *testing.T, payload string) *koreauth.Claims {
 	t.Helper()
 	claims := new(koreauth.Claims)
 	require.NoError(t, json.Unmarshal([]byte(payload), claims))
@@ -240,9 +240,9 @@ const (
 	jsonType = "application/json"
 )
 
-func documentOf(t *testing.T, key *koretest.Key) []byte {
+func keyDocument(t *testing.T, key *koretest.Key) []byte {
 	t.Helper()
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{key}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{key}})
 	require.NoError(t, err)
 	return issuer.JWKS()
 }
@@ -251,10 +251,10 @@ func documentOf(t *testing.T, key *koretest.Key) []byte {
 // encoding/json and net/url and share nothing with it. docs/FUZZING.md tells
 // how they were run.
 
-// fuzzSigned signs a header and a payload, whatever they are, with the key "k".
-func fuzzSigned(header, payload string) string {
+// signToken signs a header and a payload, whatever they are, with the key "k".
+func signToken(header, payload string) string {
 	signed := rawURL([]byte(header)) + "." + rawURL([]byte(payload))
 	return signed + "." + rawURL(ed25519.Sign(edKey("k"), []byte(signed)))
 }
 
-const fuzzHeader = `{"alg":"EdDSA","kid":"k"}`
+const ed25519Header = `{"alg":"EdDSA","kid":"k"}`

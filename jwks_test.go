@@ -681,7 +681,7 @@ func TestTokensThatDoNotFetch(t *testing.T) {
 }
 
 func TestKeySetsNameTheirMembersExactly(t *testing.T) {
-	document := string(documentOf(t, signingKeys()["ES256"]))
+	document := string(keyDocument(t, signingKeys()["ES256"]))
 	_, err := koreauth.ParseKeys([]byte(document))
 	require.NoError(t, err)
 	for _, member := range []string{"keys", "kty", "crv", "x"} {

@@ -21,7 +21,7 @@ import (
 
 // allocations counts those of one Validate. A signature takes nine and more, so
 // they tell whether one was verified.
-func allocations(t *testing.T, v *koreauth.Validator, token string) float64 {
+func validateAllocs(t *testing.T, v *koreauth.Validator, token string) float64 {
 	t.Helper()
 	return testing.AllocsPerRun(20, func() {
 		if _, err := v.Validate(context.Background(), token); err != nil {
@@ -31,25 +31,27 @@ func allocations(t *testing.T, v *koreauth.Validator, token string) float64 {
 }
 
 func TestMemory_SkipsSignature(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
-	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
+	issuer, v := newIssuer(t, "RS256", nil)
+	_, uncached := newIssuer(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
 	token := issuer.Valid()
-	seen, new := allocations(t, v, token), allocations(t, without, token)
+	seen, new := validateAllocs(t, v, token), validateAllocs(t, uncached, token)
 	assert.Less(t, seen, 10.0)
 	assert.Greater(t, new, seen+9, "a negative CacheSize remembers nothing")
 }
 
-// changing is a key set whose answer the test changes.
-type changing struct{ keys []koreauth.Key }
+// mutableKeySet is a key set whose answer the test changes.
+type mutableKeySet struct{ keys []koreauth.Key }
 
-func (c *changing) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return c.keys, nil }
+func (c *mutableKeySet) Keys(context.Context, string, bool) ([]koreauth.Key, error) {
+	return c.keys, nil
+}
 
-func remembering(t *testing.T) (*koretest.Issuer, *koreauth.Validator, *changing, koreauth.Key) {
+func newIssuerWithKeySet(t *testing.T) (*koretest.Issuer, *koreauth.Validator, *mutableKeySet, koreauth.Key) {
 	t.Helper()
 	key := signingKeys()["RS256"]
 	good := koreauth.Key{ID: key.ID, Algorithm: "RS256", Public: key.Public()}
-	set := &changing{[]koreauth.Key{good}}
-	issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.HTTPClient, c.Keys = nil, set })
+	set := &mutableKeySet{[]koreauth.Key{good}}
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.HTTPClient, c.Keys = nil, set })
 	return issuer, v, set, good
 }
 
@@ -73,7 +75,7 @@ func TestMemory_EntryEndsWithItsKey(t *testing.T) {
 			return []koreauth.Key{k}
 		}, nil},
 		{"a refresh brought the same key", func(k koreauth.Key) []koreauth.Key {
-			parsed, err := koreauth.ParseKeys(documentOf(t, signingKeys()["RS256"]))
+			parsed, err := koreauth.ParseKeys(keyDocument(t, signingKeys()["RS256"]))
 			require.NoError(t, err)
 			return parsed
 		}, nil},
@@ -84,7 +86,7 @@ func TestMemory_EntryEndsWithItsKey(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			issuer, v, set, good := remembering(t)
+			issuer, v, set, good := newIssuerWithKeySet(t)
 			token := issuer.Valid()
 			_, err := v.Validate(t.Context(), token)
 			require.NoError(t, err)
@@ -102,21 +104,21 @@ func TestMemory_EntrySurvivesRefresh(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		var parsed [2][]koreauth.Key // the same key, at two places
 		for i := range parsed {
-			keys, err := koreauth.ParseKeys(documentOf(t, signingKeys()[alg]))
+			keys, err := koreauth.ParseKeys(keyDocument(t, signingKeys()[alg]))
 			require.NoError(t, err)
 			parsed[i] = keys
 		}
 		asked := 0
-		issuer, v := judge(t, alg, func(c *koreauth.Config) {
+		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) {
 			c.Algorithms, c.HTTPClient = []string{alg}, nil
-			c.Keys = keysFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+			c.Keys = keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
 				asked++
 				return parsed[asked%2], nil
 			})
 		})
-		_, without := judge(t, alg, func(c *koreauth.Config) { c.Algorithms, c.CacheSize = []string{alg}, -1 })
+		_, uncached := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms, c.CacheSize = []string{alg}, -1 })
 		token := issuer.Valid()
-		assert.Less(t, allocations(t, v, token)+2, allocations(t, without, token), "%s: no signature was verified", alg)
+		assert.Less(t, validateAllocs(t, v, token)+2, validateAllocs(t, uncached, token), "%s: no signature was verified", alg)
 	}
 }
 
@@ -125,8 +127,8 @@ func TestMemory_RejectsReplacedKey(t *testing.T) {
 		key := signingKeys()[alg]
 		other, err := koretest.NewKey(alg)
 		require.NoError(t, err)
-		set := &changing{[]koreauth.Key{{ID: key.ID, Algorithm: alg, Public: key.Public()}}}
-		issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms, c.HTTPClient, c.Keys = []string{alg}, nil, set })
+		set := &mutableKeySet{[]koreauth.Key{{ID: key.ID, Algorithm: alg, Public: key.Public()}}}
+		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms, c.HTTPClient, c.Keys = []string{alg}, nil, set })
 		token := issuer.Valid()
 		_, err = v.Validate(t.Context(), token)
 		require.NoError(t, err)
@@ -137,7 +139,7 @@ func TestMemory_RejectsReplacedKey(t *testing.T) {
 }
 
 func TestMemory_TokenWithoutKid(t *testing.T) {
-	issuer, v, set, good := remembering(t)
+	issuer, v, set, good := newIssuerWithKeySet(t)
 	token := mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})
 	_, err := v.Validate(t.Context(), token)
 	require.NoError(t, err)
@@ -151,7 +153,7 @@ func TestMemory_TokenWithoutKid(t *testing.T) {
 
 func TestMemory_ChecksTimesEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.MaxAge = 50 * time.Minute })
+		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.MaxAge = 50 * time.Minute })
 		short := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(time.Minute).Unix()}})
 		long := issuer.Valid()
 		for _, token := range []string{short, long} {
@@ -174,7 +176,7 @@ func TestMemory_ChecksTimesEachTime(t *testing.T) {
 
 func TestMemory_FollowsKeyRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		issuer, v := judge(t, "RS256", nil)
+		issuer, v := newIssuer(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 		token := mintToken(t, issuer, koretest.Token{ClientID: "long"})
 		_, err := v.Validate(t.Context(), token)
@@ -192,7 +194,7 @@ func TestMemory_FollowsKeyRefresh(t *testing.T) {
 		_, err = v.Validate(t.Context(), token)
 		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "remembered, and refused after the refresh")
 
-		issuer, v = judge(t, "RS256", nil)
+		issuer, v = newIssuer(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 		token = mintToken(t, issuer, koretest.Token{ClientID: "long"})
 		_, err = v.Validate(t.Context(), token)
@@ -208,7 +210,7 @@ func TestMemory_FollowsKeyRefresh(t *testing.T) {
 }
 
 func TestMemory_OmitsRejectedTokens(t *testing.T) {
-	issuer, v, set, good := remembering(t)
+	issuer, v, set, good := newIssuerWithKeySet(t)
 	for name, recipe := range map[string]koretest.Token{
 		"a bad signature":  {BadSignature: true},
 		"another audience": {Claims: map[string]any{"aud": "x"}},
@@ -235,8 +237,8 @@ func TestMemory_OmitsRejectedTokens(t *testing.T) {
 }
 
 func TestMemory_NotSharedByValidators(t *testing.T) {
-	issuer, first := judge(t, "RS256", nil)
-	_, second := judge(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
+	issuer, first := newIssuer(t, "RS256", nil)
+	_, second := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
 	token := issuer.Valid()
 	_, err := first.Validate(t.Context(), token)
 	require.NoError(t, err)
@@ -248,7 +250,7 @@ func TestMemory_NotSharedByValidators(t *testing.T) {
 }
 
 func TestMemory_ChecksRequirementsEachTime(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
+	issuer, v := newIssuer(t, "RS256", nil)
 	guard := koreauth.New(v, nil)
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	may, mayNot := guard.Require(koreauth.Scope("email"))(ok), guard.Require(koreauth.Scope("other"))(ok)
@@ -264,11 +266,11 @@ func TestMemory_ChecksRequirementsEachTime(t *testing.T) {
 		assert.Equal(t, 403, status(mayNot))
 		assert.Equal(t, 204, status(may))
 	}
-	assert.Less(t, allocations(t, v, token), 10.0, "it is remembered all the same")
+	assert.Less(t, validateAllocs(t, v, token), 10.0, "it is remembered all the same")
 }
 
 func TestMemory_ClaimsAreCopied(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
+	issuer, v := newIssuer(t, "RS256", nil)
 	token := issuer.Valid()
 	for range 3 {
 		claims, err := v.Validate(t.Context(), token)
@@ -281,7 +283,7 @@ func TestMemory_ClaimsAreCopied(t *testing.T) {
 }
 
 func TestMemory_FloodKeepsFrequentToken(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 100
 	})
 	steady := issuer.Valid()
@@ -292,7 +294,7 @@ func TestMemory_FloodKeepsFrequentToken(t *testing.T) {
 	forgotten := 0
 	for i := range 2000 {
 		validate(mintToken(t, issuer, koretest.Token{Claims: map[string]any{"jti": strconv.Itoa(i)}}))
-		if allocations(t, v, steady) > 15 { // 20 times, of which the first decides
+		if validateAllocs(t, v, steady) > 15 { // 20 times, of which the first decides
 			forgotten++
 		}
 	}
@@ -300,7 +302,7 @@ func TestMemory_FloodKeepsFrequentToken(t *testing.T) {
 }
 
 func TestMemory_StaysFlat(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 50
 	})
 	heap := func() uint64 {
@@ -327,8 +329,8 @@ func TestMemory_StaysFlat(t *testing.T) {
 // TestMemory_Allocations keeps the cost from growing unseen. Times are for the
 // benchmarks.
 func TestMemory_Allocations(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
-	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
+	issuer, v := newIssuer(t, "RS256", nil)
+	_, uncached := newIssuer(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	reading := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { koreauth.FromContext(r.Context()) })
 	request := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -339,7 +341,7 @@ func TestMemory_Allocations(t *testing.T) {
 		handler http.Handler
 		limit   float64
 	}{
-		{"a new token", koreauth.New(without, nil).Wrap(handler), 20},
+		{"a new token", koreauth.New(uncached, nil).Wrap(handler), 20},
 		{"a token seen before", koreauth.New(v, nil).Wrap(handler), 4},
 		{"a token seen before, claims read", koreauth.New(v, nil).Wrap(reading), 12},
 	} {
@@ -367,13 +369,13 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 		limit uint64
 	}{
 		{"large payloads count as several entries", 100, func(n int) string {
-			return fuzzSigned(fuzzHeader, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","x":%q}`, edIssuer, n, long))
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","x":%q}`, edIssuer, n, long))
 		}, 100 * 4 << 10},
 		{"many small values count as well", 100, func(n int) string {
-			return fuzzSigned(fuzzHeader, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
 		}, 100 * 4 << 10},
 		{"headers are few", 1, func(n int) string {
-			return fuzzSigned(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
 		}, 64 * 12 << 10},
 	} {
 		v := validator(row.size)
@@ -399,17 +401,17 @@ func heapInUse() uint64 {
 func TestMemory_KeyChangeByAlgorithm(t *testing.T) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"} {
 		key := signingKeys()[alg]
-		set := &changing{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}
+		set := &mutableKeySet{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}
 		validator := func(size int) (*koretest.Issuer, *koreauth.Validator) {
-			return judge(t, alg, func(c *koreauth.Config) {
+			return newIssuer(t, alg, func(c *koreauth.Config) {
 				c.HTTPClient, c.Keys, c.Algorithms, c.CacheSize = nil, set, []string{alg}, size
 			})
 		}
 		issuer, v := validator(0)
-		_, without := validator(-1)
+		_, uncached := validator(-1)
 		token := issuer.Valid()
 		// Each refresh brings the same key in another place of the memory.
-		parsed, err := koreauth.ParseKeys(documentOf(t, key))
+		parsed, err := koreauth.ParseKeys(keyDocument(t, key))
 		require.NoError(t, err)
 		refreshing := func(v *koreauth.Validator) float64 {
 			return testing.AllocsPerRun(20, func() {
@@ -419,7 +421,7 @@ func TestMemory_KeyChangeByAlgorithm(t *testing.T) {
 				}
 			})
 		}
-		assert.Less(t, refreshing(v)+5, refreshing(without), "%s: a refresh that brings the same key costs no signature", alg)
+		assert.Less(t, refreshing(v)+5, refreshing(uncached), "%s: a refresh that brings the same key costs no signature", alg)
 
 		other, err := koretest.NewKey(alg)
 		require.NoError(t, err)

@@ -20,7 +20,7 @@ import (
 )
 
 func TestMiddleware_Guards(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+	guard := koreauth.New(newTokenTable(), nil)
 	wants := func(scope string) func(http.Handler) http.Handler { return guard.Require(koreauth.Scope(scope)) }
 	for _, test := range []struct {
 		name   string
@@ -43,26 +43,26 @@ func TestMiddleware_Guards(t *testing.T) {
 		{"several requirements are enough", guard.Require(koreauth.Scope("scope-a"), koreauth.AnyScope("x", "scope-a")), "a", 200, "client-a"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			status, body := ask(test.guard(whoami), bearer(test.token))
+			status, body := serve(test.guard(whoami), bearerRequest(test.token))
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
 		})
 	}
 
 	t.Run("WrapOptional refuses a bad request", func(t *testing.T) {
-		r := bearer("a")
+		r := bearerRequest("a")
 		r.Header.Add("Authorization", "Bearer a")
-		status, body := ask(guard.WrapOptional(whoami), r)
+		status, body := serve(guard.WrapOptional(whoami), r)
 		assert.Equal(t, 401, status)
 		assert.Equal(t, bodyA, body)
 	})
 	t.Run("a real token, a real validator", func(t *testing.T) {
-		guard := koreauth.New(realValidator(t), nil)
+		guard := koreauth.New(newTestValidator(t), nil)
 		handler := guard.Require(koreauth.Grant("API Clients", koreauth.Read), koreauth.Product("SuperSIM"))(whoami)
 		for token, want := range map[string]int{
-			realIssuer().Valid(): 200, realIssuer().Expired(): 403, realIssuer().Forged(): 403, realIssuer().Ungranted(): 403, "garbage": 403,
+			testIssuer().Valid(): 200, testIssuer().Expired(): 403, testIssuer().Forged(): 403, testIssuer().Ungranted(): 403, "garbage": 403,
 		} {
-			status, body := ask(handler, bearer(token))
+			status, body := serve(handler, bearerRequest(token))
 			assert.Equal(t, want, status, body)
 		}
 	})
@@ -78,34 +78,34 @@ func TestMiddleware_OptionalRejectsInvalid(t *testing.T) {
 		validator koreauth.TokenValidator
 		r         *http.Request
 	}{
-		{"the validator answers ErrNoToken", koretest.Validator{Err: koreauth.ErrNoToken}, bearer("a")},
+		{"the validator answers ErrNoToken", koretest.Validator{Err: koreauth.ErrNoToken}, bearerRequest("a")},
 		{"the validator's error wraps ErrNoToken",
-			koretest.Validator{Err: fmt.Errorf("introspection: %w: %w", koreauth.ErrUnavailable, koreauth.ErrNoToken)}, bearer("a")},
-		{"the context is done because of ErrNoToken", realValidator(t), bearer(realIssuer().Expired()).WithContext(done)},
-		{"the validator has no class", koretest.Validator{Err: io.EOF}, bearer("a")},
-		{"the validator has neither claims nor an error", silentValidator{}, bearer("a")},
+			koretest.Validator{Err: fmt.Errorf("introspection: %w: %w", koreauth.ErrUnavailable, koreauth.ErrNoToken)}, bearerRequest("a")},
+		{"the context is done because of ErrNoToken", newTestValidator(t), bearerRequest(testIssuer().Expired()).WithContext(done)},
+		{"the validator has no class", koretest.Validator{Err: io.EOF}, bearerRequest("a")},
+		{"the validator has neither claims nor an error", emptyValidator{}, bearerRequest("a")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			status, body := ask(koreauth.New(test.validator, nil).WrapOptional(whoami), test.r)
+			status, body := serve(koreauth.New(test.validator, nil).WrapOptional(whoami), test.r)
 			assert.NotEqual(t, http.StatusOK, status, "the handler answered %q", body)
 		})
 	}
 }
 
-// silentValidator returns neither claims nor an error.
-type silentValidator struct{}
+// emptyValidator returns neither claims nor an error.
+type emptyValidator struct{}
 
-func (silentValidator) Validate(context.Context, string) (*koreauth.Claims, error) { return nil, nil }
+func (emptyValidator) Validate(context.Context, string) (*koreauth.Claims, error) { return nil, nil }
 
 func TestMiddleware_NestedGuards(t *testing.T) {
 	type middleware = func(http.Handler) http.Handler
 	for _, test := range []struct {
-		name   string
-		nested func(guard, other *koreauth.Middleware) []middleware
-		token  string
-		status int
-		body   string
-		asked  []string // of both Middlewares
+		name      string
+		nested    func(guard, other *koreauth.Middleware) []middleware
+		token     string
+		status    int
+		body      string
+		validated []string // of both Middlewares
 	}{
 		{"the same token is verified once, however often it is guarded",
 			func(guard, _ *koreauth.Middleware) []middleware {
@@ -117,25 +117,25 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 			}, "a", 403, bodyScope, []string{"a"}},
 		{"another token is judged anew",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with("b"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken("b"), guard.Wrap}
 			},
 			"a", 200, "client-b", []string{"a", "b"}},
 		{"another token is judged by what it grants itself",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Require(koreauth.Scope("scope-a")), with("b"), guard.Require(koreauth.Scope("scope-a"))}
+				return []middleware{guard.Require(koreauth.Scope("scope-a")), replaceToken("b"), guard.Require(koreauth.Scope("scope-a"))}
 			}, "a", 403, bodyScope, []string{"a", "b"}},
 		{"another token that is bad is refused",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with("forged"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken("forged"), guard.Wrap}
 			}, "a", 403, bodyB, []string{"a", "forged"}},
 		{"a token that is gone is refused",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken(""), guard.Wrap}
 			},
 			"a", 401, bodyA, []string{"a"}},
 		{"a token that comes back is not verified again",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with("b"), guard.Wrap, with("a"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken("b"), guard.Wrap, replaceToken("a"), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a", "b"}},
 		{"another Middleware verifies for itself",
 			func(guard, other *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, other.Wrap} },
@@ -146,29 +146,31 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 			}, "a", 200, "client-a", []string{"a", "a"}},
 		{"another Middleware's claims satisfy no guard",
 			func(guard, other *koreauth.Middleware) []middleware {
-				return []middleware{other.Wrap, with(""), guard.Wrap}
+				return []middleware{other.Wrap, replaceToken(""), guard.Wrap}
 			},
 			"a", 401, bodyA, []string{"a"}},
 		{"NewContext's claims satisfy no guard",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{pretend, guard.Wrap} },
+			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{injectClaims, guard.Wrap} },
 			"", 401, bodyA, nil},
 		{"NewContext's claims meet no requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{pretend, guard.Require(koreauth.Scope("scope-b"))}
+				return []middleware{injectClaims, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
 		{"NewContext's claims in a guard satisfy no inner guard",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, pretend, with(""), guard.Wrap}
+				return []middleware{guard.Wrap, injectClaims, replaceToken(""), guard.Wrap}
 			}, "a", 401, bodyA, []string{"a"}},
 		{"NewContext's claims in a guard meet no inner requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, pretend, guard.Require(koreauth.Scope("scope-b"))}
+				return []middleware{guard.Wrap, injectClaims, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
 		{"an inner guard's claims take the place of NewContext's",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, pretend, guard.Wrap} },
+			func(guard, _ *koreauth.Middleware) []middleware {
+				return []middleware{guard.Wrap, injectClaims, guard.Wrap}
+			},
 			"a", 200, "client-a", []string{"a"}},
 		{"NewContext's claims are those of a handler without a guard",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, pretend} },
+			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, injectClaims} },
 			"a", 200, "pretender", []string{"a"}},
 		{"Require under WrapOptional refuses a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware {
@@ -182,59 +184,61 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 			"a", 200, "client-a", []string{"a"}},
 		{"WrapOptional hides an outer guard's claims from a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.WrapOptional}
+				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional}
 			}, "a", 200, "nobody", []string{"a"}},
 		{"WrapOptional hides another Middleware's claims",
 			func(guard, other *koreauth.Middleware) []middleware {
-				return []middleware{other.Wrap, with(""), guard.WrapOptional}
+				return []middleware{other.Wrap, replaceToken(""), guard.WrapOptional}
 			}, "a", 200, "nobody", []string{"a"}},
 		{"WrapOptional hides NewContext's claims",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{pretend, guard.WrapOptional} },
+			func(guard, _ *koreauth.Middleware) []middleware {
+				return []middleware{injectClaims, guard.WrapOptional}
+			},
 			"", 200, "nobody", nil},
 		{"what WrapOptional hid an inner guard may find again, for the same token",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.WrapOptional, with("a"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional, replaceToken("a"), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a"}},
 		{"what WrapOptional hid meets nothing for a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
+				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
 			}, "a", 401, bodyA, []string{"a"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			validator := book()
+			validator := newTokenTable()
 			guard, other := koreauth.New(validator, nil), koreauth.New(validator, nil)
-			status, body := ask(chain(whoami, test.nested(guard, other)...), bearer(test.token))
+			status, body := serve(chain(whoami, test.nested(guard, other)...), bearerRequest(test.token))
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
-			assert.Equal(t, test.asked, validator.asked, "tokens that were verified")
+			assert.Equal(t, test.validated, validator.validated, "tokens that were verified")
 		})
 	}
 
 	t.Run("a token that cannot be judged is 503, under WrapOptional as well", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Err: koreauth.ErrUnavailable}, nil)
 		for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Scope("a"))} {
-			status, body := ask(wrap(whoami), bearer("a"))
+			status, body := serve(wrap(whoami), bearerRequest("a"))
 			assert.Equal(t, http.StatusServiceUnavailable, status)
 			assert.Equal(t, bodyDown, body)
 		}
 	})
 	t.Run("two requests share nothing", func(t *testing.T) {
-		validator := book()
+		validator := newTokenTable()
 		handler := koreauth.New(validator, nil).Wrap(whoami)
-		ask(handler, bearer("a"))
-		ask(handler, bearer("a"))
-		assert.Equal(t, []string{"a", "a"}, validator.asked)
+		serve(handler, bearerRequest("a"))
+		serve(handler, bearerRequest("a"))
+		assert.Equal(t, []string{"a", "a"}, validator.validated)
 	})
 	t.Run("Authenticate in a guard does not verify again", func(t *testing.T) {
-		validator := book()
+		validator := newTokenTable()
 		guard := koreauth.New(validator, nil)
-		ask(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		serve(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			claims, err := guard.Authenticate(r)
 			if assert.NoError(t, err) {
 				assert.Equal(t, "client-a", claims.ClientID)
 			}
-		})), bearer("a"))
-		assert.Equal(t, []string{"a"}, validator.asked)
+		})), bearerRequest("a"))
+		assert.Equal(t, []string{"a"}, validator.validated)
 	})
 }
 
@@ -245,7 +249,7 @@ func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 	}
 
 	t.Run("with a validator that has one pointer for all", func(t *testing.T) {
-		validator := &tokenBook{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
+		validator := &tokenTable{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
 		guard := koreauth.New(validator, nil)
 		seen := 0
 		handler := chain(
@@ -254,7 +258,7 @@ func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 					claims, ok := koreauth.FromContext(r.Context())
 					assert.True(t, ok)
 					assert.Equal(t, fullClaims(), claims)
-					spoil(claims)
+					mutate(claims)
 					seen++
 				}
 			}),
@@ -262,64 +266,64 @@ func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 			func(next http.Handler) http.Handler { // between two guards
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					claims, _ := koreauth.FromContext(r.Context())
-					spoil(claims)
+					mutate(claims)
 					next.ServeHTTP(w, r)
 				})
 			},
-			guard.Require(requirementFunc(func(c *koreauth.Claims) error { spoil(c); return nil })),
-			guard.Require(koreauth.AnyOf(requirementFunc(func(c *koreauth.Claims) error { spoil(c); return io.EOF }), koreauth.Scope("s"))),
+			guard.Require(requirementFunc(func(c *koreauth.Claims) error { mutate(c); return nil })),
+			guard.Require(koreauth.AnyOf(requirementFunc(func(c *koreauth.Claims) error { mutate(c); return io.EOF }), koreauth.Scope("s"))),
 			guard.Require(met...),
 		)
 		for range 2 {
-			status, body := ask(handler, bearer("a"))
+			status, body := serve(handler, bearerRequest("a"))
 			assert.Equal(t, http.StatusOK, status, body)
 		}
 		assert.Equal(t, 4, seen)
 
-		claims, err := guard.Authenticate(bearer("a"))
+		claims, err := guard.Authenticate(bearerRequest("a"))
 		require.NoError(t, err)
-		spoil(claims)
+		mutate(claims)
 		assert.Equal(t, fullClaims(), validator.claims["a"])
 	})
 	t.Run("with a real validator", func(t *testing.T) {
-		validator := realValidator(t)
+		validator := newTestValidator(t)
 		guard := koreauth.New(validator, nil)
-		token := realIssuer().Valid()
+		token := testIssuer().Valid()
 		want, err := validator.Validate(t.Context(), token)
 		require.NoError(t, err)
 		for range 3 {
 			claims, err := validator.Validate(t.Context(), token)
 			require.NoError(t, err)
 			assert.Equal(t, want, claims)
-			spoil(claims)
-			claims, err = guard.Authenticate(bearer(token))
+			mutate(claims)
+			claims, err = guard.Authenticate(bearerRequest(token))
 			require.NoError(t, err)
 			assert.Equal(t, want, claims)
-			spoil(claims)
+			mutate(claims)
 		}
 	})
 	t.Run("with NewContext, both ways", func(t *testing.T) {
 		given := fullClaims()
 		ctx := koreauth.NewContext(t.Context(), given)
-		spoil(given)
+		mutate(given)
 		claims, ok := koreauth.FromContext(ctx)
 		assert.True(t, ok)
 		assert.Equal(t, fullClaims(), claims)
-		spoil(claims)
+		mutate(claims)
 		claims, _ = koreauth.FromContext(ctx)
 		assert.Equal(t, fullClaims(), claims)
 	})
 	t.Run("with many requests at once", func(t *testing.T) {
-		validator := &tokenBook{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
+		validator := &tokenTable{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
 		handler := koreauth.New(validator, nil).Require(met...)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			claims, _ := koreauth.FromContext(r.Context())
-			spoil(claims)
+			mutate(claims)
 		}))
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
 				for range 50 {
-					status, _ := ask(handler, bearer("a"))
+					status, _ := serve(handler, bearerRequest("a"))
 					assert.Equal(t, http.StatusOK, status)
 				}
 			})
@@ -346,7 +350,7 @@ func TestMiddleware_FromContext(t *testing.T) {
 }
 
 func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+	guard := koreauth.New(newTokenTable(), nil)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := guard.Authenticate(r)
 		assert.Equal(t, err == nil, claims != nil, "claims and an error, or neither")
@@ -363,13 +367,13 @@ func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
 	for _, token := range []string{"a", "b", "", "forged", "not a token"} {
 		t.Run("as Require answers to "+token, func(t *testing.T) {
 			got, want := httptest.NewRecorder(), httptest.NewRecorder()
-			handler.ServeHTTP(got, bearer(token))
-			wrapped.ServeHTTP(want, bearer(token))
+			handler.ServeHTTP(got, bearerRequest(token))
+			wrapped.ServeHTTP(want, bearerRequest(token))
 			assert.Equal(t, want.Result(), got.Result())
 			if want.Code == http.StatusOK {
 				return
 			}
-			_, err := guard.Authenticate(bearer(token))
+			_, err := guard.Authenticate(bearerRequest(token))
 			if err == nil {
 				return
 			}
@@ -387,7 +391,7 @@ func TestMiddleware_CustomValidator(t *testing.T) {
 		status    int
 	}{
 		{"an error of no class could not be judged", koretest.Validator{Err: io.ErrUnexpectedEOF}, koreauth.ErrUnavailable, 503},
-		{"neither claims nor an error could not be judged", silentValidator{}, koreauth.ErrUnavailable, 503},
+		{"neither claims nor an error could not be judged", emptyValidator{}, koreauth.ErrUnavailable, 503},
 		{"a reason stays what it is", koretest.Validator{Err: fmt.Errorf("mine: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
 		{"claims beside an error are not looked at",
 			koretest.Validator{Claims: &koreauth.Claims{}, Err: koreauth.ErrIssuer}, koreauth.ErrIssuer, 403},
@@ -395,17 +399,17 @@ func TestMiddleware_CustomValidator(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := koreauth.New(test.validator, nil)
-			claims, err := guard.Authenticate(bearer("a"))
+			claims, err := guard.Authenticate(bearerRequest("a"))
 			assert.Nil(t, claims)
 			assert.ErrorIs(t, err, test.want)
 			for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional} {
-				status, body := ask(wrap(whoami), bearer("a"))
+				status, body := serve(wrap(whoami), bearerRequest("a"))
 				assert.Equal(t, test.status, status, body)
 			}
 		})
 	}
 	t.Run("the error's own text reaches the log's side, not the client", func(t *testing.T) {
-		_, err := koreauth.New(koretest.Validator{Err: io.ErrUnexpectedEOF}, nil).Authenticate(bearer("a"))
+		_, err := koreauth.New(koretest.Validator{Err: io.ErrUnexpectedEOF}, nil).Authenticate(bearerRequest("a"))
 		assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		assert.Contains(t, err.Error(), "unexpected EOF")
 	})
@@ -415,7 +419,7 @@ func TestMiddleware_CustomValidator(t *testing.T) {
 		_, err := koreauth.New(validateFunc(func(ctx context.Context, _ string) (*koreauth.Claims, error) {
 			assert.Equal(t, "here", ctx.Value(key{}))
 			return &koreauth.Claims{}, nil
-		}), nil).Authenticate(bearer("a").WithContext(ctx))
+		}), nil).Authenticate(bearerRequest("a").WithContext(ctx))
 		assert.NoError(t, err)
 	})
 }
@@ -427,10 +431,10 @@ func (bothValidator) Validate(context.Context, string) (*koreauth.Claims, error)
 	return &koreauth.Claims{ClientID: "x"}, io.EOF
 }
 
-// revoking refuses tokens that the Validator it embeds would take.
-type revoking struct{ *koreauth.Validator }
+// revokingValidator refuses tokens that the Validator it embeds would take.
+type revokingValidator struct{ *koreauth.Validator }
 
-func (v revoking) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
+func (v revokingValidator) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
 	if _, err := v.Validator.Validate(ctx, token); err != nil {
 		return nil, err
 	}
@@ -438,13 +442,13 @@ func (v revoking) Validate(ctx context.Context, token string) (*koreauth.Claims,
 }
 
 func TestMiddleware_EmbeddedValidator(t *testing.T) {
-	v := revoking{realValidator(t)}
+	v := revokingValidator{newTestValidator(t)}
 	for _, validator := range []koreauth.TokenValidator{v, &v} {
-		status, body := ask(koreauth.New(validator, nil).Wrap(whoami), bearer(realIssuer().Valid()))
+		status, body := serve(koreauth.New(validator, nil).Wrap(whoami), bearerRequest(testIssuer().Valid()))
 		assert.Equal(t, http.StatusForbidden, status)
 		assert.Equal(t, bodyB, body)
 	}
-	status, _ := ask(koreauth.New(v.Validator, nil).Wrap(whoami), bearer(realIssuer().Valid()))
+	status, _ := serve(koreauth.New(v.Validator, nil).Wrap(whoami), bearerRequest(testIssuer().Valid()))
 	assert.Equal(t, http.StatusOK, status)
 }
 
@@ -456,7 +460,7 @@ func TestMiddleware_OutageIs503(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			issuer, err := koretest.NewIssuer(&koretest.Options{
-				URL: "https://issuer.example", Keys: []*koretest.Key{realIssuer().SigningKey()},
+				URL: "https://issuer.example", Keys: []*koretest.Key{testIssuer().SigningKey()},
 			})
 			require.NoError(t, err)
 			validator, err := koreauth.NewValidator(koreauth.Config{
@@ -469,7 +473,7 @@ func TestMiddleware_OutageIs503(t *testing.T) {
 				guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Grant("API Clients", koreauth.Read)),
 			} {
 				w := httptest.NewRecorder()
-				wrap(whoami).ServeHTTP(w, bearer(issuer.Valid()))
+				wrap(whoami).ServeHTTP(w, bearerRequest(issuer.Valid()))
 				assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 				assert.Equal(t, bodyDown, w.Body.String())
 				assert.Equal(t, "1", w.Header().Get("Retry-After"))
@@ -481,38 +485,38 @@ func TestMiddleware_OutageIs503(t *testing.T) {
 	t.Run("a request whose context is done", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(io.ErrClosedPipe)
-		_, err := koreauth.New(realValidator(t), nil).Authenticate(bearer(realIssuer().Valid()).WithContext(ctx))
+		_, err := koreauth.New(newTestValidator(t), nil).Authenticate(bearerRequest(testIssuer().Valid()).WithContext(ctx))
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.ErrorIs(t, err, io.ErrClosedPipe)
 	})
 }
 
 func TestMiddleware_HandlerPanic(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+	guard := koreauth.New(newTokenTable(), nil)
 	for _, thrown := range []any{http.ErrAbortHandler, errors.New("mine"), 42} {
 		handler := guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(thrown) }))
 		w := httptest.NewRecorder()
-		assert.PanicsWithValue(t, thrown, func() { handler.ServeHTTP(w, bearer("a")) })
+		assert.PanicsWithValue(t, thrown, func() { handler.ServeHTTP(w, bearerRequest("a")) })
 		assert.Empty(t, w.Header(), "nothing is written")
 	}
 }
 
 func TestMiddleware_PassesWriterAndRequest(t *testing.T) {
-	w, r := httptest.NewRecorder(), bearer("a")
-	koreauth.New(book(), nil).Wrap(http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
+	w, r := httptest.NewRecorder(), bearerRequest("a")
+	koreauth.New(newTokenTable(), nil).Wrap(http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
 		assert.Same(t, w, gotW, "so that Flusher and Hijacker are still there")
 		assert.Equal(t, r.Header, gotR.Header)
 		assert.Same(t, r.URL, gotR.URL)
 	})).ServeHTTP(w, r)
 
-	r = bearer("")
-	koreauth.New(book(), nil).WrapOptional(http.HandlerFunc(func(_ http.ResponseWriter, gotR *http.Request) {
+	r = bearerRequest("")
+	koreauth.New(newTokenTable(), nil).WrapOptional(http.HandlerFunc(func(_ http.ResponseWriter, gotR *http.Request) {
 		assert.Same(t, r, gotR, "nothing is to be said of it")
 	})).ServeHTTP(w, r)
 }
 
 func TestMiddleware_GorillaMux(t *testing.T) {
-	validator := book()
+	validator := newTokenTable()
 	guard := koreauth.New(validator, nil)
 	router := mux.NewRouter()
 	router.Use(guard.Wrap)
@@ -540,21 +544,21 @@ func TestMiddleware_GorillaMux(t *testing.T) {
 		{"what matches no route is outside Use", "GET", "/nowhere", "", 404, "404 page not found\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			validator.asked = nil
+			validator.validated = nil
 			r := httptest.NewRequest(test.method, test.path, nil)
 			if test.token != "" {
 				r.Header.Set("Authorization", "Bearer "+test.token)
 			}
-			status, body := ask(router, r)
+			status, body := serve(router, r)
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
-			assert.LessOrEqual(t, len(validator.asked), 1, "verified once, under two guards")
+			assert.LessOrEqual(t, len(validator.validated), 1, "verified once, under two guards")
 		})
 	}
 }
 
 func TestMiddleware_ServeMux(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+	guard := koreauth.New(newTokenTable(), nil)
 	router := http.NewServeMux()
 	router.Handle("GET /v1/ping", guard.Wrap(whoami))
 	router.Handle("GET /v1/sims/{id}", guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(
@@ -578,7 +582,7 @@ func TestMiddleware_ServeMux(t *testing.T) {
 			if test.token != "" {
 				r.Header.Set("Authorization", "Bearer "+test.token)
 			}
-			status, body := ask(router, r)
+			status, body := serve(router, r)
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
 		})
@@ -586,10 +590,10 @@ func TestMiddleware_ServeMux(t *testing.T) {
 }
 
 func TestMiddleware_PanicsOnMisuse(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+	guard := koreauth.New(newTokenTable(), nil)
 	nilVars := (func(*http.Request) map[string]string)(nil)
 	withRealm := func(realm string) func() {
-		return func() { koreauth.New(book(), &koreauth.Options{Realm: realm}) }
+		return func() { koreauth.New(newTokenTable(), &koreauth.Options{Realm: realm}) }
 	}
 	for _, test := range []struct {
 		name    string
@@ -597,7 +601,9 @@ func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 	}{
 		{"New without a validator", func() { koreauth.New(nil, nil) }},
 		{"New with a nil *Validator", func() { koreauth.New((*koreauth.Validator)(nil), nil) }},
-		{"New with a nil Source", func() { koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t"), nil}}) }},
+		{"New with a nil Source", func() {
+			koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t"), nil}})
+		}},
 		{"a realm with a line break", withRealm("a\r\nX-Evil: b")},
 		{"a realm with a control character", withRealm("a\x00")},
 		{"a realm with a tab", withRealm("a\tb")},
@@ -656,11 +662,11 @@ func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 // panic.
 func TestMiddleware_ZeroValue(t *testing.T) {
 	var guard koreauth.Middleware
-	_, err := guard.Authenticate(bearer("a"))
+	_, err := guard.Authenticate(bearerRequest("a"))
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 	assert.NotPanics(t, func() {
 		w := httptest.NewRecorder()
-		guard.Refuse(w, bearer("a"), err)
+		guard.Refuse(w, bearerRequest("a"), err)
 		assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 	})
 }
@@ -668,26 +674,26 @@ func TestMiddleware_ZeroValue(t *testing.T) {
 // What a caller changes after New or Require is his own.
 func TestMiddleware_CopiesOptions(t *testing.T) {
 	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{koreauth.Query("t")}}
-	guard := koreauth.New(book(), options)
+	guard := koreauth.New(newTokenTable(), options)
 	options.Realm, options.Errors = "second", koreauth.ProblemErrors
 	options.Sources[0] = koreauth.Query("other")
 	_, err := guard.Authenticate(httptest.NewRequest(http.MethodGet, "/?t=a", nil))
 	assert.NoError(t, err)
 	w := httptest.NewRecorder()
-	guard.Refuse(w, bearer(""), koreauth.ErrNoToken)
+	guard.Refuse(w, bearerRequest(""), koreauth.ErrNoToken)
 	assert.Equal(t, `Bearer realm="first"`, w.Header().Get("WWW-Authenticate"))
 	assert.Equal(t, bodyA, w.Body.String())
 
 	requirements := []koreauth.Requirement{koreauth.Scope("scope-b")}
 	scopes := []string{"scope-b"}
 	handlers := []http.Handler{
-		koreauth.New(book(), nil).Require(requirements...)(whoami),
-		koreauth.New(book(), nil).Require(koreauth.Scope(scopes...))(whoami),
-		koreauth.New(book(), nil).Require(koreauth.AllOf(requirements...))(whoami),
+		koreauth.New(newTokenTable(), nil).Require(requirements...)(whoami),
+		koreauth.New(newTokenTable(), nil).Require(koreauth.Scope(scopes...))(whoami),
+		koreauth.New(newTokenTable(), nil).Require(koreauth.AllOf(requirements...))(whoami),
 	}
 	requirements[0], scopes[0] = koreauth.Scope("scope-a"), "scope-a"
 	for _, handler := range handlers {
-		status, body := ask(handler, bearer("a"))
+		status, body := serve(handler, bearerRequest("a"))
 		assert.Equal(t, http.StatusForbidden, status, body)
 	}
 
@@ -708,15 +714,15 @@ func TestMiddleware_QuotesRealm(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			koreauth.New(book(), &koreauth.Options{Realm: test.realm}).Wrap(whoami).ServeHTTP(w, bearer(""))
+			koreauth.New(newTokenTable(), &koreauth.Options{Realm: test.realm}).Wrap(whoami).ServeHTTP(w, bearerRequest(""))
 			assert.Equal(t, test.want, w.Header().Get("WWW-Authenticate"))
 		})
 	}
 	t.Run("the challenge has the realm in every class that has one", func(t *testing.T) {
-		guard := koreauth.New(book(), &koreauth.Options{Realm: "r"})
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Realm: "r"})
 		for _, err := range []error{koreauth.ErrNoToken, koreauth.ErrBadRequest, koreauth.ErrInvalidToken, koreauth.ErrInsufficientScope} {
 			w := httptest.NewRecorder()
-			guard.Refuse(w, bearer(""), err)
+			guard.Refuse(w, bearerRequest(""), err)
 			assert.True(t, strings.HasPrefix(w.Header().Get("WWW-Authenticate"), `Bearer realm="r"`), w.Header().Get("WWW-Authenticate"))
 		}
 	})
@@ -726,7 +732,7 @@ func TestMiddleware_QuotesRealm(t *testing.T) {
 // no shared cache.
 func TestMiddleware_CacheControlPrivate(t *testing.T) {
 	sources := []koreauth.Source{koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Header("X-Token")}
-	guard := koreauth.New(book(), &koreauth.Options{Sources: sources})
+	guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: sources})
 	query := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/?t=a", nil) }
 	header := httptest.NewRequest(http.MethodGet, "/", nil)
 	header.Header.Set("X-Token", "a")
@@ -737,12 +743,12 @@ func TestMiddleware_CacheControlPrivate(t *testing.T) {
 		before []string
 		want   []string
 	}{
-		{"a token in Authorization needs nothing", guard.Wrap, bearer("a"), nil, nil},
+		{"a token in Authorization needs nothing", guard.Wrap, bearerRequest("a"), nil, nil},
 		{"a token in the query", guard.Wrap, query(), nil, []string{"private"}},
 		{"a token in a header of one's own", guard.Wrap, header, nil, []string{"private"}},
 		{"under WrapOptional", guard.WrapOptional, query(), nil, []string{"private"}},
 		{"under Require", guard.Require(koreauth.Scope("scope-a")), query(), nil, []string{"private"}},
-		{"none, under WrapOptional", guard.WrapOptional, bearer(""), nil, nil},
+		{"none, under WrapOptional", guard.WrapOptional, bearerRequest(""), nil, nil},
 		{"in a guard in a guard", func(next http.Handler) http.Handler { return guard.Wrap(guard.Wrap(next)) }, query(), nil, []string{"private"}},
 		{"what was public is not", guard.Wrap, query(), []string{"public, max-age=60"}, []string{"private"}},
 		{"no-store is stronger, and stays", guard.Wrap, query(), []string{"no-store"}, []string{"no-store"}},
@@ -765,7 +771,7 @@ func TestMiddleware_CacheControlPrivate(t *testing.T) {
 		assert.Equal(t, []string{"no-store"}, w.Header()["Cache-Control"])
 	})
 	t.Run("the default has no other place", func(t *testing.T) {
-		status, _ := ask(koreauth.New(book(), nil).Wrap(whoami), query())
+		status, _ := serve(koreauth.New(newTokenTable(), nil).Wrap(whoami), query())
 		assert.Equal(t, http.StatusUnauthorized, status)
 	})
 }

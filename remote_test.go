@@ -35,7 +35,7 @@ func serving(document []byte, otherwise *atomic.Pointer[transport]) *http.Client
 }
 
 func TestNoCrowdGetsKeysBeyondMaxStale(t *testing.T) {
-	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
+	document, kid := keyDocument(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
 	synctest.Test(t, func(t *testing.T) {
 		var otherwise atomic.Pointer[transport]
 		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Minute, MaxStale: time.Minute, HTTPClient: serving(document, &otherwise)}
@@ -62,7 +62,7 @@ func TestNoCrowdGetsKeysBeyondMaxStale(t *testing.T) {
 }
 
 func TestARefreshThatFailsAfterMaxStaleServesNothing(t *testing.T) {
-	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
+	document, kid := keyDocument(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
 	synctest.Test(t, func(t *testing.T) {
 		var otherwise atomic.Pointer[transport]
 		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Hour, MaxStale: 3 * time.Hour, HTTPClient: serving(document, &otherwise)}
@@ -107,7 +107,7 @@ func TestABodyThatDoesNotHeedTheContextEndsIn5Seconds(t *testing.T) {
 }
 
 func TestATryThatTakesLongerThanMaxAgeMakesNobodyWaitAgain(t *testing.T) {
-	document, kid := documentOf(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
+	document, kid := keyDocument(t, signingKeys()["ES256"]), signingKeys()["ES256"].ID
 	synctest.Test(t, func(t *testing.T) {
 		var otherwise atomic.Pointer[transport]
 		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", MaxAge: time.Second, HTTPClient: serving(document, &otherwise)}

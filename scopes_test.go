@@ -77,14 +77,14 @@ func TestRequirement_Check(t *testing.T) {
 		{"one's own of which one is met", koreauth.AnyOf(is(false), is(true)), granted, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			claims := claimsOf(t, test.payload)
+			claims := parseClaims(t, test.payload)
 			err := test.q.Check(claims)
 			assert.Equal(t, test.met, err == nil, "%v", err)
 			if err != nil {
 				assert.ErrorIs(t, err, koreauth.ErrInsufficientScope)
 			}
 			guard := koreauth.New(koretest.Validator{Claims: claims}, nil)
-			status, _ := ask(guard.Require(test.q)(whoami), bearer("a"))
+			status, _ := serve(guard.Require(test.q)(whoami), bearerRequest("a"))
 			assert.Equal(t, map[bool]int{true: 200, false: 403}[test.met], status)
 		})
 	}
@@ -132,19 +132,19 @@ func TestRequirement_WrongShapesGrantNothing(t *testing.T) {
 		`{"scopes":{"products":[{"name":"p"},{"resourceName":1}]}}`,
 	} {
 		t.Run(payload, func(t *testing.T) {
-			claims := claimsOf(t, payload)
+			claims := parseClaims(t, payload)
 			assert.ErrorIs(t, every.Check(claims), koreauth.ErrInsufficientScope, "%v %v %v", claims.Scopes, claims.Products, claims.Resources)
 
-			token, err := realIssuer().Mint(koretest.Token{Drop: []string{"scope", "scp", "scopes"}, Claims: membersOf(t, payload)})
+			token, err := testIssuer().Mint(koretest.Token{Drop: []string{"scope", "scp", "scopes"}, Claims: parseObject(t, payload)})
 			require.NoError(t, err)
-			claims, err = realValidator(t).Validate(t.Context(), token)
+			claims, err = newTestValidator(t).Validate(t.Context(), token)
 			require.NoError(t, err, "it makes no token invalid")
 			assert.ErrorIs(t, every.Check(claims), koreauth.ErrInsufficientScope)
 		})
 	}
 
 	t.Run("what is beside it stands", func(t *testing.T) {
-		claims := claimsOf(t, `{"scope":1,"scopes":{"globalResources":[1,"x",{"resourceName":1},{"resourceName":"R","access":["Read"]},{"access":7}],
+		claims := parseClaims(t, `{"scope":1,"scopes":{"globalResources":[1,"x",{"resourceName":1},{"resourceName":"R","access":["Read"]},{"access":7}],
 			"products":[7,"p",null]}}`)
 		assert.NoError(t, koreauth.AllOf(koreauth.Grant("R", koreauth.Read), koreauth.Product("p")).Check(claims))
 	})
@@ -152,13 +152,13 @@ func TestRequirement_WrongShapesGrantNothing(t *testing.T) {
 		for _, payload := range []string{
 			`{"scope":"s"}`, `{"scope":"  x   s "}`, `{"scope":["x","s"]}`, `{"scp":"x s"}`, `{"scp":["s"]}`, `{"scp":["no"],"scope":"s"}`, `{"scope":"s","scp":["no"]}`,
 		} {
-			assert.NoError(t, koreauth.Scope("s").Check(claimsOf(t, payload)), payload)
+			assert.NoError(t, koreauth.Scope("s").Check(parseClaims(t, payload)), payload)
 		}
 	})
 }
 
 // membersOf reads an object's members, for a token of one's own.
-func membersOf(t *testing.T, payload string) map[string]any {
+func parseObject(t *testing.T, payload string) map[string]any {
 	t.Helper()
 	var members map[string]any
 	require.NoError(t, json.Unmarshal([]byte(payload), &members))
@@ -166,7 +166,7 @@ func membersOf(t *testing.T, payload string) map[string]any {
 }
 
 // naming is a requirement of one's own that says what it asks for.
-func naming(names ...string) koreauth.Requirement {
+func missing(names ...string) koreauth.Requirement {
 	return requirementFunc(func(*koreauth.Claims) error {
 		return &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: names}
 	})
@@ -195,20 +195,20 @@ func TestRequirement_ListsRequiredNames(t *testing.T) {
 			[]string{"a", "p", "b", "z"}, "a p b z"},
 		{"an AnyOf of which none is met", []koreauth.Requirement{koreauth.AnyOf(koreauth.AllOf(koreauth.Scope("have"), koreauth.Scope("a")), koreauth.Product("p"))},
 			[]string{"have", "a", "p"}, "have a p"},
-		{"one's own names", []koreauth.Requirement{naming("mine", "too")}, []string{"mine", "too"}, "mine too"},
-		{"one's own names between others", []koreauth.Requirement{koreauth.Scope("have"), naming("mine"), koreauth.Scope("z")}, []string{"have", "mine", "z"}, "have mine z"},
-		{"one's own names in an AnyOf", []koreauth.Requirement{koreauth.AnyOf(naming("mine"), koreauth.Scope("a"), naming("yours"))},
+		{"one's own names", []koreauth.Requirement{missing("mine", "too")}, []string{"mine", "too"}, "mine too"},
+		{"one's own names between others", []koreauth.Requirement{koreauth.Scope("have"), missing("mine"), koreauth.Scope("z")}, []string{"have", "mine", "z"}, "have mine z"},
+		{"one's own names in an AnyOf", []koreauth.Requirement{koreauth.AnyOf(missing("mine"), koreauth.Scope("a"), missing("yours"))},
 			[]string{"mine", "a", "yours"}, "mine a yours"},
 		{"one's own that names nothing", []koreauth.Requirement{requirementFunc(func(*koreauth.Claims) error { return io.EOF })}, nil, ""},
 		{"one's own that names nothing, beside a scope", []koreauth.Requirement{requirementFunc(func(*koreauth.Claims) error { return io.EOF }), koreauth.Scope("z")},
 			[]string{"z"}, "z"},
-		{"what a header must not hold is escaped", []koreauth.Requirement{naming("a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g")},
+		{"what a header must not hold is escaped", []koreauth.Requirement{missing("a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g")},
 			[]string{"a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g"}, "a%22b%5Cc%0D%0AX:%20y %C3%A9 %25 a+b&c=d:e@f$g"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := koreauth.New(koretest.Validator{Claims: claims}, &koreauth.Options{Errors: koreauth.RFC6750Errors})
 			w := httptest.NewRecorder()
-			guard.Require(test.q...)(whoami).ServeHTTP(w, bearer("a"))
+			guard.Require(test.q...)(whoami).ServeHTTP(w, bearerRequest("a"))
 			assert.Equal(t, http.StatusForbidden, w.Code)
 			want := `Bearer realm="api", error="insufficient_scope"`
 			if test.text != "" {
@@ -256,7 +256,7 @@ func TestRequirement_Custom(t *testing.T) {
 					got = err
 					return koreauth.KOREErrors(err)
 				}})
-				status, _ := ask(guard.Require(q)(whoami), bearer("a"))
+				status, _ := serve(guard.Require(q)(whoami), bearerRequest("a"))
 				assert.Equal(t, test.status, status)
 				assert.ErrorIs(t, got, test.class)
 				if how != "in AnyOf, before one that only does not suffice" && errors.Is(test.err, lost) {
@@ -277,13 +277,13 @@ func TestRequirement_Custom(t *testing.T) {
 		w := httptest.NewRecorder()
 		guard.Require(requirementFunc(func(*koreauth.Claims) error {
 			return &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 7e9}
-		}))(whoami).ServeHTTP(w, bearer("a"))
+		}))(whoami).ServeHTTP(w, bearerRequest("a"))
 		assert.Equal(t, "7", w.Header().Get("Retry-After"))
 	})
 	t.Run("it sees the claims, and what it does to them nobody sees", func(t *testing.T) {
 		spoiler := requirementFunc(func(c *koreauth.Claims) error {
 			assert.Equal(t, fullClaims(), c)
-			spoil(c)
+			mutate(c)
 			return io.EOF
 		})
 		claims := fullClaims()
@@ -292,7 +292,7 @@ func TestRequirement_Custom(t *testing.T) {
 		assert.Equal(t, fullClaims(), claims)
 	})
 	t.Run("it cannot pass for one of the package's own by embedding one", func(t *testing.T) {
-		q := struct{ koreauth.Requirement }{requirementFunc(func(c *koreauth.Claims) error { spoil(c); return nil })}
+		q := struct{ koreauth.Requirement }{requirementFunc(func(c *koreauth.Claims) error { mutate(c); return nil })}
 		claims := fullClaims()
 		assert.NoError(t, koreauth.AllOf(q).Check(claims))
 		assert.Equal(t, fullClaims(), claims)
@@ -300,7 +300,7 @@ func TestRequirement_Custom(t *testing.T) {
 	t.Run("its panic passes through", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
 		handler := guard.Require(requirementFunc(func(*koreauth.Claims) error { panic("mine") }))(whoami)
-		assert.PanicsWithValue(t, "mine", func() { handler.ServeHTTP(httptest.NewRecorder(), bearer("a")) })
+		assert.PanicsWithValue(t, "mine", func() { handler.ServeHTTP(httptest.NewRecorder(), bearerRequest("a")) })
 	})
 	t.Run("a requirement of a type that cannot be compared", func(t *testing.T) {
 		assert.NotPanics(t, func() { koreauth.AllOf(listRequirement{"a"}, koreauth.Scope("b")) })
@@ -320,7 +320,7 @@ func (l listRequirement) Check(c *koreauth.Claims) error {
 
 // A requirement may be called in a handler, for what only the handler knows.
 func TestRequirement_CheckInHandler(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+	guard := koreauth.New(newTokenTable(), nil)
 	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
 		if err := koreauth.Scope("scope-" + r.URL.Query().Get("of")).Check(claims); err != nil {
@@ -330,7 +330,7 @@ func TestRequirement_CheckInHandler(t *testing.T) {
 		fmt.Fprint(w, "yes")
 	}))
 	for target, want := range map[string]int{"/?of=a": 200, "/?of=b": 403} {
-		status, _ := ask(handler, get(target, "Authorization", "Bearer a"))
+		status, _ := serve(handler, get(target, "Authorization", "Bearer a"))
 		assert.Equal(t, want, status)
 	}
 }

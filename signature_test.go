@@ -23,7 +23,7 @@ import (
 func TestAlgorithm_OnlyIfConfigured(t *testing.T) {
 	for alg := range maps.Keys(signingKeys()) {
 		t.Run(alg, func(t *testing.T) {
-			issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
+			issuer, v := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
 			claims, err := v.Validate(t.Context(), issuer.Valid())
 			require.NoError(t, err)
 			assert.Equal(t, issuer.URL(), claims.Issuer)
@@ -34,7 +34,7 @@ func TestAlgorithm_OnlyIfConfigured(t *testing.T) {
 			_, err = v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{Sign: func([]byte) ([]byte, error) { return nil, nil }}))
 			require.ErrorIs(t, err, koreauth.ErrSignature, "an empty signature")
 
-			issuer, v = judge(t, alg, nil)
+			issuer, v = newIssuer(t, alg, nil)
 			_, err = v.Validate(t.Context(), issuer.Valid())
 			if alg == "RS256" {
 				require.NoError(t, err)
@@ -48,7 +48,7 @@ func TestAlgorithm_OnlyIfConfigured(t *testing.T) {
 func TestAlgorithm_KeyVerifiesOnlyItsOwn(t *testing.T) {
 	all := []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 	for _, keyAlg := range all {
-		issuer, v := judge(t, keyAlg, func(c *koreauth.Config) { c.Algorithms = all })
+		issuer, v := newIssuer(t, keyAlg, func(c *koreauth.Config) { c.Algorithms = all })
 		for _, headerAlg := range all {
 			if headerAlg == keyAlg {
 				continue
@@ -63,7 +63,7 @@ func TestAlgorithm_KeyVerifiesOnlyItsOwn(t *testing.T) {
 func TestAlgorithm_KeyWithoutAlgorithm(t *testing.T) {
 	key := signingKeys()["RS256"]
 	keys := koreauth.StaticKeySet{{ID: key.ID, Public: key.Public()}}
-	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 		c.Keys, c.HTTPClient = keys, nil
 		c.Algorithms = []string{"RS256", "RS512", "PS384", "ES256", "EdDSA"}
 	})
@@ -119,7 +119,7 @@ func TestAlgorithm_StrictSignatures(t *testing.T) {
 		}), koreauth.ErrSignature},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			issuer, v := judge(t, row.alg, func(c *koreauth.Config) { c.Algorithms = []string{row.alg} })
+			issuer, v := newIssuer(t, row.alg, func(c *koreauth.Config) { c.Algorithms = []string{row.alg} })
 			_, err := v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{Sign: row.sign}))
 			assert.ErrorIs(t, err, row.want)
 		})
@@ -130,7 +130,7 @@ func TestAlgorithm_StrictSignatures(t *testing.T) {
 // of their own: there are some among this many.
 func TestAlgorithm_AcceptsEveryECDSASignature(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
-		issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
+		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
 		for range 300 {
 			_, err := v.Validate(t.Context(), issuer.Valid())
 			require.NoError(t, err, alg)
@@ -152,7 +152,7 @@ func TestValidator_TokenWithoutKid(t *testing.T) {
 		{"no key that fits", koreauth.StaticKeySet{{ID: "b", Public: signingKeys()["ES256"].Public()}}, koreauth.ErrUnknownKey},
 		{"another key that fits", koreauth.StaticKeySet{{ID: "b", Public: second.Public()}}, koreauth.ErrSignature},
 	} {
-		issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.Keys, c.HTTPClient = row.keys, nil })
+		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Keys, c.HTTPClient = row.keys, nil })
 		_, err := v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}}))
 		assert.ErrorIs(t, err, row.want, row.name)
 	}
@@ -160,7 +160,7 @@ func TestValidator_TokenWithoutKid(t *testing.T) {
 
 func TestValidator_SeveralKeysWithOneKid(t *testing.T) {
 	key, other := signingKeys()["RS256"], signingKeys()["PS256"]
-	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 		c.HTTPClient = nil
 		c.Keys = koreauth.StaticKeySet{
 			{ID: key.ID, Public: signingKeys()["ES256"].Public()},
@@ -177,9 +177,9 @@ func TestValidator_SeveralKeysWithOneKid(t *testing.T) {
 func TestValidator_IgnoresKeysWithOtherIDs(t *testing.T) {
 	key := signingKeys()["RS256"]
 	for _, id := range []string{"", strings.ToLower(key.ID), key.ID + "x", key.ID[:8]} {
-		issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 			c.HTTPClient = nil
-			c.Keys = keysFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+			c.Keys = keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
 				return []koreauth.Key{{ID: id, Public: key.Public()}}, nil
 			})
 		})
@@ -203,7 +203,7 @@ func TestValidator_IgnoresWeakKeys(t *testing.T) {
 		"a short Ed25519 key":    []byte{1},
 		"a secret, as HMAC uses": []byte("secret"),
 	} {
-		issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 			c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{ID: signingKeys()["RS256"].ID, Public: public}}
 			c.Algorithms = []string{"RS256", "ES256", "EdDSA"}
 		})

@@ -149,7 +149,7 @@ func TestSources_FindToken(t *testing.T) {
 	} {
 		for _, row := range test.rows {
 			t.Run(source+"/"+row.name, func(t *testing.T) {
-				token, err := found(row.r, test.source)
+				token, err := findToken(row.r, test.source)
 				assert.Equal(t, row.token, token)
 				assert.Equal(t, row.err, err)
 			})
@@ -191,7 +191,7 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 	}
 	for one, put := range places {
 		t.Run("a token in "+one+" alone", func(t *testing.T) {
-			token, err := found(put(post("", ""), "abc"), all...)
+			token, err := findToken(put(post("", ""), "abc"), all...)
 			assert.NoError(t, err)
 			assert.Equal(t, "abc", token)
 		})
@@ -200,33 +200,33 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 				continue // A request has one body.
 			}
 			t.Run("a token in "+one+" and one in "+other, func(t *testing.T) {
-				_, err := found(putToo(put(post("", ""), "abc"), "def"), all...)
+				_, err := findToken(putToo(put(post("", ""), "abc"), "def"), all...)
 				assert.Equal(t, koreauth.ErrBadRequest, err)
-				_, err = found(putToo(put(post("", ""), "abc"), "abc"), all...)
+				_, err = findToken(putToo(put(post("", ""), "abc"), "abc"), all...)
 				assert.Equal(t, koreauth.ErrBadRequest, err, "though it is the same")
 			})
 		}
 	}
 	t.Run("no token anywhere", func(t *testing.T) {
-		_, err := found(post("", ""), all...)
+		_, err := findToken(post("", ""), all...)
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 	t.Run("Authorization is none of the places if it is not named", func(t *testing.T) {
-		token, err := found(get("/?t=abc", "Authorization", "Bearer def"), koreauth.Query("t"))
+		token, err := findToken(get("/?t=abc", "Authorization", "Bearer def"), koreauth.Query("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
-		_, err = found(get("/", "Authorization", "Bearer def"), koreauth.Query("t"))
+		_, err = findToken(get("/", "Authorization", "Bearer def"), koreauth.Query("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 	t.Run("an empty list is the default", func(t *testing.T) {
-		token, err := found(bearer("abc"), []koreauth.Source{}...)
+		token, err := findToken(bearerRequest("abc"), []koreauth.Source{}...)
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 	})
 }
 
 func TestSources_PathVariables(t *testing.T) {
-	validator := book()
+	validator := newTokenTable()
 	guardBy := func(source koreauth.Source) *koreauth.Middleware {
 		return koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}})
 	}
@@ -251,7 +251,7 @@ func TestSources_PathVariables(t *testing.T) {
 		}
 	}
 	t.Run("a route without the variable", func(t *testing.T) {
-		status, _ := ask(router, get("/plain"))
+		status, _ := serve(router, get("/plain"))
 		assert.Equal(t, http.StatusUnauthorized, status)
 	})
 }
@@ -267,7 +267,7 @@ func TestSources_RestoreBody(t *testing.T) {
 		{"a body of another type, unread", "application/octet-stream", "t=a\x00\xff", koreauth.Form("t")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			guard := koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{test.source, koreauth.Query("t")}})
+			guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{test.source, koreauth.Query("t")}})
 			target := "/"
 			if test.contentType == "application/octet-stream" {
 				target = "/?t=a"
@@ -275,7 +275,7 @@ func TestSources_RestoreBody(t *testing.T) {
 			body := &closeCounter{Reader: iotest.OneByteReader(strings.NewReader(test.body))}
 			r := httptest.NewRequest(http.MethodPost, target, body)
 			r.Header.Set("Content-Type", test.contentType)
-			status, answer := ask(guard.Wrap(guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			status, answer := serve(guard.Wrap(guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				got, err := io.ReadAll(r.Body)
 				assert.NoError(t, err)
 				assert.Equal(t, test.body, string(got))
@@ -287,8 +287,8 @@ func TestSources_RestoreBody(t *testing.T) {
 	}
 
 	t.Run("for ParseForm", func(t *testing.T) {
-		guard := koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
-		ask(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
+		serve(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			require.NoError(t, r.ParseForm())
 			assert.Equal(t, url.Values{"t": {"a"}, "x": {"1", "2"}}, r.PostForm)
 		})), post(formType, "x=1&t=a&x=2"))
@@ -296,19 +296,19 @@ func TestSources_RestoreBody(t *testing.T) {
 	t.Run("a form that is parsed already", func(t *testing.T) {
 		r := post(formType, "t=abc")
 		require.NoError(t, r.ParseForm())
-		token, err := found(r, koreauth.Form("t"))
+		token, err := findToken(r, koreauth.Form("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 	})
 	t.Run("for the next Source", func(t *testing.T) {
-		token, err := found(post(jsonType, `{"b":"abc"}`), koreauth.JSON("a"), koreauth.JSON("b"))
+		token, err := findToken(post(jsonType, `{"b":"abc"}`), koreauth.JSON("a"), koreauth.JSON("b"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
-		_, err = found(post(formType, `a=abc&b=def`), koreauth.Form("a"), koreauth.Form("b"))
+		_, err = findToken(post(formType, `a=abc&b=def`), koreauth.Form("a"), koreauth.Form("b"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
 	t.Run("after Authenticate", func(t *testing.T) {
-		guard := koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
 		r := post(formType, "t=a")
 		for range 2 {
 			_, err := guard.Authenticate(r)
@@ -319,7 +319,7 @@ func TestSources_RestoreBody(t *testing.T) {
 		assert.Equal(t, "t=a", string(got))
 	})
 	t.Run("over HTTP, chunked", func(t *testing.T) {
-		guard := koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{koreauth.JSON("t")}})
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.JSON("t")}})
 		server := httptest.NewServer(guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })))
 		defer server.Close()
 		sent := `{"t":"a","rest":"` + strings.Repeat("x", 10_000) + `"}`
@@ -365,7 +365,7 @@ func TestSources_LimitBody(t *testing.T) {
 				reader := bytes.NewReader([]byte(sent))
 				r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(reader))
 				r.Header.Set("Content-Type", body.contentType)
-				_, err := found(r, body.source)
+				_, err := findToken(r, body.source)
 				assert.Equal(t, test.err, err)
 				assert.GreaterOrEqual(t, reader.Len(), test.size-limit-1, "no more is read than need be")
 				if err == nil {
@@ -379,19 +379,19 @@ func TestSources_LimitBody(t *testing.T) {
 	}
 	t.Run("of another type may be of any size", func(t *testing.T) {
 		r := newRequest(http.MethodPost, "/", "application/octet-stream", strings.Repeat("x", 2*limit), "Authorization", "Bearer abc")
-		_, err := found(r, koreauth.Header("Authorization"), koreauth.Form("t"), koreauth.JSON("t"))
+		_, err := findToken(r, koreauth.Header("Authorization"), koreauth.Form("t"), koreauth.JSON("t"))
 		assert.NoError(t, err)
 	})
 	t.Run("a body that breaks off is a bad request", func(t *testing.T) {
 		broken := io.MultiReader(strings.NewReader("t=abc"), iotest.ErrReader(io.ErrUnexpectedEOF))
 		r := httptest.NewRequest(http.MethodPost, "/", broken)
 		r.Header.Set("Content-Type", formType)
-		_, err := found(r, koreauth.Form("t"))
+		_, err := findToken(r, koreauth.Form("t"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
 	t.Run("no body at all", func(t *testing.T) {
 		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {formType}}}
-		_, err := found(r, koreauth.Form("t"), koreauth.JSON("t"))
+		_, err := findToken(r, koreauth.Form("t"), koreauth.JSON("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 }
@@ -410,19 +410,19 @@ func FuzzSources(f *testing.F) {
 		r := post(contentType, body)
 		r.URL.RawQuery = query
 		maps.Copy(r.Header, http.Header{"Cookie": {cookie}, "X-Token": {header}})
-		validator := &tokenBook{}
+		validator := &tokenTable{}
 		guard := koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{
 			koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Header("X-Token"), koreauth.Form("t"), koreauth.JSON("t"),
 		}})
 		_, err := guard.Authenticate(r)
 		refused := errors.Is(err, koreauth.ErrNoToken) || errors.Is(err, koreauth.ErrBadRequest)
-		if refused == (len(validator.asked) > 0) || len(validator.asked) > 1 {
-			t.Fatalf("tokens %q and the error %v", validator.asked, err)
+		if refused == (len(validator.validated) > 0) || len(validator.validated) > 1 {
+			t.Fatalf("tokens %q and the error %v", validator.validated, err)
 		}
 		if refused {
 			return
 		}
-		if token := validator.asked[0]; strings.Trim(strings.TrimRight(token, "="), b64tokenChars) != "" {
+		if token := validator.validated[0]; strings.Trim(strings.TrimRight(token, "="), b64tokenChars) != "" {
 			t.Errorf("%q is no b64token", token)
 		}
 		if got, err := io.ReadAll(r.Body); err != nil || string(got) != body {
@@ -459,7 +459,7 @@ func TestForm_CanceledRequest(t *testing.T) {
 
 func TestJSON_RejectsNonStrings(t *testing.T) {
 	for _, value := range []string{`null`, `["a"]`, `{"t":"a"}`, `7`, `true`} {
-		_, err := found(post(jsonType, `{"t":`+value+`}`), koreauth.JSON("t"))
+		_, err := findToken(post(jsonType, `{"t":`+value+`}`), koreauth.JSON("t"))
 		assert.Equal(t, http.StatusBadRequest, statusOf(err), value)
 	}
 }
@@ -493,15 +493,15 @@ func FuzzEachSource(f *testing.F) {
 			r.Header["X-Token"] = []string{place}
 			source, model = koreauth.Header("X-Token"), func() []string { return []string{place} }
 		case 1:
-			source, model = koreauth.Form("t"), func() []string { return pairsModel(place) }
+			source, model = koreauth.Form("t"), func() []string { return formValues(place) }
 		case 2:
-			source, model = koreauth.JSON("t"), func() []string { return memberModel(place) }
+			source, model = koreauth.JSON("t"), func() []string { return jsonValues(place) }
 		case 3:
 			r.URL.RawQuery = place
-			source, model = koreauth.Query("t"), func() []string { return pairsModel(place) }
+			source, model = koreauth.Query("t"), func() []string { return formValues(place) }
 		case 4:
 			r.Header["Cookie"] = []string{place}
-			source, model = koreauth.Cookie("t"), func() []string { return cookieModel(place) }
+			source, model = koreauth.Cookie("t"), func() []string { return cookieValues(place) }
 		}
 		values, err := source(r.Clone(t.Context()))
 		if which%5 == 1 || which%5 == 2 {
@@ -509,17 +509,17 @@ func FuzzEachSource(f *testing.F) {
 		}
 		require.False(t, err != nil && len(values) > 0, "%q and %v", values, err)
 
-		book := new(tokenBook)
+		book := new(tokenTable)
 		_, err = koreauth.New(book, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(r)
 		none := errors.Is(err, koreauth.ErrNoToken)
-		if len(book.asked) == 0 {
+		if len(book.validated) == 0 {
 			require.True(t, none || errors.Is(err, koreauth.ErrBadRequest), "%v", err)
 		} else {
-			require.Len(t, book.asked, 1)
-			require.Regexp(t, b64token, book.asked[0])
-			require.Equal(t, []string{book.asked[0]}, model(), "%q", place)
+			require.Len(t, book.validated, 1)
+			require.Regexp(t, b64token, book.validated[0])
+			require.Equal(t, []string{book.validated[0]}, model(), "%q", place)
 		}
-		if none || len(book.asked) > 0 {
+		if none || len(book.validated) > 0 {
 			body, err := io.ReadAll(r.Body)
 			require.NoError(t, err)
 			require.Equal(t, place, string(body), "what the handler reads")
@@ -528,7 +528,7 @@ func FuzzEachSource(f *testing.F) {
 }
 
 // pairsModel are the values of t in a query or a form.
-func pairsModel(encoded string) (values []string) {
+func formValues(encoded string) (values []string) {
 	for pair := range strings.SplitSeq(encoded, "&") {
 		name, value, _ := strings.Cut(pair, "=")
 		name, nameErr := url.QueryUnescape(name)
@@ -542,7 +542,7 @@ func pairsModel(encoded string) (values []string) {
 
 // memberModel are the values of t at the top of a JSON object, without regard
 // to duplicates deeper down.
-func memberModel(body string) (values []string) {
+func jsonValues(body string) (values []string) {
 	decoder := json.NewDecoder(strings.NewReader(body))
 	_, _ = decoder.Token()
 	for decoder.More() {
@@ -560,7 +560,7 @@ func memberModel(body string) (values []string) {
 
 // cookieModel are the values of t in a Cookie line. Those that no cookie can
 // have (RFC 6265 §4.1.1, but for space and comma) are none, as to net/http.
-func cookieModel(line string) (values []string) {
+func cookieValues(line string) (values []string) {
 	for pair := range strings.SplitSeq(line, ";") {
 		name, value, _ := strings.Cut(strings.Trim(pair, " \t\r\n"), "=")
 		if unquoted := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(value)-len(unquoted) == 2 {

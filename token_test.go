@@ -12,7 +12,7 @@ import (
 )
 
 func TestToken_RejectsMalformed(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
+	issuer, v := newIssuer(t, "RS256", nil)
 	valid := issuer.Valid()
 	header, rest, _ := strings.Cut(valid, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
@@ -45,7 +45,7 @@ func TestToken_RejectsMalformed(t *testing.T) {
 }
 
 func TestToken_LimitedTo16KiB(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
+	issuer, v := newIssuer(t, "RS256", nil)
 	fill := func(n int) string {
 		return mintToken(t, issuer, koretest.Token{Claims: map[string]any{"fill": strings.Repeat("x", n)}})
 	}
@@ -65,7 +65,7 @@ func TestToken_LimitedTo16KiB(t *testing.T) {
 }
 
 func TestToken_RejectsOneByteChange(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) { c.Algorithms = []string{"ES256"} })
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) { c.Algorithms = []string{"ES256"} })
 	token := issuer.Valid()
 	for i := range token {
 		for _, b := range []byte{token[i] ^ 1, token[i] ^ 0x20, 'A', '.', '\n'} {

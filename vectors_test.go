@@ -51,7 +51,7 @@ func TestVectors(t *testing.T) {
 			} else {
 				refused++
 			}
-			synctest.Test(t, func(t *testing.T) { v.judge(t, keys) })
+			synctest.Test(t, func(t *testing.T) { v.run(t, keys) })
 		})
 	}
 	if t.Failed() || len(files) != refused+accepted {
@@ -140,7 +140,7 @@ func (v vector) isRequest() bool {
 	return v.sources != nil || v.lines != nil || v.body != "" || v.method != "GET" || v.target != "/v1/ping" || v.require != "" || v.wrap != ""
 }
 
-func (v vector) judge(t *testing.T, keys vectorKeys) {
+func (v vector) run(t *testing.T, keys vectorKeys) {
 	token := v.makeToken(t, keys)
 	validator := v.validator(t, keys)
 	if !v.isRequest() {
@@ -455,7 +455,7 @@ func (v vector) makeToken(t *testing.T, keys vectorKeys) string {
 			if word[1] == "signature" && places["signature"] == "" {
 				return found // not signed yet
 			}
-			return respelled(t, places[word[1]], word[2])
+			return respell(t, places[word[1]], word[2])
 		})
 	}
 	text = put(text)
@@ -478,8 +478,8 @@ func (v vector) makeToken(t *testing.T, keys vectorKeys) string {
 
 func vectorB64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
-// respelled is a segment in another spelling of the same bytes.
-func respelled(t *testing.T, segment, how string) string {
+// respell is a segment in another spelling of the same bytes.
+func respell(t *testing.T, segment, how string) string {
 	raw, err := base64.RawURLEncoding.DecodeString(segment)
 	require.NoError(t, err)
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -620,7 +620,7 @@ func (keys vectorKeys) sign(t *testing.T, words []string, input []byte) []byte {
 		require.Fail(t, "unknown algorithm", alg)
 	}
 	for _, fault := range faults {
-		signature = key.bend(t, signature, fault)
+		signature = key.alter(t, signature, fault)
 	}
 	return signature
 }
@@ -665,7 +665,7 @@ func (k vectorKey) secret(t *testing.T, kind string) []byte {
 }
 
 // bend changes a signature that is made.
-func (k vectorKey) bend(t *testing.T, s []byte, fault string) []byte {
+func (k vectorKey) alter(t *testing.T, s []byte, fault string) []byte {
 	kind, value, _ := strings.Cut(fault, "=")
 	count, _ := strconv.Atoi(value)
 	number := func() *big.Int { return new(big.Int).SetBytes(s) }
@@ -798,7 +798,7 @@ func pssBlock(t *testing.T, hash crypto.Hash, digest []byte, bits int, faults []
 	return slices.Concat(db, sum, []byte{trailer}), faults
 }
 
-// signECDSA signs as RFC 7518 §3.4 wants it, or with r and s bent.
+// signECDSA signs as RFC 7518 §3.4 wants it, or with r and s altered.
 func (k vectorKey) signECDSA(t *testing.T, digest []byte, faults []string) ([]byte, []string) {
 	curve := k.curve(t)
 	n, width := curve.Params().N, (curve.Params().BitSize+7)/8
@@ -826,15 +826,15 @@ func (k vectorKey) signECDSA(t *testing.T, digest []byte, faults []string) ([]by
 	var rest []string
 	for _, fault := range faults {
 		name, value, _ := strings.Cut(fault, "=")
-		bent := map[string]*big.Int{
+		altered := map[string]*big.Int{
 			"0": new(big.Int), "1": big.NewInt(1), "n": n, "n-1": new(big.Int).Sub(n, big.NewInt(1)),
 			"p": curve.Params().P, "r+n": new(big.Int).Add(r, n), "s+n": new(big.Int).Add(s, n), "r": r, "s": s, "n-r": new(big.Int).Sub(n, r),
 		}[value]
 		switch {
-		case name == "r" && bent != nil:
-			r = bent
-		case name == "s" && bent != nil:
-			s = bent
+		case name == "r" && altered != nil:
+			r = altered
+		case name == "s" && altered != nil:
+			s = altered
 		case name == "swap":
 			r, s = s, r
 		case name == "width":
