@@ -190,3 +190,55 @@ func TestSource_ErrorKeepsItsClass(t *testing.T) {
 		assert.NotEqual(t, http.StatusOK, status)
 	})
 }
+
+// sourceRow is a request, and the token or the error that a Source finds in it.
+type sourceRow struct {
+	name  string
+	r     *http.Request
+	token string
+	err   error
+}
+
+func runSourceRows(t *testing.T, source koreauth.Source, rows []sourceRow) {
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			token, err := findToken(row.r, source)
+			assert.Equal(t, row.token, token)
+			assert.Equal(t, row.err, err)
+		})
+	}
+}
+
+func TestHeader_CustomName(t *testing.T) {
+	none, bad := koreauth.ErrNoToken, koreauth.ErrBadRequest
+	runSourceRows(t, koreauth.Header("x-token"), []sourceRow{
+		{"stands alone, in any spelling of the name", get("/", "X-TOKEN", "abc"), "abc", nil},
+		{"is not there", get("/"), "", none},
+		{"is empty", get("/", "X-Token", ""), "", none},
+		{"Authorization is not looked at", get("/", "Authorization", "Bearer abc"), "", none},
+		{"has a scheme", get("/", "X-Token", "Bearer abc"), "", bad},
+		{"comes twice", get("/", "X-Token", "abc", "X-Token", "abc"), "", bad},
+		{"comes twice, once empty", get("/", "X-Token", "", "X-Token", "abc"), "", bad},
+		{"is joined", get("/", "X-Token", "abc, def"), "", bad},
+		{"is no b64token", get("/", "X-Token", `"abc"`), "", bad},
+	})
+}
+
+func TestSource_Custom(t *testing.T) {
+	none, bad := koreauth.ErrNoToken, koreauth.ErrBadRequest
+	source := func(r *http.Request) ([]string, error) { return r.Header["X"], r.Context().Err() }
+	runSourceRows(t, source, []sourceRow{
+		{"finds one", get("/", "X", "abc"), "abc", nil},
+		{"finds none", get("/"), "", none},
+		{"finds an empty one", get("/", "X", ""), "", none},
+		{"finds two", get("/", "X", "abc", "X", "def"), "", bad},
+		{"finds what is none", get("/", "X", "a\nb"), "", bad},
+	})
+}
+
+func TestHeader_PanicsOnMisuse(t *testing.T) {
+	runMisuse(t, []misuse{
+		{"no name", func() { koreauth.Header("") }},
+		{"an invalid name", func() { koreauth.Header("X Token") }},
+	})
+}

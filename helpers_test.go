@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
@@ -216,23 +217,19 @@ func parseClaims(t *testing.T, payload string) *koreauth.Claims {
 
 const b64tokenChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 
-func newRequest(method, target, contentType, body string, header ...string) *http.Request {
-	r := httptest.NewRequest(method, target, strings.NewReader(body))
-	if contentType != "" {
-		r.Header.Set("Content-Type", contentType)
-	}
+func post(contentType, body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+	r.Header.Set("Content-Type", contentType)
+	return r
+}
+
+// get returns a GET request with the given header names and values.
+func get(target string, header ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, target, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}
 	return r
-}
-
-func post(contentType, body string) *http.Request {
-	return newRequest(http.MethodPost, "/", contentType, body)
-}
-
-func get(target string, header ...string) *http.Request {
-	return newRequest(http.MethodGet, target, "", "", header...)
 }
 
 const (
@@ -258,3 +255,23 @@ func signToken(header, payload string) string {
 }
 
 const ed25519Header = `{"alg":"EdDSA","kid":"k"}`
+
+// misuse is a programming error that must panic.
+type misuse struct {
+	name string
+	do   func()
+}
+
+func runMisuse(t *testing.T, all []misuse) {
+	for _, test := range all {
+		t.Run(test.name, func(t *testing.T) {
+			defer func() {
+				value := recover()
+				if assert.NotNil(t, value, "no panic") {
+					assert.True(t, strings.HasPrefix(fmt.Sprint(value), "koreauth: "), "the panic value is %q", value)
+				}
+			}()
+			test.do()
+		})
+	}
+}

@@ -591,14 +591,10 @@ func TestMiddleware_ServeMux(t *testing.T) {
 
 func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 	guard := koreauth.New(newTokenTable(), nil)
-	nilVars := (func(*http.Request) map[string]string)(nil)
 	withRealm := func(realm string) func() {
 		return func() { koreauth.New(newTokenTable(), &koreauth.Options{Realm: realm}) }
 	}
-	for _, test := range []struct {
-		name    string
-		mistake func()
-	}{
+	runMisuse(t, []misuse{
 		{"New without a validator", func() { koreauth.New(nil, nil) }},
 		{"New with a nil *Validator", func() { koreauth.New((*koreauth.Validator)(nil), nil) }},
 		{"New with a nil Source", func() {
@@ -618,44 +614,7 @@ func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 		{"Require(nil)", func() { guard.Require(nil) }},
 		{"Require with a nil among others", func() { guard.Require(koreauth.Scope("a"), nil) }},
 		{"a Middleware that New did not make", func() { new(koreauth.Middleware).Wrap(whoami) }},
-		{"Scope()", func() { koreauth.Scope() }},
-		{"an empty scope", func() { koreauth.Scope("a", "") }},
-		{"a scope with a space", func() { koreauth.Scope("a b") }},
-		{"a scope with a quote", func() { koreauth.Scope(`a"b`) }},
-		{"a scope with a backslash", func() { koreauth.Scope(`a\b`) }},
-		{"a scope with a control character", func() { koreauth.Scope("a\n") }},
-		{"a scope with DEL", func() { koreauth.Scope("a\x7f") }},
-		{"a scope beyond ASCII", func() { koreauth.Scope("ä") }},
-		{"AnyScope()", func() { koreauth.AnyScope() }},
-		{"AnyScope with an empty scope", func() { koreauth.AnyScope("") }},
-		{"Grant without a resource", func() { koreauth.Grant("", koreauth.Read) }},
-		{"Grant without an access", func() { koreauth.Grant("API Clients") }},
-		{"Grant with an empty access", func() { koreauth.Grant("API Clients", koreauth.Read, "") }},
-		{"Product without a name", func() { koreauth.Product("") }},
-		{"AnyOf()", func() { koreauth.AnyOf() }},
-		{"AnyOf(nil)", func() { koreauth.AnyOf(nil) }},
-		{"AllOf()", func() { koreauth.AllOf() }},
-		{"AllOf with a nil among others", func() { koreauth.AllOf(koreauth.Product("a"), nil) }},
-		{"Header without a name", func() { koreauth.Header("") }},
-		{"Header with a name that is none", func() { koreauth.Header("X Token") }},
-		{"Form without a name", func() { koreauth.Form("") }},
-		{"JSON without a name", func() { koreauth.JSON("") }},
-		{"Query without a name", func() { koreauth.Query("") }},
-		{"Path without a name", func() { koreauth.Path("") }},
-		{"Cookie without a name", func() { koreauth.Cookie("") }},
-		{"PathVars without a name", func() { koreauth.PathVars(mux.Vars, "") }},
-		{"PathVars without a function", func() { koreauth.PathVars(nilVars, "t") }},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			defer func() {
-				thrown := recover()
-				if assert.NotNil(t, thrown, "no panic") {
-					assert.True(t, strings.HasPrefix(fmt.Sprint(thrown), "koreauth: "), "it says %q", thrown)
-				}
-			}()
-			test.mistake()
-		})
-	}
+	})
 }
 
 // What New did not make cannot judge; it says so, and no request makes it

@@ -345,3 +345,26 @@ func TestRequirement_AnyOfKeepsCauses(t *testing.T) {
 	require.ErrorIs(t, err, first)
 	require.ErrorIs(t, err, second)
 }
+
+func TestRequirement_PanicsOnMisuse(t *testing.T) {
+	runMisuse(t, []misuse{
+		{"Scope()", func() { koreauth.Scope() }},
+		{"an empty scope", func() { koreauth.Scope("a", "") }},
+		{"a scope with a space", func() { koreauth.Scope("a b") }},
+		{"a scope with a quote", func() { koreauth.Scope(`a"b`) }},
+		{"a scope with a backslash", func() { koreauth.Scope(`a\b`) }},
+		{"a scope with a control character", func() { koreauth.Scope("a\n") }},
+		{"a scope with DEL", func() { koreauth.Scope("a\x7f") }},
+		{"a scope beyond ASCII", func() { koreauth.Scope("ä") }},
+		{"AnyScope()", func() { koreauth.AnyScope() }},
+		{"AnyScope with an empty scope", func() { koreauth.AnyScope("") }},
+		{"Grant without a resource", func() { koreauth.Grant("", koreauth.Read) }},
+		{"Grant without an access", func() { koreauth.Grant("API Clients") }},
+		{"Grant with an empty access", func() { koreauth.Grant("API Clients", koreauth.Read, "") }},
+		{"Product without a name", func() { koreauth.Product("") }},
+		{"AnyOf()", func() { koreauth.AnyOf() }},
+		{"AnyOf(nil)", func() { koreauth.AnyOf(nil) }},
+		{"AllOf()", func() { koreauth.AllOf() }},
+		{"AllOf with a nil among others", func() { koreauth.AllOf(koreauth.Product("a"), nil) }},
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -32,7 +33,7 @@ func TestSources_FindToken(t *testing.T) {
 	}
 	none, bad := koreauth.ErrNoToken, koreauth.ErrBadRequest
 	pathRequest := func(value string) *http.Request {
-		r := get("/")
+		r := getRequest("/")
 		r.SetPathValue("token", value)
 		return r
 	}
@@ -40,116 +41,98 @@ func TestSources_FindToken(t *testing.T) {
 		source koreauth.Source
 		rows   rows
 	}{
-		"Header": {koreauth.Header("x-token"), rows{
-			{"stands alone, in any spelling of the name", get("/", "X-TOKEN", "abc"), "abc", nil},
-			{"is not there", get("/"), "", none},
-			{"is empty", get("/", "X-Token", ""), "", none},
-			{"Authorization is not looked at", get("/", "Authorization", "Bearer abc"), "", none},
-			{"has a scheme", get("/", "X-Token", "Bearer abc"), "", bad},
-			{"comes twice", get("/", "X-Token", "abc", "X-Token", "abc"), "", bad},
-			{"comes twice, once empty", get("/", "X-Token", "", "X-Token", "abc"), "", bad},
-			{"is joined", get("/", "X-Token", "abc, def"), "", bad},
-			{"is no b64token", get("/", "X-Token", `"abc"`), "", bad},
-		}},
 		"Query": {koreauth.Query("access_token"), rows{
-			{"is there", get("/?x=1&access_token=abc&y"), "abc", nil},
-			{"is escaped", get("/?access%5Ftoken=a%2Bb%3D"), "a+b=", nil},
-			{"is not there", get("/?x=1"), "", none},
-			{"is empty", get("/?access_token="), "", none},
-			{"is a name alone", get("/?access_token"), "", none},
-			{"names have a case", get("/?Access_Token=abc"), "", none},
-			{"a plus is a space", get("/?access_token=a+b"), "", bad},
-			{"comes twice", get("/?access_token=abc&access_token=def"), "", bad},
-			{"comes twice the same", get("/?access_token=abc&access_token=abc"), "", bad},
-			{"comes twice, once empty", get("/?access_token=&access_token=abc"), "", bad},
-			{"comes twice, once escaped", get("/?access_token=abc&access%5ftoken=def"), "", bad},
-			{"a semicolon might hide a second", get("/?access_token=abc;access_token=def"), "", bad},
-			{"a bad escape might hide a second", get("/?access_token=abc&access%zztoken=def"), "", bad},
-			{"the body is not the query", post(formType, "access_token=abc"), "", none},
+			{"is there", getRequest("/?x=1&access_token=abc&y"), "abc", nil},
+			{"is escaped", getRequest("/?access%5Ftoken=a%2Bb%3D"), "a+b=", nil},
+			{"is not there", getRequest("/?x=1"), "", none},
+			{"is empty", getRequest("/?access_token="), "", none},
+			{"is a name alone", getRequest("/?access_token"), "", none},
+			{"names have a case", getRequest("/?Access_Token=abc"), "", none},
+			{"a plus is a space", getRequest("/?access_token=a+b"), "", bad},
+			{"comes twice", getRequest("/?access_token=abc&access_token=def"), "", bad},
+			{"comes twice the same", getRequest("/?access_token=abc&access_token=abc"), "", bad},
+			{"comes twice, once empty", getRequest("/?access_token=&access_token=abc"), "", bad},
+			{"comes twice, once escaped", getRequest("/?access_token=abc&access%5ftoken=def"), "", bad},
+			{"a semicolon might hide a second", getRequest("/?access_token=abc;access_token=def"), "", bad},
+			{"a bad escape might hide a second", getRequest("/?access_token=abc&access%zztoken=def"), "", bad},
+			{"the body is not the query", postRequest(formMedia, "access_token=abc"), "", none},
 		}},
 		"Form": {koreauth.Form("access_token"), rows{
-			{"is there", post(formType, "x=1&access_token=abc"), "abc", nil},
-			{"the type has parameters and any case", post("Application/X-WWW-Form-URLencoded; charset=UTF-8", "access_token=abc"), "abc", nil},
-			{"the type has a broken parameter", post(formType+"; charset", "access_token=abc"), "abc", nil},
-			{"PUT", newRequest("PUT", "/", formType, "access_token=abc"), "abc", nil},
-			{"PATCH", newRequest("PATCH", "/", formType, "access_token=abc"), "abc", nil},
-			{"DELETE", newRequest("DELETE", "/", formType, "access_token=abc"), "abc", nil},
-			{"is not there", post(formType, "x=1"), "", none},
-			{"is empty", post(formType, "access_token="), "", none},
-			{"the body is empty", post(formType, ""), "", none},
-			{"the query is not the body", newRequest("POST", "/?access_token=abc", formType, "x=1"), "", none},
-			{"never with GET (RFC 6750 §2.2)", newRequest("GET", "/", formType, "access_token=abc"), "", none},
-			{"never with HEAD", newRequest("HEAD", "/", formType, "access_token=abc"), "", none},
-			{"no type", post("", "access_token=abc"), "", none},
-			{"another type", post("text/plain", "access_token=abc"), "", none},
-			{"multipart", post("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"access_token\"\r\n\r\nabc\r\n--b--\r\n"), "", none},
-			{"JSON", post(jsonType, `{"access_token":"abc"}`), "", none},
-			{"comes twice", post(formType, "access_token=abc&access_token=def"), "", bad},
-			{"comes twice, once empty", post(formType, "access_token=abc&access_token="), "", bad},
-			{"a semicolon", post(formType, "access_token=abc;x=1"), "", bad},
-			{"a bad escape", post(formType, "access_token=abc&x=%"), "", bad},
-			{"is no b64token", post(formType, "access_token=a+b"), "", bad},
+			{"is there", postRequest(formMedia, "x=1&access_token=abc"), "abc", nil},
+			{"the type has parameters and any case", postRequest("Application/X-WWW-Form-URLencoded; charset=UTF-8", "access_token=abc"), "abc", nil},
+			{"the type has a broken parameter", postRequest(formMedia+"; charset", "access_token=abc"), "abc", nil},
+			{"PUT", newRequest("PUT", "/", formMedia, "access_token=abc"), "abc", nil},
+			{"PATCH", newRequest("PATCH", "/", formMedia, "access_token=abc"), "abc", nil},
+			{"DELETE", newRequest("DELETE", "/", formMedia, "access_token=abc"), "abc", nil},
+			{"is not there", postRequest(formMedia, "x=1"), "", none},
+			{"is empty", postRequest(formMedia, "access_token="), "", none},
+			{"the body is empty", postRequest(formMedia, ""), "", none},
+			{"the query is not the body", newRequest("POST", "/?access_token=abc", formMedia, "x=1"), "", none},
+			{"never with GET (RFC 6750 §2.2)", newRequest("GET", "/", formMedia, "access_token=abc"), "", none},
+			{"never with HEAD", newRequest("HEAD", "/", formMedia, "access_token=abc"), "", none},
+			{"no type", postRequest("", "access_token=abc"), "", none},
+			{"another type", postRequest("text/plain", "access_token=abc"), "", none},
+			{"multipart", postRequest("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"access_token\"\r\n\r\nabc\r\n--b--\r\n"), "", none},
+			{"JSON", postRequest(jsonMedia, `{"access_token":"abc"}`), "", none},
+			{"comes twice", postRequest(formMedia, "access_token=abc&access_token=def"), "", bad},
+			{"comes twice, once empty", postRequest(formMedia, "access_token=abc&access_token="), "", bad},
+			{"a semicolon", postRequest(formMedia, "access_token=abc;x=1"), "", bad},
+			{"a bad escape", postRequest(formMedia, "access_token=abc&x=%"), "", bad},
+			{"is no b64token", postRequest(formMedia, "access_token=a+b"), "", bad},
 		}},
 		"JSON": {koreauth.JSON("access_token"), rows{
-			{"is there", post(jsonType, `{"x":[1,{"access_token":"no"}],"access_token":"abc"}`), "abc", nil},
-			{"white space does not matter", post(jsonType, "\r\n\t {\n \"access_token\" : \"abc\" }\n "), "abc", nil},
-			{"escapes are read", post(jsonType, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
-			{"the type has parameters and any case", post("APPLICATION/JSON; charset=utf-8", `{"access_token":"abc"}`), "abc", nil},
-			{"a type that ends in +json", post("application/vnd.kore.v1+json", `{"access_token":"abc"}`), "abc", nil},
-			{"is not there", post(jsonType, `{"x":1}`), "", none},
-			{"is empty", post(jsonType, `{"access_token":""}`), "", none},
-			{"names have a case", post(jsonType, `{"Access_Token":"abc"}`), "", none},
-			{"deeper is the handler's business", post(jsonType, `{"auth":{"access_token":"abc"}}`), "", none},
-			{"an empty body", post(jsonType, ""), "", none},
-			{"an array", post(jsonType, `[{"access_token":"abc"}]`), "", none},
-			{"a string", post(jsonType, `"access_token"`), "", none},
-			{"null", post(jsonType, `null`), "", none},
-			{"never with GET", newRequest("GET", "/", jsonType, `{"access_token":"abc"}`), "", none},
-			{"never with HEAD", newRequest("HEAD", "/", jsonType, `{"access_token":"abc"}`), "", none},
-			{"another type", post("text/json-ish", `{"access_token":"abc"}`), "", none},
-			{"no type", post("", `{"access_token":"abc"}`), "", none},
-			{"a type that is none", post(";", `{"access_token":"abc"}`), "", none},
-			{"comes twice", post(jsonType, `{"access_token":"abc","access_token":"def"}`), "", bad},
-			{"comes twice, once escaped", post(jsonType, `{"access_token":"abc","access\u005ftoken":"def"}`), "", bad},
-			{"comes twice, once empty", post(jsonType, `{"access_token":"","access_token":"abc"}`), "", bad},
-			{"a number", post(jsonType, `{"access_token":1}`), "", bad},
-			{"an array of it", post(jsonType, `{"access_token":["abc"]}`), "", bad},
-			{"an object of it", post(jsonType, `{"access_token":{"access_token":"abc"}}`), "", bad},
-			{"no JSON", post(jsonType, `access_token=abc`), "", bad},
-			{"cut off", post(jsonType, `{"access_token":"abc"`), "", bad},
-			{"something behind it", post(jsonType, `{"access_token":"abc"} {"access_token":"def"}`), "", bad},
-			{"a comma too much", post(jsonType, `{"access_token":"abc",}`), "", bad},
-			{"a byte-order mark", post(jsonType, "\ufeff"+`{"access_token":"abc"}`), "", bad},
-			{"too deep for anybody", post(jsonType, `{"x":`+strings.Repeat("[", 30_000)), "", bad},
-			{"is no b64token", post(jsonType, `{"access_token":"a b"}`), "", bad},
+			{"is there", postRequest(jsonMedia, `{"x":[1,{"access_token":"no"}],"access_token":"abc"}`), "abc", nil},
+			{"white space does not matter", postRequest(jsonMedia, "\r\n\t {\n \"access_token\" : \"abc\" }\n "), "abc", nil},
+			{"escapes are read", postRequest(jsonMedia, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
+			{"the type has parameters and any case", postRequest("APPLICATION/JSON; charset=utf-8", `{"access_token":"abc"}`), "abc", nil},
+			{"a type that ends in +json", postRequest("application/vnd.kore.v1+json", `{"access_token":"abc"}`), "abc", nil},
+			{"is not there", postRequest(jsonMedia, `{"x":1}`), "", none},
+			{"is empty", postRequest(jsonMedia, `{"access_token":""}`), "", none},
+			{"names have a case", postRequest(jsonMedia, `{"Access_Token":"abc"}`), "", none},
+			{"deeper is the handler's business", postRequest(jsonMedia, `{"auth":{"access_token":"abc"}}`), "", none},
+			{"an empty body", postRequest(jsonMedia, ""), "", none},
+			{"an array", postRequest(jsonMedia, `[{"access_token":"abc"}]`), "", none},
+			{"a string", postRequest(jsonMedia, `"access_token"`), "", none},
+			{"null", postRequest(jsonMedia, `null`), "", none},
+			{"never with GET", newRequest("GET", "/", jsonMedia, `{"access_token":"abc"}`), "", none},
+			{"never with HEAD", newRequest("HEAD", "/", jsonMedia, `{"access_token":"abc"}`), "", none},
+			{"another type", postRequest("text/json-ish", `{"access_token":"abc"}`), "", none},
+			{"no type", postRequest("", `{"access_token":"abc"}`), "", none},
+			{"a type that is none", postRequest(";", `{"access_token":"abc"}`), "", none},
+			{"comes twice", postRequest(jsonMedia, `{"access_token":"abc","access_token":"def"}`), "", bad},
+			{"comes twice, once escaped", postRequest(jsonMedia, `{"access_token":"abc","access\u005ftoken":"def"}`), "", bad},
+			{"comes twice, once empty", postRequest(jsonMedia, `{"access_token":"","access_token":"abc"}`), "", bad},
+			{"a number", postRequest(jsonMedia, `{"access_token":1}`), "", bad},
+			{"an array of it", postRequest(jsonMedia, `{"access_token":["abc"]}`), "", bad},
+			{"an object of it", postRequest(jsonMedia, `{"access_token":{"access_token":"abc"}}`), "", bad},
+			{"no JSON", postRequest(jsonMedia, `access_token=abc`), "", bad},
+			{"cut off", postRequest(jsonMedia, `{"access_token":"abc"`), "", bad},
+			{"something behind it", postRequest(jsonMedia, `{"access_token":"abc"} {"access_token":"def"}`), "", bad},
+			{"a comma too much", postRequest(jsonMedia, `{"access_token":"abc",}`), "", bad},
+			{"a byte-order mark", postRequest(jsonMedia, "\ufeff"+`{"access_token":"abc"}`), "", bad},
+			{"too deep for anybody", postRequest(jsonMedia, `{"x":`+strings.Repeat("[", 30_000)), "", bad},
+			{"is no b64token", postRequest(jsonMedia, `{"access_token":"a b"}`), "", bad},
 		}},
 		"Cookie": {koreauth.Cookie("token"), rows{
-			{"is there", get("/", "Cookie", "x=1; token=abc; y=2"), "abc", nil},
-			{"is in a second line", get("/", "Cookie", "x=1", "Cookie", "token=abc"), "abc", nil},
-			{"is quoted (RFC 6265 §4.1.1)", get("/", "Cookie", `token="abc"`), "abc", nil},
-			{"is not there", get("/", "Cookie", "x=1"), "", none},
-			{"is empty", get("/", "Cookie", "token="), "", none},
-			{"names have a case", get("/", "Cookie", "Token=abc"), "", none},
-			{"comes twice", get("/", "Cookie", "token=abc; token=def"), "", bad},
-			{"comes twice, in two lines", get("/", "Cookie", "token=abc", "Cookie", "token=def"), "", bad},
-			{"is no b64token", get("/", "Cookie", "token=a:b"), "", bad},
+			{"is there", getRequest("/", "Cookie", "x=1; token=abc; y=2"), "abc", nil},
+			{"is in a second line", getRequest("/", "Cookie", "x=1", "Cookie", "token=abc"), "abc", nil},
+			{"is quoted (RFC 6265 §4.1.1)", getRequest("/", "Cookie", `token="abc"`), "abc", nil},
+			{"is not there", getRequest("/", "Cookie", "x=1"), "", none},
+			{"is empty", getRequest("/", "Cookie", "token="), "", none},
+			{"names have a case", getRequest("/", "Cookie", "Token=abc"), "", none},
+			{"comes twice", getRequest("/", "Cookie", "token=abc; token=def"), "", bad},
+			{"comes twice, in two lines", getRequest("/", "Cookie", "token=abc", "Cookie", "token=def"), "", bad},
+			{"is no b64token", getRequest("/", "Cookie", "token=a:b"), "", bad},
 		}},
 		"Path": {koreauth.Path("token"), rows{
 			{"is there", pathRequest("abc"), "abc", nil},
-			{"is not there", get("/abc"), "", none},
+			{"is not there", getRequest("/abc"), "", none},
 			{"is no b64token", pathRequest("a b"), "", bad},
-		}},
-		"a Source of one's own": {func(r *http.Request) ([]string, error) { return r.Header["X"], r.Context().Err() }, rows{
-			{"finds one", get("/", "X", "abc"), "abc", nil},
-			{"finds none", get("/"), "", none},
-			{"finds an empty one", get("/", "X", ""), "", none},
-			{"finds two", get("/", "X", "abc", "X", "def"), "", bad},
-			{"finds what is none", get("/", "X", "a\nb"), "", bad},
 		}},
 	} {
 		for _, row := range test.rows {
 			t.Run(source+"/"+row.name, func(t *testing.T) {
-				token, err := findToken(row.r, test.source)
+				token, err := tokenFrom(row.r, test.source)
 				assert.Equal(t, row.token, token)
 				assert.Equal(t, row.err, err)
 			})
@@ -175,12 +158,12 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 			return r
 		},
 		"form": func(r *http.Request, token string) *http.Request {
-			r.Header.Set("Content-Type", formType)
+			r.Header.Set("Content-Type", formMedia)
 			r.Body = io.NopCloser(strings.NewReader("t=" + token))
 			return r
 		},
 		"JSON": func(r *http.Request, token string) *http.Request {
-			r.Header.Set("Content-Type", jsonType)
+			r.Header.Set("Content-Type", jsonMedia)
 			r.Body = io.NopCloser(strings.NewReader(`{"t":"` + token + `"}`))
 			return r
 		},
@@ -191,7 +174,7 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 	}
 	for one, put := range places {
 		t.Run("a token in "+one+" alone", func(t *testing.T) {
-			token, err := findToken(put(post("", ""), "abc"), all...)
+			token, err := tokenFrom(put(postRequest("", ""), "abc"), all...)
 			assert.NoError(t, err)
 			assert.Equal(t, "abc", token)
 		})
@@ -200,48 +183,48 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 				continue // A request has one body.
 			}
 			t.Run("a token in "+one+" and one in "+other, func(t *testing.T) {
-				_, err := findToken(putToo(put(post("", ""), "abc"), "def"), all...)
+				_, err := tokenFrom(putToo(put(postRequest("", ""), "abc"), "def"), all...)
 				assert.Equal(t, koreauth.ErrBadRequest, err)
-				_, err = findToken(putToo(put(post("", ""), "abc"), "abc"), all...)
+				_, err = tokenFrom(putToo(put(postRequest("", ""), "abc"), "abc"), all...)
 				assert.Equal(t, koreauth.ErrBadRequest, err, "though it is the same")
 			})
 		}
 	}
 	t.Run("no token anywhere", func(t *testing.T) {
-		_, err := findToken(post("", ""), all...)
+		_, err := tokenFrom(postRequest("", ""), all...)
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 	t.Run("Authorization is none of the places if it is not named", func(t *testing.T) {
-		token, err := findToken(get("/?t=abc", "Authorization", "Bearer def"), koreauth.Query("t"))
+		token, err := tokenFrom(getRequest("/?t=abc", "Authorization", "Bearer def"), koreauth.Query("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
-		_, err = findToken(get("/", "Authorization", "Bearer def"), koreauth.Query("t"))
+		_, err = tokenFrom(getRequest("/", "Authorization", "Bearer def"), koreauth.Query("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 	t.Run("an empty list is the default", func(t *testing.T) {
-		token, err := findToken(bearerRequest("abc"), []koreauth.Source{}...)
+		token, err := tokenFrom(getRequest("/", "Authorization", "Bearer abc"), []koreauth.Source{}...)
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 	})
 }
 
 func TestSources_PathVariables(t *testing.T) {
-	validator := newTokenTable()
+	validator := newRecordingValidator()
 	guardBy := func(source koreauth.Source) *koreauth.Middleware {
 		return koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}})
 	}
 	serveMux := http.NewServeMux()
-	serveMux.Handle("GET /hook/{token}/sims", guardBy(koreauth.Path("token")).Wrap(whoami))
+	serveMux.Handle("GET /hook/{token}/sims", guardBy(koreauth.Path("token")).Wrap(echoClient))
 	router := mux.NewRouter()
 	router.Use(guardBy(koreauth.PathVars(mux.Vars, "token")).Wrap)
-	router.Handle("/hook/{token}/sims", whoami)
-	router.Handle("/plain", whoami)
+	router.Handle("/hook/{token}/sims", echoClient)
+	router.Handle("/plain", echoClient)
 
 	for name, handler := range map[string]http.Handler{"net/http": serveMux, "gorilla/mux": router} {
 		for path, want := range map[string]int{"/hook/a/sims": 200, "/hook/forged/sims": 403, "/hook/a%20b/sims": 401} {
 			t.Run(name+path, func(t *testing.T) {
 				w := httptest.NewRecorder()
-				handler.ServeHTTP(w, get(path))
+				handler.ServeHTTP(w, getRequest(path))
 				assert.Equal(t, want, w.Code)
 				if want == http.StatusOK {
 					assert.Equal(t, "client-a", w.Body.String())
@@ -251,7 +234,7 @@ func TestSources_PathVariables(t *testing.T) {
 		}
 	}
 	t.Run("a route without the variable", func(t *testing.T) {
-		status, _ := serve(router, get("/plain"))
+		status, _ := respond(router, getRequest("/plain"))
 		assert.Equal(t, http.StatusUnauthorized, status)
 	})
 }
@@ -262,12 +245,12 @@ func TestSources_RestoreBody(t *testing.T) {
 		name, contentType, body string
 		source                  koreauth.Source
 	}{
-		{"a form", formType, "x=%7e&t=a&&y=+", koreauth.Form("t")},
-		{"JSON, with its white space and order", jsonType, " {\"z\":1,\r\n\t\"t\":\"a\",\"b\":1e2}\n", koreauth.JSON("t")},
+		{"a form", formMedia, "x=%7e&t=a&&y=+", koreauth.Form("t")},
+		{"JSON, with its white space and order", jsonMedia, " {\"z\":1,\r\n\t\"t\":\"a\",\"b\":1e2}\n", koreauth.JSON("t")},
 		{"a body of another type, unread", "application/octet-stream", "t=a\x00\xff", koreauth.Form("t")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{test.source, koreauth.Query("t")}})
+			guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{test.source, koreauth.Query("t")}})
 			target := "/"
 			if test.contentType == "application/octet-stream" {
 				target = "/?t=a"
@@ -275,7 +258,7 @@ func TestSources_RestoreBody(t *testing.T) {
 			body := &closeCounter{Reader: iotest.OneByteReader(strings.NewReader(test.body))}
 			r := httptest.NewRequest(http.MethodPost, target, body)
 			r.Header.Set("Content-Type", test.contentType)
-			status, answer := serve(guard.Wrap(guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			status, answer := respond(guard.Wrap(guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				got, err := io.ReadAll(r.Body)
 				assert.NoError(t, err)
 				assert.Equal(t, test.body, string(got))
@@ -287,29 +270,29 @@ func TestSources_RestoreBody(t *testing.T) {
 	}
 
 	t.Run("for ParseForm", func(t *testing.T) {
-		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
-		serve(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
+		respond(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			require.NoError(t, r.ParseForm())
 			assert.Equal(t, url.Values{"t": {"a"}, "x": {"1", "2"}}, r.PostForm)
-		})), post(formType, "x=1&t=a&x=2"))
+		})), postRequest(formMedia, "x=1&t=a&x=2"))
 	})
 	t.Run("a form that is parsed already", func(t *testing.T) {
-		r := post(formType, "t=abc")
+		r := postRequest(formMedia, "t=abc")
 		require.NoError(t, r.ParseForm())
-		token, err := findToken(r, koreauth.Form("t"))
+		token, err := tokenFrom(r, koreauth.Form("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 	})
 	t.Run("for the next Source", func(t *testing.T) {
-		token, err := findToken(post(jsonType, `{"b":"abc"}`), koreauth.JSON("a"), koreauth.JSON("b"))
+		token, err := tokenFrom(postRequest(jsonMedia, `{"b":"abc"}`), koreauth.JSON("a"), koreauth.JSON("b"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
-		_, err = findToken(post(formType, `a=abc&b=def`), koreauth.Form("a"), koreauth.Form("b"))
+		_, err = tokenFrom(postRequest(formMedia, `a=abc&b=def`), koreauth.Form("a"), koreauth.Form("b"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
 	t.Run("after Authenticate", func(t *testing.T) {
-		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
-		r := post(formType, "t=a")
+		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
+		r := postRequest(formMedia, "t=a")
 		for range 2 {
 			_, err := guard.Authenticate(r)
 			assert.NoError(t, err)
@@ -319,11 +302,11 @@ func TestSources_RestoreBody(t *testing.T) {
 		assert.Equal(t, "t=a", string(got))
 	})
 	t.Run("over HTTP, chunked", func(t *testing.T) {
-		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.JSON("t")}})
+		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.JSON("t")}})
 		server := httptest.NewServer(guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })))
 		defer server.Close()
 		sent := `{"t":"a","rest":"` + strings.Repeat("x", 10_000) + `"}`
-		res, err := http.Post(server.URL, jsonType, io.MultiReader(strings.NewReader(sent)))
+		res, err := http.Post(server.URL, jsonMedia, io.MultiReader(strings.NewReader(sent)))
 		require.NoError(t, err)
 		defer res.Body.Close()
 		got, err := io.ReadAll(res.Body)
@@ -346,8 +329,8 @@ func TestSources_LimitBody(t *testing.T) {
 		source              koreauth.Source
 		contentType, before string
 	}{
-		"form": {koreauth.Form("t"), formType, "t=abc&x="},
-		"JSON": {koreauth.JSON("t"), jsonType, `{"t":"abc"}`},
+		"form": {koreauth.Form("t"), formMedia, "t=abc&x="},
+		"JSON": {koreauth.JSON("t"), jsonMedia, `{"t":"abc"}`},
 	}
 	for name, body := range bodies {
 		fill := map[string]string{"form": "y", "JSON": " "}[name]
@@ -365,7 +348,7 @@ func TestSources_LimitBody(t *testing.T) {
 				reader := bytes.NewReader([]byte(sent))
 				r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(reader))
 				r.Header.Set("Content-Type", body.contentType)
-				_, err := findToken(r, body.source)
+				_, err := tokenFrom(r, body.source)
 				assert.Equal(t, test.err, err)
 				assert.GreaterOrEqual(t, reader.Len(), test.size-limit-1, "no more is read than need be")
 				if err == nil {
@@ -379,19 +362,19 @@ func TestSources_LimitBody(t *testing.T) {
 	}
 	t.Run("of another type may be of any size", func(t *testing.T) {
 		r := newRequest(http.MethodPost, "/", "application/octet-stream", strings.Repeat("x", 2*limit), "Authorization", "Bearer abc")
-		_, err := findToken(r, koreauth.Header("Authorization"), koreauth.Form("t"), koreauth.JSON("t"))
+		_, err := tokenFrom(r, koreauth.Header("Authorization"), koreauth.Form("t"), koreauth.JSON("t"))
 		assert.NoError(t, err)
 	})
 	t.Run("a body that breaks off is a bad request", func(t *testing.T) {
 		broken := io.MultiReader(strings.NewReader("t=abc"), iotest.ErrReader(io.ErrUnexpectedEOF))
 		r := httptest.NewRequest(http.MethodPost, "/", broken)
-		r.Header.Set("Content-Type", formType)
-		_, err := findToken(r, koreauth.Form("t"))
+		r.Header.Set("Content-Type", formMedia)
+		_, err := tokenFrom(r, koreauth.Form("t"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
 	t.Run("no body at all", func(t *testing.T) {
-		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {formType}}}
-		_, err := findToken(r, koreauth.Form("t"), koreauth.JSON("t"))
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {formMedia}}}
+		_, err := tokenFrom(r, koreauth.Form("t"), koreauth.JSON("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 }
@@ -403,26 +386,26 @@ func FuzzSources(f *testing.F) {
 	f.Add("", `{"t":"abc"}`, "", "", false)
 	f.Add("t=1&t=2;%zz", `{"t":1,"t":{}}`, "t=\"", " ", false)
 	f.Fuzz(func(t *testing.T, query, body, cookie, header string, form bool) {
-		contentType := jsonType
+		contentType := jsonMedia
 		if form {
-			contentType = formType
+			contentType = formMedia
 		}
-		r := post(contentType, body)
+		r := postRequest(contentType, body)
 		r.URL.RawQuery = query
 		maps.Copy(r.Header, http.Header{"Cookie": {cookie}, "X-Token": {header}})
-		validator := &tokenTable{}
+		validator := &recordingValidator{}
 		guard := koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{
 			koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Header("X-Token"), koreauth.Form("t"), koreauth.JSON("t"),
 		}})
 		_, err := guard.Authenticate(r)
 		refused := errors.Is(err, koreauth.ErrNoToken) || errors.Is(err, koreauth.ErrBadRequest)
-		if refused == (len(validator.validated) > 0) || len(validator.validated) > 1 {
-			t.Fatalf("tokens %q and the error %v", validator.validated, err)
+		if refused == (len(validator.tokens) > 0) || len(validator.tokens) > 1 {
+			t.Fatalf("tokens %q and the error %v", validator.tokens, err)
 		}
 		if refused {
 			return
 		}
-		if token := validator.validated[0]; strings.Trim(strings.TrimRight(token, "="), b64tokenChars) != "" {
+		if token := validator.tokens[0]; !b64token.MatchString(token) {
 			t.Errorf("%q is no b64token", token)
 		}
 		if got, err := io.ReadAll(r.Body); err != nil || string(got) != body {
@@ -459,7 +442,7 @@ func TestForm_CanceledRequest(t *testing.T) {
 
 func TestJSON_RejectsNonStrings(t *testing.T) {
 	for _, value := range []string{`null`, `["a"]`, `{"t":"a"}`, `7`, `true`} {
-		_, err := findToken(post(jsonType, `{"t":`+value+`}`), koreauth.JSON("t"))
+		_, err := tokenFrom(postRequest(jsonMedia, `{"t":`+value+`}`), koreauth.JSON("t"))
 		assert.Equal(t, http.StatusBadRequest, statusOf(err), value)
 	}
 }
@@ -509,17 +492,17 @@ func FuzzEachSource(f *testing.F) {
 		}
 		require.False(t, err != nil && len(values) > 0, "%q and %v", values, err)
 
-		book := new(tokenTable)
-		_, err = koreauth.New(book, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(r)
+		validator := &recordingValidator{}
+		_, err = koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(r)
 		none := errors.Is(err, koreauth.ErrNoToken)
-		if len(book.validated) == 0 {
+		if len(validator.tokens) == 0 {
 			require.True(t, none || errors.Is(err, koreauth.ErrBadRequest), "%v", err)
 		} else {
-			require.Len(t, book.validated, 1)
-			require.Regexp(t, b64token, book.validated[0])
-			require.Equal(t, []string{book.validated[0]}, model(), "%q", place)
+			require.Len(t, validator.tokens, 1)
+			require.Regexp(t, b64token, validator.tokens[0])
+			require.Equal(t, []string{validator.tokens[0]}, model(), "%q", place)
 		}
-		if none || len(book.validated) > 0 {
+		if none || len(validator.tokens) > 0 {
 			body, err := io.ReadAll(r.Body)
 			require.NoError(t, err)
 			require.Equal(t, place, string(body), "what the handler reads")
@@ -572,4 +555,107 @@ func cookieValues(line string) (values []string) {
 		}
 	}
 	return values
+}
+
+func TestSources_PanicOnMisuse(t *testing.T) {
+	nilVars := (func(*http.Request) map[string]string)(nil)
+	for name, misuse := range map[string]func(){
+		"Form without a name":         func() { koreauth.Form("") },
+		"JSON without a name":         func() { koreauth.JSON("") },
+		"Query without a name":        func() { koreauth.Query("") },
+		"Path without a name":         func() { koreauth.Path("") },
+		"Cookie without a name":       func() { koreauth.Cookie("") },
+		"PathVars without a name":     func() { koreauth.PathVars(mux.Vars, "") },
+		"PathVars without a function": func() { koreauth.PathVars(nilVars, "t") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				value := recover()
+				if assert.NotNil(t, value, "no panic") {
+					assert.True(t, strings.HasPrefix(fmt.Sprint(value), "koreauth: "), "the panic value is %q", value)
+				}
+			}()
+			misuse()
+		})
+	}
+}
+
+// recordingValidator is a TokenValidator that accepts the tokens in claims and
+// records every token that it is asked to validate.
+type recordingValidator struct {
+	claims map[string]*koreauth.Claims
+	tokens []string
+}
+
+// newRecordingValidator returns a validator that accepts the token "a".
+func newRecordingValidator() *recordingValidator {
+	return &recordingValidator{claims: map[string]*koreauth.Claims{
+		"a": {ClientID: "client-a", Scopes: []string{"scope-a"}},
+	}}
+}
+
+func (v *recordingValidator) Validate(_ context.Context, token string) (*koreauth.Claims, error) {
+	v.tokens = append(v.tokens, token)
+	if claims, ok := v.claims[token]; ok {
+		return claims, nil
+	}
+	return nil, koreauth.ErrSignature
+}
+
+// tokenFrom returns the token that the sources find in a request, or the class
+// of the error if they do not find one.
+func tokenFrom(r *http.Request, sources ...koreauth.Source) (token string, err error) {
+	validator := &recordingValidator{}
+	_, err = koreauth.New(validator, &koreauth.Options{Sources: sources}).Authenticate(r)
+	if len(validator.tokens) == 1 && errors.Is(err, koreauth.ErrSignature) {
+		return validator.tokens[0], nil // The validator accepts no token.
+	}
+	if len(validator.tokens) > 0 {
+		return strings.Join(validator.tokens, " AND "), err
+	}
+	for _, class := range []error{koreauth.ErrNoToken, koreauth.ErrBadRequest} {
+		if errors.Is(err, class) {
+			return "", class
+		}
+	}
+	return "", err
+}
+
+// echoClient writes the client ID of the claims in the request's context.
+var echoClient = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	if claims, ok := koreauth.FromContext(r.Context()); ok {
+		fmt.Fprint(w, claims.ClientID)
+	}
+})
+
+// respond sends r to handler and returns the status and the body.
+func respond(handler http.Handler, r *http.Request) (int, string) {
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r)
+	return w.Code, w.Body.String()
+}
+
+const (
+	formMedia = "application/x-www-form-urlencoded"
+	jsonMedia = "application/json"
+)
+
+// newRequest returns a request with the given header names and values.
+func newRequest(method, target, contentType, body string, header ...string) *http.Request {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Add(header[i], header[i+1])
+	}
+	return r
+}
+
+func postRequest(contentType, body string) *http.Request {
+	return newRequest(http.MethodPost, "/", contentType, body)
+}
+
+func getRequest(target string, header ...string) *http.Request {
+	return newRequest(http.MethodGet, target, "", "", header...)
 }
