@@ -42,92 +42,92 @@ func TestSources_FindToken(t *testing.T) {
 		rows   rows
 	}{
 		"Query": {koreauth.Query("access_token"), rows{
-			{"is there", getRequest("/?x=1&access_token=abc&y"), "abc", nil},
-			{"is escaped", getRequest("/?access%5Ftoken=a%2Bb%3D"), "a+b=", nil},
-			{"is not there", getRequest("/?x=1"), "", none},
-			{"is empty", getRequest("/?access_token="), "", none},
-			{"is a name alone", getRequest("/?access_token"), "", none},
-			{"names have a case", getRequest("/?Access_Token=abc"), "", none},
-			{"a plus is a space", getRequest("/?access_token=a+b"), "", bad},
-			{"comes twice", getRequest("/?access_token=abc&access_token=def"), "", bad},
-			{"comes twice the same", getRequest("/?access_token=abc&access_token=abc"), "", bad},
-			{"comes twice, once empty", getRequest("/?access_token=&access_token=abc"), "", bad},
-			{"comes twice, once escaped", getRequest("/?access_token=abc&access%5ftoken=def"), "", bad},
-			{"a semicolon might hide a second", getRequest("/?access_token=abc;access_token=def"), "", bad},
-			{"a bad escape might hide a second", getRequest("/?access_token=abc&access%zztoken=def"), "", bad},
-			{"the body is not the query", postRequest(formMedia, "access_token=abc"), "", none},
+			{"present", getRequest("/?x=1&access_token=abc&y"), "abc", nil},
+			{"percent-encoded", getRequest("/?access%5Ftoken=a%2Bb%3D"), "a+b=", nil},
+			{"absent", getRequest("/?x=1"), "", none},
+			{"empty", getRequest("/?access_token="), "", none},
+			{"name without a value", getRequest("/?access_token"), "", none},
+			{"names are case-sensitive", getRequest("/?Access_Token=abc"), "", none},
+			{"a plus sign is decoded to a space", getRequest("/?access_token=a+b"), "", bad},
+			{"twice", getRequest("/?access_token=abc&access_token=def"), "", bad},
+			{"twice, with the same value", getRequest("/?access_token=abc&access_token=abc"), "", bad},
+			{"twice, once empty", getRequest("/?access_token=&access_token=abc"), "", bad},
+			{"twice, one name escaped", getRequest("/?access_token=abc&access%5ftoken=def"), "", bad},
+			{"a semicolon, which may hide a second token", getRequest("/?access_token=abc;access_token=def"), "", bad},
+			{"an invalid escape, which may hide a second token", getRequest("/?access_token=abc&access%zztoken=def"), "", bad},
+			{"the body is not read", postRequest(formMedia, "access_token=abc"), "", none},
 		}},
 		"Form": {koreauth.Form("access_token"), rows{
-			{"is there", postRequest(formMedia, "x=1&access_token=abc"), "abc", nil},
-			{"the type has parameters and any case", postRequest("Application/X-WWW-Form-URLencoded; charset=UTF-8", "access_token=abc"), "abc", nil},
-			{"the type has a broken parameter", postRequest(formMedia+"; charset", "access_token=abc"), "abc", nil},
+			{"present", postRequest(formMedia, "x=1&access_token=abc"), "abc", nil},
+			{"media type with parameters, in any case", postRequest("Application/X-WWW-Form-URLencoded; charset=UTF-8", "access_token=abc"), "abc", nil},
+			{"media type with an invalid parameter", postRequest(formMedia+"; charset", "access_token=abc"), "abc", nil},
 			{"PUT", newRequest("PUT", "/", formMedia, "access_token=abc"), "abc", nil},
 			{"PATCH", newRequest("PATCH", "/", formMedia, "access_token=abc"), "abc", nil},
 			{"DELETE", newRequest("DELETE", "/", formMedia, "access_token=abc"), "abc", nil},
-			{"is not there", postRequest(formMedia, "x=1"), "", none},
-			{"is empty", postRequest(formMedia, "access_token="), "", none},
-			{"the body is empty", postRequest(formMedia, ""), "", none},
-			{"the query is not the body", newRequest("POST", "/?access_token=abc", formMedia, "x=1"), "", none},
-			{"never with GET (RFC 6750 §2.2)", newRequest("GET", "/", formMedia, "access_token=abc"), "", none},
-			{"never with HEAD", newRequest("HEAD", "/", formMedia, "access_token=abc"), "", none},
-			{"no type", postRequest("", "access_token=abc"), "", none},
-			{"another type", postRequest("text/plain", "access_token=abc"), "", none},
+			{"absent", postRequest(formMedia, "x=1"), "", none},
+			{"empty", postRequest(formMedia, "access_token="), "", none},
+			{"empty body", postRequest(formMedia, ""), "", none},
+			{"the query is not read", newRequest("POST", "/?access_token=abc", formMedia, "x=1"), "", none},
+			{"not read in a GET request (RFC 6750 §2.2)", newRequest("GET", "/", formMedia, "access_token=abc"), "", none},
+			{"not read in a HEAD request", newRequest("HEAD", "/", formMedia, "access_token=abc"), "", none},
+			{"no media type", postRequest("", "access_token=abc"), "", none},
+			{"another media type", postRequest("text/plain", "access_token=abc"), "", none},
 			{"multipart", postRequest("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"access_token\"\r\n\r\nabc\r\n--b--\r\n"), "", none},
 			{"JSON", postRequest(jsonMedia, `{"access_token":"abc"}`), "", none},
-			{"comes twice", postRequest(formMedia, "access_token=abc&access_token=def"), "", bad},
-			{"comes twice, once empty", postRequest(formMedia, "access_token=abc&access_token="), "", bad},
+			{"twice", postRequest(formMedia, "access_token=abc&access_token=def"), "", bad},
+			{"twice, once empty", postRequest(formMedia, "access_token=abc&access_token="), "", bad},
 			{"a semicolon", postRequest(formMedia, "access_token=abc;x=1"), "", bad},
-			{"a bad escape", postRequest(formMedia, "access_token=abc&x=%"), "", bad},
-			{"is no b64token", postRequest(formMedia, "access_token=a+b"), "", bad},
+			{"an invalid escape", postRequest(formMedia, "access_token=abc&x=%"), "", bad},
+			{"not a b64token", postRequest(formMedia, "access_token=a+b"), "", bad},
 		}},
 		"JSON": {koreauth.JSON("access_token"), rows{
-			{"is there", postRequest(jsonMedia, `{"x":[1,{"access_token":"no"}],"access_token":"abc"}`), "abc", nil},
-			{"white space does not matter", postRequest(jsonMedia, "\r\n\t {\n \"access_token\" : \"abc\" }\n "), "abc", nil},
-			{"escapes are read", postRequest(jsonMedia, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
-			{"the type has parameters and any case", postRequest("APPLICATION/JSON; charset=utf-8", `{"access_token":"abc"}`), "abc", nil},
-			{"a type that ends in +json", postRequest("application/vnd.kore.v1+json", `{"access_token":"abc"}`), "abc", nil},
-			{"is not there", postRequest(jsonMedia, `{"x":1}`), "", none},
-			{"is empty", postRequest(jsonMedia, `{"access_token":""}`), "", none},
-			{"names have a case", postRequest(jsonMedia, `{"Access_Token":"abc"}`), "", none},
-			{"deeper is the handler's business", postRequest(jsonMedia, `{"auth":{"access_token":"abc"}}`), "", none},
-			{"an empty body", postRequest(jsonMedia, ""), "", none},
+			{"present", postRequest(jsonMedia, `{"x":[1,{"access_token":"no"}],"access_token":"abc"}`), "abc", nil},
+			{"white space is ignored", postRequest(jsonMedia, "\r\n\t {\n \"access_token\" : \"abc\" }\n "), "abc", nil},
+			{"escapes are decoded", postRequest(jsonMedia, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
+			{"media type with parameters, in any case", postRequest("APPLICATION/JSON; charset=utf-8", `{"access_token":"abc"}`), "abc", nil},
+			{"media type with the suffix +json", postRequest("application/vnd.kore.v1+json", `{"access_token":"abc"}`), "abc", nil},
+			{"absent", postRequest(jsonMedia, `{"x":1}`), "", none},
+			{"empty", postRequest(jsonMedia, `{"access_token":""}`), "", none},
+			{"names are case-sensitive", postRequest(jsonMedia, `{"Access_Token":"abc"}`), "", none},
+			{"only the top level is read", postRequest(jsonMedia, `{"auth":{"access_token":"abc"}}`), "", none},
+			{"empty body", postRequest(jsonMedia, ""), "", none},
 			{"an array", postRequest(jsonMedia, `[{"access_token":"abc"}]`), "", none},
 			{"a string", postRequest(jsonMedia, `"access_token"`), "", none},
 			{"null", postRequest(jsonMedia, `null`), "", none},
-			{"never with GET", newRequest("GET", "/", jsonMedia, `{"access_token":"abc"}`), "", none},
-			{"never with HEAD", newRequest("HEAD", "/", jsonMedia, `{"access_token":"abc"}`), "", none},
-			{"another type", postRequest("text/json-ish", `{"access_token":"abc"}`), "", none},
-			{"no type", postRequest("", `{"access_token":"abc"}`), "", none},
-			{"a type that is none", postRequest(";", `{"access_token":"abc"}`), "", none},
-			{"comes twice", postRequest(jsonMedia, `{"access_token":"abc","access_token":"def"}`), "", bad},
-			{"comes twice, once escaped", postRequest(jsonMedia, `{"access_token":"abc","access\u005ftoken":"def"}`), "", bad},
-			{"comes twice, once empty", postRequest(jsonMedia, `{"access_token":"","access_token":"abc"}`), "", bad},
+			{"not read in a GET request", newRequest("GET", "/", jsonMedia, `{"access_token":"abc"}`), "", none},
+			{"not read in a HEAD request", newRequest("HEAD", "/", jsonMedia, `{"access_token":"abc"}`), "", none},
+			{"another media type", postRequest("text/json-ish", `{"access_token":"abc"}`), "", none},
+			{"no media type", postRequest("", `{"access_token":"abc"}`), "", none},
+			{"an invalid media type", postRequest(";", `{"access_token":"abc"}`), "", none},
+			{"twice", postRequest(jsonMedia, `{"access_token":"abc","access_token":"def"}`), "", bad},
+			{"twice, one name escaped", postRequest(jsonMedia, `{"access_token":"abc","access\u005ftoken":"def"}`), "", bad},
+			{"twice, once empty", postRequest(jsonMedia, `{"access_token":"","access_token":"abc"}`), "", bad},
 			{"a number", postRequest(jsonMedia, `{"access_token":1}`), "", bad},
-			{"an array of it", postRequest(jsonMedia, `{"access_token":["abc"]}`), "", bad},
-			{"an object of it", postRequest(jsonMedia, `{"access_token":{"access_token":"abc"}}`), "", bad},
-			{"no JSON", postRequest(jsonMedia, `access_token=abc`), "", bad},
-			{"cut off", postRequest(jsonMedia, `{"access_token":"abc"`), "", bad},
-			{"something behind it", postRequest(jsonMedia, `{"access_token":"abc"} {"access_token":"def"}`), "", bad},
-			{"a comma too much", postRequest(jsonMedia, `{"access_token":"abc",}`), "", bad},
-			{"a byte-order mark", postRequest(jsonMedia, "\ufeff"+`{"access_token":"abc"}`), "", bad},
-			{"too deep for anybody", postRequest(jsonMedia, `{"x":`+strings.Repeat("[", 30_000)), "", bad},
-			{"is no b64token", postRequest(jsonMedia, `{"access_token":"a b"}`), "", bad},
+			{"the token in an array", postRequest(jsonMedia, `{"access_token":["abc"]}`), "", bad},
+			{"the token in an object", postRequest(jsonMedia, `{"access_token":{"access_token":"abc"}}`), "", bad},
+			{"not JSON", postRequest(jsonMedia, `access_token=abc`), "", bad},
+			{"truncated", postRequest(jsonMedia, `{"access_token":"abc"`), "", bad},
+			{"followed by another value", postRequest(jsonMedia, `{"access_token":"abc"} {"access_token":"def"}`), "", bad},
+			{"trailing comma", postRequest(jsonMedia, `{"access_token":"abc",}`), "", bad},
+			{"byte order mark", postRequest(jsonMedia, "\ufeff"+`{"access_token":"abc"}`), "", bad},
+			{"nested too deeply", postRequest(jsonMedia, `{"x":`+strings.Repeat("[", 30_000)), "", bad},
+			{"not a b64token", postRequest(jsonMedia, `{"access_token":"a b"}`), "", bad},
 		}},
 		"Cookie": {koreauth.Cookie("token"), rows{
-			{"is there", getRequest("/", "Cookie", "x=1; token=abc; y=2"), "abc", nil},
-			{"is in a second line", getRequest("/", "Cookie", "x=1", "Cookie", "token=abc"), "abc", nil},
-			{"is quoted (RFC 6265 §4.1.1)", getRequest("/", "Cookie", `token="abc"`), "abc", nil},
-			{"is not there", getRequest("/", "Cookie", "x=1"), "", none},
-			{"is empty", getRequest("/", "Cookie", "token="), "", none},
-			{"names have a case", getRequest("/", "Cookie", "Token=abc"), "", none},
-			{"comes twice", getRequest("/", "Cookie", "token=abc; token=def"), "", bad},
-			{"comes twice, in two lines", getRequest("/", "Cookie", "token=abc", "Cookie", "token=def"), "", bad},
-			{"is no b64token", getRequest("/", "Cookie", "token=a:b"), "", bad},
+			{"present", getRequest("/", "Cookie", "x=1; token=abc; y=2"), "abc", nil},
+			{"in the second Cookie line", getRequest("/", "Cookie", "x=1", "Cookie", "token=abc"), "abc", nil},
+			{"quoted (RFC 6265 §4.1.1)", getRequest("/", "Cookie", `token="abc"`), "abc", nil},
+			{"absent", getRequest("/", "Cookie", "x=1"), "", none},
+			{"empty", getRequest("/", "Cookie", "token="), "", none},
+			{"names are case-sensitive", getRequest("/", "Cookie", "Token=abc"), "", none},
+			{"twice", getRequest("/", "Cookie", "token=abc; token=def"), "", bad},
+			{"twice, in two lines", getRequest("/", "Cookie", "token=abc", "Cookie", "token=def"), "", bad},
+			{"not a b64token", getRequest("/", "Cookie", "token=a:b"), "", bad},
 		}},
 		"Path": {koreauth.Path("token"), rows{
-			{"is there", pathRequest("abc"), "abc", nil},
-			{"is not there", getRequest("/abc"), "", none},
-			{"is no b64token", pathRequest("a b"), "", bad},
+			{"present", pathRequest("abc"), "abc", nil},
+			{"absent", getRequest("/abc"), "", none},
+			{"not a b64token", pathRequest("a b"), "", bad},
 		}},
 	} {
 		for _, row := range test.rows {
@@ -145,7 +145,7 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 		koreauth.Header("Authorization"), koreauth.Header("X-Token"), koreauth.Query("t"), koreauth.Cookie("t"),
 		koreauth.Form("t"), koreauth.JSON("t"), koreauth.Path("t"), koreauth.PathVars(mux.Vars, "t"),
 	}
-	// Each puts the token into one place.
+	// Each function puts the token in one place.
 	places := map[string]func(*http.Request, string) *http.Request{
 		"Authorization": func(r *http.Request, token string) *http.Request {
 			r.Header.Set("Authorization", "Bearer "+token)
@@ -173,7 +173,7 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 		},
 	}
 	for one, put := range places {
-		t.Run("a token in "+one+" alone", func(t *testing.T) {
+		t.Run("a token only in "+one, func(t *testing.T) {
 			token, err := tokenFrom(put(postRequest("", ""), "abc"), all...)
 			assert.NoError(t, err)
 			assert.Equal(t, "abc", token)
@@ -182,11 +182,11 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 			if one == other || one == "form" && other == "JSON" || one == "JSON" && other == "form" {
 				continue // A request has one body.
 			}
-			t.Run("a token in "+one+" and one in "+other, func(t *testing.T) {
+			t.Run("a token in "+one+" and another in "+other, func(t *testing.T) {
 				_, err := tokenFrom(putToo(put(postRequest("", ""), "abc"), "def"), all...)
 				assert.Equal(t, koreauth.ErrBadRequest, err)
 				_, err = tokenFrom(putToo(put(postRequest("", ""), "abc"), "abc"), all...)
-				assert.Equal(t, koreauth.ErrBadRequest, err, "though it is the same")
+				assert.Equal(t, koreauth.ErrBadRequest, err, "the same token twice")
 			})
 		}
 	}
@@ -194,14 +194,14 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 		_, err := tokenFrom(postRequest("", ""), all...)
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
-	t.Run("Authorization is none of the places if it is not named", func(t *testing.T) {
+	t.Run("Authorization is not read unless it is one of the sources", func(t *testing.T) {
 		token, err := tokenFrom(getRequest("/?t=abc", "Authorization", "Bearer def"), koreauth.Query("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 		_, err = tokenFrom(getRequest("/", "Authorization", "Bearer def"), koreauth.Query("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
-	t.Run("an empty list is the default", func(t *testing.T) {
+	t.Run("an empty list means the Authorization header", func(t *testing.T) {
 		token, err := tokenFrom(getRequest("/", "Authorization", "Bearer abc"), []koreauth.Source{}...)
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
@@ -239,15 +239,15 @@ func TestSources_PathVariables(t *testing.T) {
 	})
 }
 
-// A body that a Source has read is there for the handler, to the last byte.
+// The handler can read the whole body after a Source has read it.
 func TestSources_RestoreBody(t *testing.T) {
 	for _, test := range []struct {
 		name, contentType, body string
 		source                  koreauth.Source
 	}{
 		{"a form", formMedia, "x=%7e&t=a&&y=+", koreauth.Form("t")},
-		{"JSON, with its white space and order", jsonMedia, " {\"z\":1,\r\n\t\"t\":\"a\",\"b\":1e2}\n", koreauth.JSON("t")},
-		{"a body of another type, unread", "application/octet-stream", "t=a\x00\xff", koreauth.Form("t")},
+		{"JSON, with white space and member order kept", jsonMedia, " {\"z\":1,\r\n\t\"t\":\"a\",\"b\":1e2}\n", koreauth.JSON("t")},
+		{"a body of another media type, not read", "application/octet-stream", "t=a\x00\xff", koreauth.Form("t")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{test.source, koreauth.Query("t")}})
@@ -265,32 +265,32 @@ func TestSources_RestoreBody(t *testing.T) {
 				assert.NoError(t, r.Body.Close())
 			}))), r)
 			assert.Equal(t, http.StatusOK, status, answer)
-			assert.Equal(t, 1, body.closed, "the body that came is closed when the handler closes its own")
+			assert.Equal(t, 1, body.closed, "the original body is closed when the handler closes the body that it got")
 		})
 	}
 
-	t.Run("for ParseForm", func(t *testing.T) {
+	t.Run("ParseForm can read it", func(t *testing.T) {
 		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
 		respond(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			require.NoError(t, r.ParseForm())
 			assert.Equal(t, url.Values{"t": {"a"}, "x": {"1", "2"}}, r.PostForm)
 		})), postRequest(formMedia, "x=1&t=a&x=2"))
 	})
-	t.Run("a form that is parsed already", func(t *testing.T) {
+	t.Run("a form that was already parsed", func(t *testing.T) {
 		r := postRequest(formMedia, "t=abc")
 		require.NoError(t, r.ParseForm())
 		token, err := tokenFrom(r, koreauth.Form("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 	})
-	t.Run("for the next Source", func(t *testing.T) {
+	t.Run("the next Source can read it", func(t *testing.T) {
 		token, err := tokenFrom(postRequest(jsonMedia, `{"b":"abc"}`), koreauth.JSON("a"), koreauth.JSON("b"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 		_, err = tokenFrom(postRequest(formMedia, `a=abc&b=def`), koreauth.Form("a"), koreauth.Form("b"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
-	t.Run("after Authenticate", func(t *testing.T) {
+	t.Run("it can be read after Authenticate", func(t *testing.T) {
 		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
 		r := postRequest(formMedia, "t=a")
 		for range 2 {
@@ -315,7 +315,7 @@ func TestSources_RestoreBody(t *testing.T) {
 	})
 }
 
-// closeCounter is a body that counts how often it is closed.
+// closeCounter is a body that counts calls of Close.
 type closeCounter struct {
 	io.Reader
 	closed int
@@ -340,8 +340,8 @@ func TestSources_LimitBody(t *testing.T) {
 			err  error
 		}{
 			{"of exactly 64 KiB is read", limit, nil},
-			{"of a byte more is a bad request", limit + 1, koreauth.ErrBadRequest},
-			{"of much more is a bad request", 4 * limit, koreauth.ErrBadRequest},
+			{"of one byte more is a bad request", limit + 1, koreauth.ErrBadRequest},
+			{"of four times the limit is a bad request", 4 * limit, koreauth.ErrBadRequest},
 		} {
 			t.Run(name+" "+test.name, func(t *testing.T) {
 				sent := body.before + strings.Repeat(fill, test.size-len(body.before))
@@ -350,7 +350,7 @@ func TestSources_LimitBody(t *testing.T) {
 				r.Header.Set("Content-Type", body.contentType)
 				_, err := tokenFrom(r, body.source)
 				assert.Equal(t, test.err, err)
-				assert.GreaterOrEqual(t, reader.Len(), test.size-limit-1, "no more is read than need be")
+				assert.GreaterOrEqual(t, reader.Len(), test.size-limit-1, "bytes read beyond the limit")
 				if err == nil {
 					got, err := io.ReadAll(r.Body)
 					require.NoError(t, err)
@@ -360,27 +360,27 @@ func TestSources_LimitBody(t *testing.T) {
 			})
 		}
 	}
-	t.Run("of another type may be of any size", func(t *testing.T) {
+	t.Run("a body of another media type may have any size", func(t *testing.T) {
 		r := newRequest(http.MethodPost, "/", "application/octet-stream", strings.Repeat("x", 2*limit), "Authorization", "Bearer abc")
 		_, err := tokenFrom(r, koreauth.Header("Authorization"), koreauth.Form("t"), koreauth.JSON("t"))
 		assert.NoError(t, err)
 	})
-	t.Run("a body that breaks off is a bad request", func(t *testing.T) {
+	t.Run("a truncated body is a bad request", func(t *testing.T) {
 		broken := io.MultiReader(strings.NewReader("t=abc"), iotest.ErrReader(io.ErrUnexpectedEOF))
 		r := httptest.NewRequest(http.MethodPost, "/", broken)
 		r.Header.Set("Content-Type", formMedia)
 		_, err := tokenFrom(r, koreauth.Form("t"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
-	t.Run("no body at all", func(t *testing.T) {
+	t.Run("a nil body", func(t *testing.T) {
 		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {formMedia}}}
 		_, err := tokenFrom(r, koreauth.Form("t"), koreauth.JSON("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 }
 
-// FuzzSources: whatever comes, there is either one b64token or a class, and
-// the body is there afterwards.
+// FuzzSources checks that any request yields either one b64token or an error
+// with a class, and that the handler can still read the body.
 func FuzzSources(f *testing.F) {
 	f.Add("t=abc", "t=abc", "t=abc", "abc", true)
 	f.Add("", `{"t":"abc"}`, "", "", false)
@@ -398,18 +398,18 @@ func FuzzSources(f *testing.F) {
 			koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Header("X-Token"), koreauth.Form("t"), koreauth.JSON("t"),
 		}})
 		_, err := guard.Authenticate(r)
-		refused := errors.Is(err, koreauth.ErrNoToken) || errors.Is(err, koreauth.ErrBadRequest)
-		if refused == (len(validator.tokens) > 0) || len(validator.tokens) > 1 {
-			t.Fatalf("tokens %q and the error %v", validator.tokens, err)
+		rejected := errors.Is(err, koreauth.ErrNoToken) || errors.Is(err, koreauth.ErrBadRequest)
+		if rejected == (len(validator.tokens) > 0) || len(validator.tokens) > 1 {
+			t.Fatalf("got tokens %q and error %v", validator.tokens, err)
 		}
-		if refused {
+		if rejected {
 			return
 		}
 		if token := validator.tokens[0]; !b64token.MatchString(token) {
-			t.Errorf("%q is no b64token", token)
+			t.Errorf("got token %q, which is not a b64token", token)
 		}
 		if got, err := io.ReadAll(r.Body); err != nil || string(got) != body {
-			t.Errorf("the handler gets the body %q and the error %v, not %q", got, err, body)
+			t.Errorf("the handler read body %q and error %v, want %q", got, err, body)
 		}
 	})
 }
@@ -428,16 +428,16 @@ func TestForm_AfterParseForm(t *testing.T) {
 
 func TestForm_CanceledRequest(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
-	gone := errors.New("gone")
+	cause := errors.New("canceled by the test")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(gone)
+	cancel(cause)
 	reader, writer := io.Pipe()
 	writer.CloseWithError(io.ErrUnexpectedEOF)
 	r := httptest.NewRequest(http.MethodPost, "/", reader).WithContext(ctx)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, err := guard.Authenticate(r)
 	require.ErrorIs(t, err, koreauth.ErrUnavailable)
-	require.ErrorIs(t, err, gone)
+	require.ErrorIs(t, err, cause)
 }
 
 func TestJSON_RejectsNonStrings(t *testing.T) {
@@ -454,8 +454,9 @@ func statusOf(err error) int {
 
 var b64token = regexp.MustCompile(`\A[A-Za-z0-9._~+/-]+=*\z`)
 
-// FuzzEachSource: the token that a source yields is the only one there, as
-// net/url and encoding/json see the place, and the body is put back.
+// FuzzEachSource compares each source with a model made of net/url and
+// encoding/json: a source finds a token only if the model finds the same one and
+// no other. The handler can still read the body.
 func FuzzEachSource(f *testing.F) {
 	for source := range uint8(5) {
 		f.Add(source, "POST", "application/x-www-form-urlencoded", "t=a.b.c")
@@ -505,12 +506,12 @@ func FuzzEachSource(f *testing.F) {
 		if none || len(validator.tokens) > 0 {
 			body, err := io.ReadAll(r.Body)
 			require.NoError(t, err)
-			require.Equal(t, place, string(body), "what the handler reads")
+			require.Equal(t, place, string(body), "body that the handler reads")
 		}
 	})
 }
 
-// pairsModel are the values of t in a query or a form.
+// formValues returns the values of t in a query or a form.
 func formValues(encoded string) (values []string) {
 	for pair := range strings.SplitSeq(encoded, "&") {
 		name, value, _ := strings.Cut(pair, "=")
@@ -523,8 +524,8 @@ func formValues(encoded string) (values []string) {
 	return values
 }
 
-// memberModel are the values of t at the top of a JSON object, without regard
-// to duplicates deeper down.
+// jsonValues returns the values of t at the top level of a JSON object. It does
+// not look for duplicates in nested objects.
 func jsonValues(body string) (values []string) {
 	decoder := json.NewDecoder(strings.NewReader(body))
 	_, _ = decoder.Token()
@@ -541,16 +542,16 @@ func jsonValues(body string) (values []string) {
 	return values
 }
 
-// cookieModel are the values of t in a Cookie line. Those that no cookie can
-// have (RFC 6265 §4.1.1, but for space and comma) are none, as to net/http.
+// cookieValues returns the values of t in a Cookie line. Like net/http, it skips
+// values that no cookie may have (RFC 6265 §4.1.1), but allows space and comma.
 func cookieValues(line string) (values []string) {
 	for pair := range strings.SplitSeq(line, ";") {
 		name, value, _ := strings.Cut(strings.Trim(pair, " \t\r\n"), "=")
 		if unquoted := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(value)-len(unquoted) == 2 {
 			value = unquoted
 		}
-		odd := strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' })
-		if strings.Trim(name, " \t\r\n") == "t" && !odd {
+		invalid := strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' })
+		if strings.Trim(name, " \t\r\n") == "t" && !invalid {
 			values = append(values, value)
 		}
 	}
