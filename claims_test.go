@@ -19,7 +19,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// samplePayload is the payload of the token that KORE's documentation shows.
+// samplePayload returns the payload of the token in KORE's documentation.
 func samplePayload(t *testing.T) string {
 	t.Helper()
 	page, err := os.ReadFile("testdata/kore-sample-token.txt")
@@ -93,17 +93,17 @@ func TestClaims_ResourcesAndProducts(t *testing.T) {
 	}{
 		{"products as plain strings", `{"products":["SuperSIM","ProgrammableWireless"]}`, nil, []string{"SuperSIM", "ProgrammableWireless"}},
 		{"a product as an object", `{"products":[{"resourceName":"SuperSIM","access":["Read"]},"X"]}`, nil, []string{"SuperSIM", "X"}},
-		{"a product of another shape", `{"products":[7,null,{},{"resourceName":7},"X"]}`, nil, []string{"X"}},
-		{"products as one string", `{"products":"SuperSIM"}`, nil, nil},
-		{"two entries of one name", `{"globalResources":[{"resourceName":"A","access":["Read"]},{"access":["Write"],"resourceName":"A"}]}`,
+		{"products of the wrong shape are skipped", `{"products":[7,null,{},{"resourceName":7},"X"]}`, nil, []string{"X"}},
+		{"products as a string", `{"products":"SuperSIM"}`, nil, nil},
+		{"two entries with the same name", `{"globalResources":[{"resourceName":"A","access":["Read"]},{"access":["Write"],"resourceName":"A"}]}`,
 			[]koreauth.Resource{{Name: "A", Access: []koreauth.Access{"Read"}}, {Name: "A", Access: []koreauth.Access{"Write"}}}, nil},
-		{"access as one string", `{"globalResources":[{"resourceName":"A","access":"Read"}]}`, []koreauth.Resource{{Name: "A"}}, nil},
-		{"access with a number in it", `{"globalResources":[{"resourceName":"A","access":["Read",1]}]}`, []koreauth.Resource{{Name: "A"}}, nil},
-		{"names in another case", `{"GlobalResources":[{"resourceName":"A","access":["Read"]}]}`, nil, nil},
-		{"an inner name in another case", `{"globalResources":[{"ResourceName":"A","access":["Read"]}]}`, nil, nil},
-		{"an entry of another shape spoils no other", `{"globalResources":[7,[],{"access":["Read"]},{"resourceName":"A","access":["Read"]}]}`,
+		{"access as a string", `{"globalResources":[{"resourceName":"A","access":"Read"}]}`, []koreauth.Resource{{Name: "A"}}, nil},
+		{"access with a number in the list", `{"globalResources":[{"resourceName":"A","access":["Read",1]}]}`, []koreauth.Resource{{Name: "A"}}, nil},
+		{"a member name in another case", `{"GlobalResources":[{"resourceName":"A","access":["Read"]}]}`, nil, nil},
+		{"an inner member name in another case", `{"globalResources":[{"ResourceName":"A","access":["Read"]}]}`, nil, nil},
+		{"entries of the wrong shape are skipped", `{"globalResources":[7,[],{"access":["Read"]},{"resourceName":"A","access":["Read"]}]}`,
 			[]koreauth.Resource{{Name: "A", Access: []koreauth.Access{"Read"}}}, nil},
-		{"one object in place of a list", `{"globalResources":{"resourceName":"A","access":["Read"]}}`, nil, nil},
+		{"an object in place of a list", `{"globalResources":{"resourceName":"A","access":["Read"]}}`, nil, nil},
 		{"an array", `[{"globalResources":[]}]`, nil, nil},
 		{"null", `null`, nil, nil},
 	} {
@@ -169,7 +169,7 @@ func TestClaims_DecodeRejectsFoldedNames(t *testing.T) {
 		assert.Equal(t, row.folds, err != nil, "%s: %v", row.payload, err)
 	}
 	var all map[string]any
-	require.NoError(t, parseClaims(t, `{"plan":"a","Plan":"b"}`).Decode(&all), "a map folds nothing")
+	require.NoError(t, parseClaims(t, `{"plan":"a","Plan":"b"}`).Decode(&all), "a map keeps both names")
 	assert.Len(t, all, 2)
 }
 
@@ -198,7 +198,7 @@ func TestClaims_PrintNoSecrets(t *testing.T) {
 	}
 	assert.NotRegexp(t, regexp.MustCompile(`[\w.]+@[\w.]+`), shown)
 
-	// fmt calls no methods of what is in an unexported field.
+	// fmt does not call methods of values in unexported fields.
 	hidden := fmt.Sprintf("%v %+v %#v", struct{ c koreauth.Claims }{*claims}, struct{ c koreauth.Claims }{*claims}, struct{ c koreauth.Claims }{*claims})
 	assert.NotContains(t, hidden, "o2gYFN7q")
 	encoded, err := json.Marshal(claims)
@@ -211,6 +211,7 @@ func TestClaims_PrintNoSecrets(t *testing.T) {
 	assert.NotContains(t, claims.String(), "eyJ", "a token as the client")
 }
 
+// mintValidToken returns a token that is signed with the ES256 key.
 func mintValidToken(t *testing.T) string {
 	t.Helper()
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["ES256"]}})
@@ -227,7 +228,7 @@ func TestClaims_DecodeIntoInterface(t *testing.T) {
 		Lower string `json:"plan"`
 		Upper string `json:"PLAN"`
 	}
-	require.NoError(t, parseClaims(t, `{"plan":"a","PLAN":"b"}`).Decode(&both), "each has a field of its exact name")
+	require.NoError(t, parseClaims(t, `{"plan":"a","PLAN":"b"}`).Decode(&both), "each member has a field with exactly its name")
 	assert.Equal(t, "a", both.Lower)
 	assert.Equal(t, "b", both.Upper)
 }

@@ -28,6 +28,10 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
+// The fuzz tests compare the package with models of it. The models use
+// encoding/json and net/url and share no code with the package. docs/FUZZING.md
+// describes how the fuzz tests were run.
+
 // newValidatorPair accept such tokens: one remembers them, one does not.
 func newValidatorPair(f *testing.F) (caching, uncached *koreauth.Validator) {
 	f.Helper()

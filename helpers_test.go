@@ -19,8 +19,8 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// bearer is a request that carries a token where it should be; none if it is
-// empty.
+// bearerRequest returns a request with the token in its Authorization header, or
+// without the header if token is empty.
 func bearerRequest(token string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	if token != "" {
@@ -29,7 +29,7 @@ func bearerRequest(token string) *http.Request {
 	return r
 }
 
-// testIssuer has a key of its own, and listens nowhere.
+// testIssuer has its own signing key and serves no HTTP.
 var testIssuer = sync.OnceValue(func() *koretest.Issuer {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 	if err != nil {
@@ -38,7 +38,7 @@ var testIssuer = sync.OnceValue(func() *koretest.Issuer {
 	return issuer
 })
 
-// newTestValidator knows the keys of testIssuer.
+// newTestValidator returns a validator with the keys of testIssuer.
 func newTestValidator(t *testing.T) *koreauth.Validator {
 	t.Helper()
 	keys, err := koreauth.ParseKeys(testIssuer().JWKS())
@@ -50,8 +50,8 @@ func newTestValidator(t *testing.T) *koreauth.Validator {
 	return validator
 }
 
-// tokenTable is a TokenValidator that knows some tokens, and keeps a list of
-// those it was validated about.
+// tokenTable is a TokenValidator that accepts the tokens in claims and records
+// every token that it is asked to validate.
 type tokenTable struct {
 	claims map[string]*koreauth.Claims
 
@@ -59,7 +59,8 @@ type tokenTable struct {
 	validated []string
 }
 
-// book knows the tokens a and b, which grant what their names say.
+// newTokenTable returns a table with the tokens a and b. Token a has scope-a and
+// token b has scope-b.
 func newTokenTable() *tokenTable {
 	return &tokenTable{claims: map[string]*koreauth.Claims{
 		"a": {ClientID: "client-a", Scopes: []string{"scope-a"}},
@@ -77,7 +78,7 @@ func (b *tokenTable) Validate(_ context.Context, token string) (*koreauth.Claims
 	return nil, koreauth.ErrSignature
 }
 
-// whoami answers with the client that FromContext names.
+// whoami writes the client ID of the claims in the context, or "nobody".
 var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	claims, ok := koreauth.FromContext(r.Context())
 	if !ok {
@@ -87,14 +88,15 @@ var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, claims.ClientID)
 })
 
-// ask sends the request and returns the status and the body.
+// serve sends r to handler and returns the status and the body.
 func serve(handler http.Handler, r *http.Request) (int, string) {
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 
-// with is a middleware that puts another token, or none, into the request.
+// replaceToken is a middleware that sets the request's token. An empty token
+// removes it.
 func replaceToken(token string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -108,15 +110,15 @@ func replaceToken(token string) func(http.Handler) http.Handler {
 	}
 }
 
-// injectClaims is a middleware that puts claims into the context by NewContext.
+// injectClaims is a middleware that adds claims to the context with NewContext.
 func injectClaims(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		claims := &koreauth.Claims{ClientID: "pretender", Scopes: []string{"scope-a", "scope-b"}}
+		claims := &koreauth.Claims{ClientID: "injected", Scopes: []string{"scope-a", "scope-b"}}
 		next.ServeHTTP(w, r.WithContext(koreauth.NewContext(r.Context(), claims)))
 	})
 }
 
-// chain nests the middlewares, the first outermost.
+// chain nests the middlewares. The first is the outermost.
 func chain(handler http.Handler, middlewares ...func(http.Handler) http.Handler) http.Handler {
 	for _, middleware := range slices.Backward(middlewares) {
 		handler = middleware(handler)
@@ -124,23 +126,24 @@ func chain(handler http.Handler, middlewares ...func(http.Handler) http.Handler)
 	return handler
 }
 
-// spoil changes all that can be changed of claims.
+// mutate changes every field of c, and everything that its fields point to.
 func mutate(c *koreauth.Claims) {
 	for _, list := range [][]string{c.Scopes, c.Audience, c.Products, c.IPRanges} {
 		for i := range list {
-			list[i] = "spoiled"
+			list[i] = "changed"
 		}
-		_ = append(list[:0], "spoiled", "spoiled")
+		_ = append(list[:0], "changed", "changed")
 	}
 	for i := range c.Resources {
 		for k := range c.Resources[i].Access {
-			c.Resources[i].Access[k] = "spoiled"
+			c.Resources[i].Access[k] = "changed"
 		}
-		c.Resources[i] = koreauth.Resource{Name: "spoiled", Access: []koreauth.Access{"spoiled"}}
+		c.Resources[i] = koreauth.Resource{Name: "changed", Access: []koreauth.Access{"changed"}}
 	}
-	*c = koreauth.Claims{ClientID: "spoiled"}
+	*c = koreauth.Claims{ClientID: "changed"}
 }
 
+// fullClaims returns claims with a value in every slice.
 func fullClaims() *koreauth.Claims {
 	return &koreauth.Claims{
 		ClientID: "c", Scopes: []string{"s", "t"}, Audience: []string{"api-gw"}, Products: []string{"SuperSIM"}, IPRanges: []string{"10.0.0.0/8"},
@@ -148,19 +151,19 @@ func fullClaims() *koreauth.Claims {
 	}
 }
 
-// validateFunc is a TokenValidator that is a function.
+// validateFunc is a function that is a TokenValidator.
 type validateFunc func(context.Context, string) (*koreauth.Claims, error)
 
 func (f validateFunc) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
 	return f(ctx, token)
 }
 
-// requirementFunc is a user's own requirement.
+// requirementFunc is a function that is a custom Requirement.
 type requirementFunc func(*koreauth.Claims) error
 
 func (f requirementFunc) Check(c *koreauth.Claims) error { return f(c) }
 
-// signingKeys are one key for each algorithm, made once for all tests.
+// signingKeys returns one key for each algorithm. All tests share the keys.
 var signingKeys = sync.OnceValue(func() map[string]*koretest.Key {
 	keys := make(map[string]*koretest.Key)
 	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"} {
@@ -178,8 +181,8 @@ var signingKeys = sync.OnceValue(func() map[string]*koretest.Key {
 
 const issuerURL = "https://issuer.example"
 
-// judge makes an issuer without a network and the validator for it. The key of
-// alg signs.
+// newIssuer returns an issuer that needs no network, and a validator for it. The
+// issuer signs with the key for alg. edit may be nil.
 func newIssuer(t *testing.T, alg string, edit func(*koreauth.Config)) (*koretest.Issuer, *koreauth.Validator) {
 	t.Helper()
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()[alg]}})
@@ -193,6 +196,7 @@ func newIssuer(t *testing.T, alg string, edit func(*koreauth.Config)) (*koretest
 	return issuer, v
 }
 
+// mintToken returns the token that issuer makes of recipe.
 func mintToken(t *testing.T, issuer *koretest.Issuer, recipe koretest.Token) string {
 	t.Helper()
 	token, err := issuer.Mint(recipe)
@@ -200,14 +204,14 @@ func mintToken(t *testing.T, issuer *koretest.Issuer, recipe koretest.Token) str
 	return token
 }
 
-// keySetFunc is a user's own KeySet.
+// keySetFunc is a function that is a custom KeySet.
 type keySetFunc func(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error)
 
 func (f keySetFunc) Keys(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error) {
 	return f(ctx, kid, fetch)
 }
 
-// claimsOf reads a payload that nobody has signed.
+// parseClaims returns the claims of a payload. No signature is involved.
 func parseClaims(t *testing.T, payload string) *koreauth.Claims {
 	t.Helper()
 	claims := new(koreauth.Claims)
@@ -215,6 +219,8 @@ func parseClaims(t *testing.T, payload string) *koreauth.Claims {
 	return claims
 }
 
+// b64tokenChars are the characters of a b64token without its padding (RFC 6750
+// §2.1).
 const b64tokenChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/"
 
 func post(contentType, body string) *http.Request {
@@ -237,6 +243,7 @@ const (
 	jsonType = "application/json"
 )
 
+// keyDocument returns a JWK Set with the public key of key.
 func keyDocument(t *testing.T, key *koretest.Key) []byte {
 	t.Helper()
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{key}})
@@ -244,16 +251,14 @@ func keyDocument(t *testing.T, key *koretest.Key) []byte {
 	return issuer.JWKS()
 }
 
-// The fuzz tests hold the package against models of it, which are written with
-// encoding/json and net/url and share nothing with it. docs/FUZZING.md tells
-// how they were run.
-
-// signToken signs a header and a payload, whatever they are, with the key "k".
+// signToken returns a token with any header and payload, signed with the Ed25519
+// key "k".
 func signToken(header, payload string) string {
 	signed := rawURL([]byte(header)) + "." + rawURL([]byte(payload))
 	return signed + "." + rawURL(ed25519.Sign(edKey("k"), []byte(signed)))
 }
 
+// ed25519Header is the usual header of a token made by signToken.
 const ed25519Header = `{"alg":"EdDSA","kid":"k"}`
 
 // misuse is a programming error that must panic.

@@ -171,7 +171,7 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 			"a", 200, "client-a", []string{"a"}},
 		{"NewContext's claims are those of a handler without a guard",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, injectClaims} },
-			"a", 200, "pretender", []string{"a"}},
+			"a", 200, "injected", []string{"a"}},
 		{"Require under WrapOptional refuses a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}

@@ -55,7 +55,7 @@ func TestAlgorithm_KeyVerifiesOnlyItsOwn(t *testing.T) {
 			}
 			token := mintToken(t, issuer, koretest.Token{Header: map[string]any{"alg": headerAlg}})
 			_, err := v.Validate(t.Context(), token)
-			assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "key of %s, header %s", keyAlg, headerAlg)
+			assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "key for %s, header alg %s", keyAlg, headerAlg)
 		}
 	}
 }
@@ -104,17 +104,17 @@ func TestAlgorithm_StrictSignatures(t *testing.T) {
 		sign      func([]byte) ([]byte, error)
 		want      error
 	}{
-		{"a PSS salt as long as the hash is what RFC 7518 §3.5 says", "PS256", pss(32), nil},
-		{"a PSS salt of another length is not", "PS256", pss(20), koreauth.ErrSignature},
-		{"no PSS salt is not", "PS256", pss(0), koreauth.ErrSignature},
-		{"R and S of 32 bytes each are what RFC 7518 §3.4 says", "ES256", ec(raw(32)), nil},
-		{"longer R and S of the same value are not", "ES256", ec(raw(33)), koreauth.ErrSignature},
-		{"DER is not", "ES256", ec(func(r, s *big.Int) []byte {
+		{"a PSS salt as long as the hash is valid (RFC 7518 §3.5)", "PS256", pss(32), nil},
+		{"a PSS salt of another length is invalid", "PS256", pss(20), koreauth.ErrSignature},
+		{"an empty PSS salt is invalid", "PS256", pss(0), koreauth.ErrSignature},
+		{"R and S of 32 bytes each are valid (RFC 7518 §3.4)", "ES256", ec(raw(32)), nil},
+		{"R and S with leading zero bytes are invalid", "ES256", ec(raw(33)), koreauth.ErrSignature},
+		{"DER is invalid", "ES256", ec(func(r, s *big.Int) []byte {
 			der, _ := asn1.Marshal(struct{ R, S *big.Int }{r, s})
 			return der
 		}), koreauth.ErrSignature},
-		{"zeros are no signature (CVE-2022-21449)", "ES256", ec(func(_, _ *big.Int) []byte { return make([]byte, 64) }), koreauth.ErrSignature},
-		{"the order of the curve is no R", "ES256", ec(func(_, s *big.Int) []byte {
+		{"zeros are invalid (CVE-2022-21449)", "ES256", ec(func(_, _ *big.Int) []byte { return make([]byte, 64) }), koreauth.ErrSignature},
+		{"R equal to the order of the curve is invalid", "ES256", ec(func(_, s *big.Int) []byte {
 			return append(elliptic.P256().Params().N.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
 		}), koreauth.ErrSignature},
 	} {
@@ -126,8 +126,8 @@ func TestAlgorithm_StrictSignatures(t *testing.T) {
 	}
 }
 
-// Numbers with leading zeros, or with their highest bit set, are encoded in ways
-// of their own: there are some among this many.
+// 300 signatures include some whose R or S has a leading zero byte, and some
+// whose R or S has its highest bit set.
 func TestAlgorithm_AcceptsEveryECDSASignature(t *testing.T) {
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {
 		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms = []string{alg} })
@@ -146,11 +146,11 @@ func TestValidator_TokenWithoutKid(t *testing.T) {
 		want error
 	}{
 		{"one key", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}}, nil},
-		{"one key that fits, one of another type", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: signingKeys()["ES256"].Public()}}, nil},
-		{"one key that fits, one of another algorithm", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Algorithm: "PS256", Public: second.Public()}}, nil},
-		{"two keys that fit", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: second.Public()}}, koreauth.ErrUnknownKey},
-		{"no key that fits", koreauth.StaticKeySet{{ID: "b", Public: signingKeys()["ES256"].Public()}}, koreauth.ErrUnknownKey},
-		{"another key that fits", koreauth.StaticKeySet{{ID: "b", Public: second.Public()}}, koreauth.ErrSignature},
+		{"one key that matches, one of another type", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: signingKeys()["ES256"].Public()}}, nil},
+		{"one key that matches, one for another algorithm", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Algorithm: "PS256", Public: second.Public()}}, nil},
+		{"two keys that match", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: second.Public()}}, koreauth.ErrUnknownKey},
+		{"no key that matches", koreauth.StaticKeySet{{ID: "b", Public: signingKeys()["ES256"].Public()}}, koreauth.ErrUnknownKey},
+		{"another key that matches", koreauth.StaticKeySet{{ID: "b", Public: second.Public()}}, koreauth.ErrSignature},
 	} {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Keys, c.HTTPClient = row.keys, nil })
 		_, err := v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}}))
@@ -184,7 +184,7 @@ func TestValidator_IgnoresKeysWithOtherIDs(t *testing.T) {
 			})
 		})
 		_, err := v.Validate(t.Context(), issuer.Valid())
-		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%q for %q", id, key.ID)
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "key ID %q, token kid %q", id, key.ID)
 	}
 }
 
@@ -198,10 +198,10 @@ func TestValidator_IgnoresWeakKeys(t *testing.T) {
 		"an even exponent":       &rsa.PublicKey{N: strong.N, E: 4},
 		"an RSA key by value":    strong.PublicKey,
 		"a private key":          strong,
-		"nothing":                (*rsa.PublicKey)(nil),
+		"a nil key":                (*rsa.PublicKey)(nil),
 		"an empty EC key":        &ecdsa.PublicKey{},
 		"a short Ed25519 key":    []byte{1},
-		"a secret, as HMAC uses": []byte("secret"),
+		"an HMAC secret": []byte("secret"),
 	} {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 			c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{ID: signingKeys()["RS256"].ID, Public: public}}

@@ -17,31 +17,31 @@ func TestToken_RejectsMalformed(t *testing.T) {
 	header, rest, _ := strings.Cut(valid, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
 	for name, token := range map[string]string{
-		"nothing":                           "",
-		"two dots":                          "..",
-		"two segments":                      header + "." + payload,
-		"four segments":                     valid + ".",
-		"five segments, as a JWE has":       valid + "..",
-		"padding":                           valid + "=",
-		"a line break in the signature":     valid[:len(valid)-4] + "\n" + valid[len(valid)-4:],
-		"a line break in the payload":       header + "." + payload[:4] + "\r\n" + payload[4:] + "." + signature,
-		"a line break at the end":           valid + "\n",
-		"standard base64":                   header + "." + payload + "." + strings.Repeat("+/", len(signature)/2),
-		"a space":                           " " + valid,
-		"JSON serialisation":                `{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`,
-		"trailing bits that are not zero":   valid[:len(valid)-1] + string(valid[len(valid)-1]+1),
-		"one character too many":            valid + "AAA",
-		"a header of no bytes":              "." + payload + "." + signature,
-		"larger than 16 KiB":                valid + strings.Repeat("A", 16<<10),
-		"8 KB of dots":                      strings.Repeat(".", 8<<10),
-		"a payload of the wrong characters": header + ".pay$load." + signature,
+		"empty":                                        "",
+		"two dots":                                     "..",
+		"two segments":                                 header + "." + payload,
+		"four segments":                                valid + ".",
+		"five segments, as in a JWE":                   valid + "..",
+		"padding":                                      valid + "=",
+		"a line break in the signature":                valid[:len(valid)-4] + "\n" + valid[len(valid)-4:],
+		"a line break in the payload":                  header + "." + payload[:4] + "\r\n" + payload[4:] + "." + signature,
+		"a line break at the end":                      valid + "\n",
+		"the standard base64 alphabet":                 header + "." + payload + "." + strings.Repeat("+/", len(signature)/2),
+		"a leading space":                              " " + valid,
+		"the JSON serialization":                       `{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`,
+		"trailing bits that are not zero":              valid[:len(valid)-1] + string(valid[len(valid)-1]+1),
+		"extra characters in the signature":            valid + "AAA",
+		"an empty header":                              "." + payload + "." + signature,
+		"larger than 16 KiB":                           valid + strings.Repeat("A", 16<<10),
+		"8 KB of dots":                                 strings.Repeat(".", 8<<10),
+		"a payload with a character outside base64url": header + ".pay$load." + signature,
 	} {
 		claims, err := v.Validate(t.Context(), token)
 		assert.Nil(t, claims, name)
 		assert.ErrorIs(t, err, koreauth.ErrMalformed, name)
 	}
 	_, err := v.Validate(t.Context(), valid)
-	require.NoError(t, err, "the token itself")
+	require.NoError(t, err, "the unchanged token")
 }
 
 func TestToken_LimitedTo16KiB(t *testing.T) {
