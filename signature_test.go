@@ -193,15 +193,15 @@ func TestValidator_IgnoresWeakKeys(t *testing.T) {
 	require.NoError(t, err)
 	strong := signingKeys()["RS256"].Private.(*rsa.PrivateKey)
 	for name, public := range map[string]any{
-		"1024 bits":              &weak.PublicKey,
-		"exponent 1":             &rsa.PublicKey{N: strong.N, E: 1},
-		"an even exponent":       &rsa.PublicKey{N: strong.N, E: 4},
-		"an RSA key by value":    strong.PublicKey,
-		"a private key":          strong,
-		"a nil key":                (*rsa.PublicKey)(nil),
-		"an empty EC key":        &ecdsa.PublicKey{},
-		"a short Ed25519 key":    []byte{1},
-		"an HMAC secret": []byte("secret"),
+		"1024 bits":           &weak.PublicKey,
+		"exponent 1":          &rsa.PublicKey{N: strong.N, E: 1},
+		"an even exponent":    &rsa.PublicKey{N: strong.N, E: 4},
+		"an RSA key by value": strong.PublicKey,
+		"a private key":       strong,
+		"a nil key":           (*rsa.PublicKey)(nil),
+		"an empty EC key":     &ecdsa.PublicKey{},
+		"a short Ed25519 key": []byte{1},
+		"an HMAC secret":      []byte("secret"),
 	} {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 			c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{ID: signingKeys()["RS256"].ID, Public: public}}
