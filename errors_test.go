@@ -164,7 +164,7 @@ func TestErrors_ResponsesByClass(t *testing.T) {
 		{"insufficient scope, unknown which", koreauth.ErrInsufficientScope,
 			403, bodyScope, 403, "insufficient_scope", realm + `, error="insufficient_scope"`},
 		{"unavailable", koreauth.ErrUnavailable, 503, bodyDown, 503, "temporarily_unavailable", ""},
-		{"an error without a class", errors.New("lost"), 503, bodyDown, 503, "temporarily_unavailable", ""},
+		{"an error without a class", errors.New("look-up failed"), 503, bodyDown, 503, "temporarily_unavailable", ""},
 		{"a nil error", nil, 503, bodyDown, 503, "temporarily_unavailable", ""},
 	} {
 		for name, format := range errorFormats {
@@ -589,7 +589,7 @@ func TestErrors_InsideGzipMiddleware(t *testing.T) {
 
 func TestErrors_WrappedOutageIs503(t *testing.T) {
 	outage := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrSignature}
-	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("mine: %w", outage)}, nil)
+	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("wrapped: %w", outage)}, nil)
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer a")

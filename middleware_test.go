@@ -392,7 +392,7 @@ func TestMiddleware_CustomValidator(t *testing.T) {
 	}{
 		{"an error of no class could not be judged", koretest.Validator{Err: io.ErrUnexpectedEOF}, koreauth.ErrUnavailable, 503},
 		{"neither claims nor an error could not be judged", emptyValidator{}, koreauth.ErrUnavailable, 503},
-		{"a reason stays what it is", koretest.Validator{Err: fmt.Errorf("mine: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
+		{"a reason stays what it is", koretest.Validator{Err: fmt.Errorf("wrapped: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
 		{"claims beside an error are not looked at",
 			koretest.Validator{Claims: &koreauth.Claims{}, Err: koreauth.ErrIssuer}, koreauth.ErrIssuer, 403},
 		{"claims beside an error of no class are not looked at", bothValidator{}, koreauth.ErrUnavailable, 503},

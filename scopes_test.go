@@ -229,18 +229,18 @@ func TestRequirement_ListsRequiredNames(t *testing.T) {
 
 // What a requirement of one's own answers is the answer, by its class.
 func TestRequirement_Custom(t *testing.T) {
-	lost := errors.New("lost")
+	lookup := errors.New("look-up failed")
 	for _, test := range []struct {
 		name   string
 		err    error
 		class  error
 		status int
 	}{
-		{"an error of no class is insufficient scope", lost, koreauth.ErrInsufficientScope, 403},
-		{"a refusal of no class is insufficient scope", &koreauth.Error{Reason: lost}, koreauth.ErrInsufficientScope, 403},
-		{"a look-up that did not work is unavailable", fmt.Errorf("%w: %w", koreauth.ErrUnavailable, lost), koreauth.ErrUnavailable, 503},
-		{"a refusal of the class unavailable", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: lost}, koreauth.ErrUnavailable, 503},
-		{"a reason is an invalid token", fmt.Errorf("%w: %w", koreauth.ErrTooOld, lost), koreauth.ErrInvalidToken, 403},
+		{"an error of no class is insufficient scope", lookup, koreauth.ErrInsufficientScope, 403},
+		{"a refusal of no class is insufficient scope", &koreauth.Error{Reason: lookup}, koreauth.ErrInsufficientScope, 403},
+		{"a look-up that did not work is unavailable", fmt.Errorf("%w: %w", koreauth.ErrUnavailable, lookup), koreauth.ErrUnavailable, 503},
+		{"a refusal of the class unavailable", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: lookup}, koreauth.ErrUnavailable, 503},
+		{"a reason is an invalid token", fmt.Errorf("%w: %w", koreauth.ErrTooOld, lookup), koreauth.ErrInvalidToken, 403},
 	} {
 		fails := requirementFunc(func(*koreauth.Claims) error { return test.err })
 		passes := requirementFunc(func(*koreauth.Claims) error { return nil })
@@ -259,8 +259,8 @@ func TestRequirement_Custom(t *testing.T) {
 				status, _ := serve(guard.Require(q)(whoami), bearerRequest("a"))
 				assert.Equal(t, test.status, status)
 				assert.ErrorIs(t, got, test.class)
-				if how != "in AnyOf, before one that only does not suffice" && errors.Is(test.err, lost) {
-					assert.True(t, errors.Is(got, lost), "the cause is kept for the log: %v", got)
+				if how != "in AnyOf, before one that only does not suffice" && errors.Is(test.err, lookup) {
+					assert.True(t, errors.Is(got, lookup), "the cause is kept for the log: %v", got)
 				}
 				var refusal *koreauth.Error
 				require.ErrorAs(t, got, &refusal)
@@ -336,7 +336,7 @@ func TestRequirement_CheckInHandler(t *testing.T) {
 }
 
 func TestRequirement_AnyOfKeepsCauses(t *testing.T) {
-	first, second := errors.New("closed on Sundays"), errors.New("closed on Mondays")
+	first, second := errors.New("the first cause"), errors.New("the second cause")
 	says := func(err error) koreauth.Requirement {
 		return requirementFunc(func(*koreauth.Claims) error { return err })
 	}
