@@ -21,7 +21,7 @@ import (
 
 func TestMiddleware_Guards(t *testing.T) {
 	guard := koreauth.New(newTokenTable(), nil)
-	wants := func(scope string) func(http.Handler) http.Handler { return guard.Require(koreauth.Scope(scope)) }
+	requireScope := func(scope string) func(http.Handler) http.Handler { return guard.Require(koreauth.Scope(scope)) }
 	for _, test := range []struct {
 		name   string
 		guard  func(http.Handler) http.Handler
@@ -29,18 +29,18 @@ func TestMiddleware_Guards(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"Wrap serves a good token", guard.Wrap, "a", 200, "client-a"},
-		{"Wrap refuses none", guard.Wrap, "", 401, bodyA},
-		{"Wrap refuses a bad one", guard.Wrap, "forged", 403, bodyB},
-		{"WrapOptional serves a good token", guard.WrapOptional, "a", 200, "client-a"},
-		{"WrapOptional serves none", guard.WrapOptional, "", 200, "nobody"},
-		{"WrapOptional refuses a bad one", guard.WrapOptional, "forged", 403, bodyB},
-		{"Require serves what it requires", wants("scope-a"), "a", 200, "client-a"},
-		{"Require refuses a token without it", wants("scope-a"), "b", 403, bodyScope},
-		{"Require authenticates: it refuses none", wants("scope-a"), "", 401, bodyA},
-		{"Require authenticates: it refuses a bad one", wants("scope-a"), "forged", 403, bodyB},
-		{"several requirements are all needed", guard.Require(koreauth.Scope("scope-a"), koreauth.Scope("scope-b")), "a", 403, bodyScope},
-		{"several requirements are enough", guard.Require(koreauth.Scope("scope-a"), koreauth.AnyScope("x", "scope-a")), "a", 200, "client-a"},
+		{"Wrap accepts a valid token", guard.Wrap, "a", 200, "client-a"},
+		{"Wrap rejects a request without a token", guard.Wrap, "", 401, bodyA},
+		{"Wrap rejects an invalid token", guard.Wrap, "forged", 403, bodyB},
+		{"WrapOptional accepts a valid token", guard.WrapOptional, "a", 200, "client-a"},
+		{"WrapOptional accepts a request without a token", guard.WrapOptional, "", 200, "nobody"},
+		{"WrapOptional rejects an invalid token", guard.WrapOptional, "forged", 403, bodyB},
+		{"Require accepts a token that meets the requirement", requireScope("scope-a"), "a", 200, "client-a"},
+		{"Require rejects a token that does not meet it", requireScope("scope-a"), "b", 403, bodyScope},
+		{"Require rejects a request without a token", requireScope("scope-a"), "", 401, bodyA},
+		{"Require rejects an invalid token", requireScope("scope-a"), "forged", 403, bodyB},
+		{"all of several requirements must be met", guard.Require(koreauth.Scope("scope-a"), koreauth.Scope("scope-b")), "a", 403, bodyScope},
+		{"several requirements are met", guard.Require(koreauth.Scope("scope-a"), koreauth.AnyScope("x", "scope-a")), "a", 200, "client-a"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body := serve(test.guard(whoami), bearerRequest(test.token))
@@ -49,14 +49,14 @@ func TestMiddleware_Guards(t *testing.T) {
 		})
 	}
 
-	t.Run("WrapOptional refuses a bad request", func(t *testing.T) {
+	t.Run("WrapOptional rejects a bad request", func(t *testing.T) {
 		r := bearerRequest("a")
 		r.Header.Add("Authorization", "Bearer a")
 		status, body := serve(guard.WrapOptional(whoami), r)
 		assert.Equal(t, 401, status)
 		assert.Equal(t, bodyA, body)
 	})
-	t.Run("a real token, a real validator", func(t *testing.T) {
+	t.Run("with a Validator", func(t *testing.T) {
 		guard := koreauth.New(newTestValidator(t), nil)
 		handler := guard.Require(koreauth.Grant("API Clients", koreauth.Read), koreauth.Product("SuperSIM"))(whoami)
 		for token, want := range map[string]int{
@@ -68,8 +68,8 @@ func TestMiddleware_Guards(t *testing.T) {
 	})
 }
 
-// A token that was sent must be good, under WrapOptional as well: whatever the
-// validator, or the context, says about there being no token.
+// WrapOptional accepts a request without a token, but never one with an invalid
+// token, even if the validator or the context reports ErrNoToken.
 func TestMiddleware_OptionalRejectsInvalid(t *testing.T) {
 	done, cancel := context.WithCancelCause(t.Context())
 	cancel(koreauth.ErrNoToken)
@@ -78,16 +78,16 @@ func TestMiddleware_OptionalRejectsInvalid(t *testing.T) {
 		validator koreauth.TokenValidator
 		r         *http.Request
 	}{
-		{"the validator answers ErrNoToken", koretest.Validator{Err: koreauth.ErrNoToken}, bearerRequest("a")},
+		{"the validator returns ErrNoToken", koretest.Validator{Err: koreauth.ErrNoToken}, bearerRequest("a")},
 		{"the validator's error wraps ErrNoToken",
 			koretest.Validator{Err: fmt.Errorf("introspection: %w: %w", koreauth.ErrUnavailable, koreauth.ErrNoToken)}, bearerRequest("a")},
-		{"the context is done because of ErrNoToken", newTestValidator(t), bearerRequest(testIssuer().Expired()).WithContext(done)},
-		{"the validator has no class", koretest.Validator{Err: io.EOF}, bearerRequest("a")},
-		{"the validator has neither claims nor an error", emptyValidator{}, bearerRequest("a")},
+		{"the context is canceled with ErrNoToken as cause", newTestValidator(t), bearerRequest(testIssuer().Expired()).WithContext(done)},
+		{"the validator's error has no class", koretest.Validator{Err: io.EOF}, bearerRequest("a")},
+		{"the validator returns neither claims nor an error", emptyValidator{}, bearerRequest("a")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body := serve(koreauth.New(test.validator, nil).WrapOptional(whoami), test.r)
-			assert.NotEqual(t, http.StatusOK, status, "the handler answered %q", body)
+			assert.NotEqual(t, http.StatusOK, status, "the handler responded %q", body)
 		})
 	}
 }
@@ -105,101 +105,101 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 		token     string
 		status    int
 		body      string
-		validated []string // of both Middlewares
+		validated []string // by both Middlewares
 	}{
-		{"the same token is verified once, however often it is guarded",
+		{"several guards verify the same token once",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Scope("scope-a")), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a"}},
-		{"and its requirements are judged all the same",
+		{"the requirements of an inner guard are checked",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
-		{"another token is judged anew",
+		{"another token is verified",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken("b"), guard.Wrap}
 			},
 			"a", 200, "client-b", []string{"a", "b"}},
-		{"another token is judged by what it grants itself",
+		{"requirements are checked against the other token",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Require(koreauth.Scope("scope-a")), replaceToken("b"), guard.Require(koreauth.Scope("scope-a"))}
 			}, "a", 403, bodyScope, []string{"a", "b"}},
-		{"another token that is bad is refused",
+		{"another token that is invalid is rejected",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken("forged"), guard.Wrap}
 			}, "a", 403, bodyB, []string{"a", "forged"}},
-		{"a token that is gone is refused",
+		{"a request whose token was removed is rejected",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken(""), guard.Wrap}
 			},
 			"a", 401, bodyA, []string{"a"}},
-		{"a token that comes back is not verified again",
+		{"a token that is set again is not verified again",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken("b"), guard.Wrap, replaceToken("a"), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a", "b"}},
-		{"another Middleware verifies for itself",
+		{"another Middleware verifies the token itself",
 			func(guard, other *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, other.Wrap} },
 			"a", 200, "client-a", []string{"a", "a"}},
-		{"another Middleware between does not make the same token be verified again",
+		{"a guard of another Middleware between two guards",
 			func(guard, other *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, other.Wrap, guard.Wrap}
 			}, "a", 200, "client-a", []string{"a", "a"}},
-		{"another Middleware's claims satisfy no guard",
+		{"claims from another Middleware do not satisfy a guard",
 			func(guard, other *koreauth.Middleware) []middleware {
 				return []middleware{other.Wrap, replaceToken(""), guard.Wrap}
 			},
 			"a", 401, bodyA, []string{"a"}},
-		{"NewContext's claims satisfy no guard",
+		{"claims from NewContext do not satisfy a guard",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{injectClaims, guard.Wrap} },
 			"", 401, bodyA, nil},
-		{"NewContext's claims meet no requirement",
+		{"claims from NewContext do not meet a requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{injectClaims, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
-		{"NewContext's claims in a guard satisfy no inner guard",
+		{"claims from NewContext between guards do not satisfy the inner guard",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, injectClaims, replaceToken(""), guard.Wrap}
 			}, "a", 401, bodyA, []string{"a"}},
-		{"NewContext's claims in a guard meet no inner requirement",
+		{"claims from NewContext between guards do not meet a requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, injectClaims, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
-		{"an inner guard's claims take the place of NewContext's",
+		{"the claims of an inner guard replace those from NewContext",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, injectClaims, guard.Wrap}
 			},
 			"a", 200, "client-a", []string{"a"}},
-		{"NewContext's claims are those of a handler without a guard",
+		{"a handler gets the claims from NewContext if no guard is between",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, injectClaims} },
 			"a", 200, "injected", []string{"a"}},
-		{"Require under WrapOptional refuses a request without a token",
+		{"Require inside WrapOptional rejects a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
 			}, "", 401, bodyA, nil},
-		{"Wrap under WrapOptional refuses a request without a token",
+		{"Wrap inside WrapOptional rejects a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.WrapOptional, guard.Wrap} },
 			"", 401, bodyA, nil},
-		{"WrapOptional under Wrap has the claims",
+		{"WrapOptional inside Wrap has the claims",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, guard.WrapOptional} },
 			"a", 200, "client-a", []string{"a"}},
-		{"WrapOptional hides an outer guard's claims from a request without a token",
+		{"WrapOptional hides an outer guard's claims if the token was removed",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional}
 			}, "a", 200, "nobody", []string{"a"}},
-		{"WrapOptional hides another Middleware's claims",
+		{"WrapOptional hides claims from another Middleware",
 			func(guard, other *koreauth.Middleware) []middleware {
 				return []middleware{other.Wrap, replaceToken(""), guard.WrapOptional}
 			}, "a", 200, "nobody", []string{"a"}},
-		{"WrapOptional hides NewContext's claims",
+		{"WrapOptional hides claims from NewContext",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{injectClaims, guard.WrapOptional}
 			},
 			"", 200, "nobody", nil},
-		{"what WrapOptional hid an inner guard may find again, for the same token",
+		{"an inner guard finds hidden claims again if the token is set again",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional, replaceToken("a"), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a"}},
-		{"what WrapOptional hid meets nothing for a request without a token",
+		{"hidden claims do not meet a requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
 			}, "a", 401, bodyA, []string{"a"}},
@@ -210,11 +210,11 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 			status, body := serve(chain(whoami, test.nested(guard, other)...), bearerRequest(test.token))
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
-			assert.Equal(t, test.validated, validator.validated, "tokens that were verified")
+			assert.Equal(t, test.validated, validator.validated, "validated tokens")
 		})
 	}
 
-	t.Run("a token that cannot be judged is 503, under WrapOptional as well", func(t *testing.T) {
+	t.Run("a token that cannot be verified is 503, with WrapOptional too", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Err: koreauth.ErrUnavailable}, nil)
 		for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Scope("a"))} {
 			status, body := serve(wrap(whoami), bearerRequest("a"))
@@ -242,24 +242,24 @@ func TestMiddleware_NestedGuards(t *testing.T) {
 	})
 }
 
-// What one who has claims does to them reaches nobody else.
+// Changing claims must not affect other requests, handlers or requirements.
 func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 	met := []koreauth.Requirement{
 		koreauth.Scope("s", "t"), koreauth.Product("SuperSIM"), koreauth.Grant("API Clients", koreauth.Read, koreauth.Write),
 	}
 
-	t.Run("with a validator that has one pointer for all", func(t *testing.T) {
+	t.Run("with a validator that returns the same pointer each time", func(t *testing.T) {
 		validator := &tokenTable{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
 		guard := koreauth.New(validator, nil)
-		seen := 0
+		calls := 0
 		handler := chain(
 			http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				for range 2 { // twice in one request, and in the next
+				for range 2 { // Two calls return separate copies.
 					claims, ok := koreauth.FromContext(r.Context())
 					assert.True(t, ok)
 					assert.Equal(t, fullClaims(), claims)
 					mutate(claims)
-					seen++
+					calls++
 				}
 			}),
 			guard.Wrap,
@@ -278,14 +278,14 @@ func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 			status, body := serve(handler, bearerRequest("a"))
 			assert.Equal(t, http.StatusOK, status, body)
 		}
-		assert.Equal(t, 4, seen)
+		assert.Equal(t, 4, calls)
 
 		claims, err := guard.Authenticate(bearerRequest("a"))
 		require.NoError(t, err)
 		mutate(claims)
 		assert.Equal(t, fullClaims(), validator.claims["a"])
 	})
-	t.Run("with a real validator", func(t *testing.T) {
+	t.Run("with a Validator", func(t *testing.T) {
 		validator := newTestValidator(t)
 		guard := koreauth.New(validator, nil)
 		token := testIssuer().Valid()
@@ -302,7 +302,7 @@ func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 			mutate(claims)
 		}
 	})
-	t.Run("with NewContext, both ways", func(t *testing.T) {
+	t.Run("with NewContext and FromContext", func(t *testing.T) {
 		given := fullClaims()
 		ctx := koreauth.NewContext(t.Context(), given)
 		mutate(given)
@@ -338,7 +338,7 @@ func TestMiddleware_FromContext(t *testing.T) {
 	assert.Nil(t, claims)
 
 	claims, ok = koreauth.FromContext(koreauth.NewContext(t.Context(), nil))
-	assert.False(t, ok, "nil claims are none")
+	assert.False(t, ok, "nil claims mean no claims")
 	assert.Nil(t, claims)
 
 	outer := koreauth.NewContext(t.Context(), &koreauth.Claims{ClientID: "outer"})
@@ -346,14 +346,14 @@ func TestMiddleware_FromContext(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, "inner", claims.ClientID)
 	_, ok = koreauth.FromContext(koreauth.NewContext(outer, nil))
-	assert.False(t, ok, "nil claims hide those outside")
+	assert.False(t, ok, "nil claims hide the claims of the outer context")
 }
 
 func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
 	guard := koreauth.New(newTokenTable(), nil)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := guard.Authenticate(r)
-		assert.Equal(t, err == nil, claims != nil, "claims and an error, or neither")
+		assert.Equal(t, err == nil, claims != nil, "either claims or an error")
 		if err == nil {
 			err = koreauth.Scope("scope-a").Check(claims)
 		}
@@ -365,7 +365,7 @@ func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
 	})
 	wrapped := guard.Require(koreauth.Scope("scope-a"))(whoami)
 	for _, token := range []string{"a", "b", "", "forged", "not a token"} {
-		t.Run("as Require answers to "+token, func(t *testing.T) {
+		t.Run("same response as Require for token "+token, func(t *testing.T) {
 			got, want := httptest.NewRecorder(), httptest.NewRecorder()
 			handler.ServeHTTP(got, bearerRequest(token))
 			wrapped.ServeHTTP(want, bearerRequest(token))
@@ -390,12 +390,12 @@ func TestMiddleware_CustomValidator(t *testing.T) {
 		want      error
 		status    int
 	}{
-		{"an error of no class could not be judged", koretest.Validator{Err: io.ErrUnexpectedEOF}, koreauth.ErrUnavailable, 503},
-		{"neither claims nor an error could not be judged", emptyValidator{}, koreauth.ErrUnavailable, 503},
-		{"a reason stays what it is", koretest.Validator{Err: fmt.Errorf("wrapped: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
-		{"claims beside an error are not looked at",
+		{"an error without a class is 503", koretest.Validator{Err: io.ErrUnexpectedEOF}, koreauth.ErrUnavailable, 503},
+		{"neither claims nor an error is 503", emptyValidator{}, koreauth.ErrUnavailable, 503},
+		{"a wrapped reason keeps its class", koretest.Validator{Err: fmt.Errorf("wrapped: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
+		{"claims returned with an error are ignored",
 			koretest.Validator{Claims: &koreauth.Claims{}, Err: koreauth.ErrIssuer}, koreauth.ErrIssuer, 403},
-		{"claims beside an error of no class are not looked at", bothValidator{}, koreauth.ErrUnavailable, 503},
+		{"claims returned with an error without a class are ignored", bothValidator{}, koreauth.ErrUnavailable, 503},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := koreauth.New(test.validator, nil)
@@ -408,12 +408,12 @@ func TestMiddleware_CustomValidator(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the error's own text reaches the log's side, not the client", func(t *testing.T) {
+	t.Run("the cause is in the error of Authenticate", func(t *testing.T) {
 		_, err := koreauth.New(koretest.Validator{Err: io.ErrUnexpectedEOF}, nil).Authenticate(bearerRequest("a"))
 		assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		assert.Contains(t, err.Error(), "unexpected EOF")
 	})
-	t.Run("it gets the request's context", func(t *testing.T) {
+	t.Run("the validator gets the request's context", func(t *testing.T) {
 		type key struct{}
 		ctx := context.WithValue(t.Context(), key{}, "here")
 		_, err := koreauth.New(validateFunc(func(ctx context.Context, _ string) (*koreauth.Claims, error) {
@@ -431,7 +431,7 @@ func (bothValidator) Validate(context.Context, string) (*koreauth.Claims, error)
 	return &koreauth.Claims{ClientID: "x"}, io.EOF
 }
 
-// revokingValidator refuses tokens that the Validator it embeds would take.
+// revokingValidator rejects every token that its embedded Validator accepts.
 type revokingValidator struct{ *koreauth.Validator }
 
 func (v revokingValidator) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
@@ -452,7 +452,7 @@ func TestMiddleware_EmbeddedValidator(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status)
 }
 
-// An outage of the key endpoint says nothing against a token.
+// If the issuer is down, clients get 503, never 401 or 403.
 func TestMiddleware_OutageIs503(t *testing.T) {
 	for name, behavior := range map[string]koretest.Behavior{
 		"down": koretest.Down, "404": koretest.Status(404), "500": koretest.Status(500), "401": koretest.Status(401),
@@ -482,7 +482,7 @@ func TestMiddleware_OutageIs503(t *testing.T) {
 		})
 	}
 
-	t.Run("a request whose context is done", func(t *testing.T) {
+	t.Run("a canceled request", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(io.ErrClosedPipe)
 		_, err := koreauth.New(newTestValidator(t), nil).Authenticate(bearerRequest(testIssuer().Valid()).WithContext(ctx))
@@ -493,25 +493,25 @@ func TestMiddleware_OutageIs503(t *testing.T) {
 
 func TestMiddleware_HandlerPanic(t *testing.T) {
 	guard := koreauth.New(newTokenTable(), nil)
-	for _, thrown := range []any{http.ErrAbortHandler, errors.New("mine"), 42} {
-		handler := guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(thrown) }))
+	for _, value := range []any{http.ErrAbortHandler, errors.New("mine"), 42} {
+		handler := guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(value) }))
 		w := httptest.NewRecorder()
-		assert.PanicsWithValue(t, thrown, func() { handler.ServeHTTP(w, bearerRequest("a")) })
-		assert.Empty(t, w.Header(), "nothing is written")
+		assert.PanicsWithValue(t, value, func() { handler.ServeHTTP(w, bearerRequest("a")) })
+		assert.Empty(t, w.Header(), "no header is written")
 	}
 }
 
 func TestMiddleware_PassesWriterAndRequest(t *testing.T) {
 	w, r := httptest.NewRecorder(), bearerRequest("a")
 	koreauth.New(newTokenTable(), nil).Wrap(http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
-		assert.Same(t, w, gotW, "so that Flusher and Hijacker are still there")
+		assert.Same(t, w, gotW, "the handler gets the original ResponseWriter")
 		assert.Equal(t, r.Header, gotR.Header)
 		assert.Same(t, r.URL, gotR.URL)
 	})).ServeHTTP(w, r)
 
 	r = bearerRequest("")
 	koreauth.New(newTokenTable(), nil).WrapOptional(http.HandlerFunc(func(_ http.ResponseWriter, gotR *http.Request) {
-		assert.Same(t, r, gotR, "nothing is to be said of it")
+		assert.Same(t, r, gotR, "the request is passed on unchanged")
 	})).ServeHTTP(w, r)
 }
 
@@ -534,14 +534,14 @@ func TestMiddleware_GorillaMux(t *testing.T) {
 		body                      string
 	}{
 		{"on the router", "GET", "/ping", "b", 200, "client-b"},
-		{"on the router, none", "GET", "/ping", "", 401, bodyA},
+		{"on the router, without a token", "GET", "/ping", "", 401, bodyA},
 		{"on a subrouter", "GET", "/v1/sims/7", "a", 200, "7"},
 		{"on a subrouter, without the scope", "GET", "/v1/sims/7", "b", 403, bodyScope},
-		{"on a subrouter, none", "GET", "/v1/sims/7", "", 401, bodyA},
+		{"on a subrouter, without a token", "GET", "/v1/sims/7", "", 401, bodyA},
 		{"on a route", "DELETE", "/b", "b", 200, "client-b"},
 		{"on a route, without the scope", "DELETE", "/b", "a", 403, bodyScope},
-		{"on a route, none", "DELETE", "/b", "", 401, bodyA},
-		{"what matches no route is outside Use", "GET", "/nowhere", "", 404, "404 page not found\n"},
+		{"on a route, without a token", "DELETE", "/b", "", 401, bodyA},
+		{"a path without a route is not guarded", "GET", "/nowhere", "", 404, "404 page not found\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			validator.validated = nil
@@ -552,7 +552,7 @@ func TestMiddleware_GorillaMux(t *testing.T) {
 			status, body := serve(router, r)
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
-			assert.LessOrEqual(t, len(validator.validated), 1, "verified once, under two guards")
+			assert.LessOrEqual(t, len(validator.validated), 1, "number of verifications with two guards")
 		})
 	}
 }
@@ -571,11 +571,11 @@ func TestMiddleware_ServeMux(t *testing.T) {
 		body                      string
 	}{
 		{"a guarded pattern", "GET", "/v1/ping", "b", 200, "client-b"},
-		{"HEAD comes with GET", "HEAD", "/v1/ping", "", 401, ""},
-		{"the handler has its wildcards", "GET", "/v1/sims/7", "a", 200, "7"},
+		{"HEAD is guarded like GET", "HEAD", "/v1/ping", "", 401, ""},
+		{"the handler gets the path values", "GET", "/v1/sims/7", "a", 200, "7"},
 		{"each pattern has its own requirements", "GET", "/v1/sims/7", "b", 403, bodyScope},
 		{"a prefix", "GET", "/open/x", "", 200, "nobody"},
-		{"another method is the mux's to refuse", "POST", "/v1/ping", "", 405, "Method Not Allowed\n"},
+		{"another method is rejected by the mux", "POST", "/v1/ping", "", 405, "Method Not Allowed\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(test.method, test.path, nil)
@@ -603,8 +603,8 @@ func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 		{"a realm with a line break", withRealm("a\r\nX-Evil: b")},
 		{"a realm with a control character", withRealm("a\x00")},
 		{"a realm with a tab", withRealm("a\tb")},
-		{"a realm beyond ASCII", withRealm("Straße")},
-		{"a realm of bad UTF-8", withRealm("\xff")},
+		{"a realm with a letter outside ASCII", withRealm("Straße")},
+		{"a realm that is not UTF-8", withRealm("\xff")},
 		{"a realm with DEL", withRealm("\x7f")},
 		{"Wrap(nil)", func() { guard.Wrap(nil) }},
 		{"WrapOptional(nil)", func() { guard.WrapOptional(nil) }},
@@ -613,12 +613,12 @@ func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 		{"Require()", func() { guard.Require() }},
 		{"Require(nil)", func() { guard.Require(nil) }},
 		{"Require with a nil among others", func() { guard.Require(koreauth.Scope("a"), nil) }},
-		{"a Middleware that New did not make", func() { new(koreauth.Middleware).Wrap(whoami) }},
+		{"Wrap of the zero Middleware", func() { new(koreauth.Middleware).Wrap(whoami) }},
 	})
 }
 
-// What New did not make cannot judge; it says so, and no request makes it
-// panic.
+// The zero Middleware rejects every request as unavailable and does not panic on
+// a request.
 func TestMiddleware_ZeroValue(t *testing.T) {
 	var guard koreauth.Middleware
 	_, err := guard.Authenticate(bearerRequest("a"))
@@ -630,7 +630,7 @@ func TestMiddleware_ZeroValue(t *testing.T) {
 	})
 }
 
-// What a caller changes after New or Require is his own.
+// Changes to the arguments of New and Require after the call have no effect.
 func TestMiddleware_CopiesOptions(t *testing.T) {
 	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{koreauth.Query("t")}}
 	guard := koreauth.New(newTokenTable(), options)
@@ -664,12 +664,12 @@ func TestMiddleware_CopiesOptions(t *testing.T) {
 
 func TestMiddleware_QuotesRealm(t *testing.T) {
 	for _, test := range []struct{ name, realm, want string }{
-		{"none is api", "", `Bearer realm="api"`},
-		{"spaces may be", "KORE API", `Bearer realm="KORE API"`},
+		{"the default is api", "", `Bearer realm="api"`},
+		{"spaces are kept", "KORE API", `Bearer realm="KORE API"`},
 		{"a quote is escaped", `a "b" c`, `Bearer realm="a \"b\" c"`},
 		{"a backslash is escaped", `a\`, `Bearer realm="a\\"`},
-		{"nothing can be added to the challenge", `x", error="`, `Bearer realm="x\", error=\""`},
-		{"a comma stays", "a,b", `Bearer realm="a,b"`},
+		{"a realm cannot add a parameter to the challenge", `x", error="`, `Bearer realm="x\", error=\""`},
+		{"a comma is kept", "a,b", `Bearer realm="a,b"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
@@ -677,7 +677,7 @@ func TestMiddleware_QuotesRealm(t *testing.T) {
 			assert.Equal(t, test.want, w.Header().Get("WWW-Authenticate"))
 		})
 	}
-	t.Run("the challenge has the realm in every class that has one", func(t *testing.T) {
+	t.Run("the challenge of every class has the realm", func(t *testing.T) {
 		guard := koreauth.New(newTokenTable(), &koreauth.Options{Realm: "r"})
 		for _, err := range []error{koreauth.ErrNoToken, koreauth.ErrBadRequest, koreauth.ErrInvalidToken, koreauth.ErrInsufficientScope} {
 			w := httptest.NewRecorder()
@@ -687,8 +687,8 @@ func TestMiddleware_QuotesRealm(t *testing.T) {
 	})
 }
 
-// RFC 6750 §2.3: what a token in the URL, a body or a cookie has opened is for
-// no shared cache.
+// A shared cache must not store the response to a token in a URL (RFC 6750
+// §2.3), nor to one in a body or a cookie.
 func TestMiddleware_CacheControlPrivate(t *testing.T) {
 	sources := []koreauth.Source{koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Header("X-Token")}
 	guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: sources})
@@ -702,17 +702,17 @@ func TestMiddleware_CacheControlPrivate(t *testing.T) {
 		before []string
 		want   []string
 	}{
-		{"a token in Authorization needs nothing", guard.Wrap, bearerRequest("a"), nil, nil},
+		{"a token in Authorization", guard.Wrap, bearerRequest("a"), nil, nil},
 		{"a token in the query", guard.Wrap, query(), nil, []string{"private"}},
-		{"a token in a header of one's own", guard.Wrap, header, nil, []string{"private"}},
-		{"under WrapOptional", guard.WrapOptional, query(), nil, []string{"private"}},
-		{"under Require", guard.Require(koreauth.Scope("scope-a")), query(), nil, []string{"private"}},
-		{"none, under WrapOptional", guard.WrapOptional, bearerRequest(""), nil, nil},
-		{"in a guard in a guard", func(next http.Handler) http.Handler { return guard.Wrap(guard.Wrap(next)) }, query(), nil, []string{"private"}},
-		{"what was public is not", guard.Wrap, query(), []string{"public, max-age=60"}, []string{"private"}},
-		{"no-store is stronger, and stays", guard.Wrap, query(), []string{"no-store"}, []string{"no-store"}},
-		{"directives have no case (RFC 9111 §5.2)", guard.Wrap, query(), []string{"No-Store"}, []string{"No-Store"}},
-		{"no-store on a second line stays", guard.Wrap, query(), []string{"max-age=0", "no-store"}, []string{"max-age=0", "no-store"}},
+		{"a token in a custom header", guard.Wrap, header, nil, []string{"private"}},
+		{"with WrapOptional", guard.WrapOptional, query(), nil, []string{"private"}},
+		{"with Require", guard.Require(koreauth.Scope("scope-a")), query(), nil, []string{"private"}},
+		{"no token, with WrapOptional", guard.WrapOptional, bearerRequest(""), nil, nil},
+		{"with nested guards", func(next http.Handler) http.Handler { return guard.Wrap(guard.Wrap(next)) }, query(), nil, []string{"private"}},
+		{"public is replaced", guard.Wrap, query(), []string{"public, max-age=60"}, []string{"private"}},
+		{"no-store is kept", guard.Wrap, query(), []string{"no-store"}, []string{"no-store"}},
+		{"directives are case-insensitive (RFC 9111 §5.2)", guard.Wrap, query(), []string{"No-Store"}, []string{"No-Store"}},
+		{"no-store on a second line is kept", guard.Wrap, query(), []string{"max-age=0", "no-store"}, []string{"max-age=0", "no-store"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
@@ -724,12 +724,12 @@ func TestMiddleware_CacheControlPrivate(t *testing.T) {
 			assert.Equal(t, test.want, w.Header()["Cache-Control"])
 		})
 	}
-	t.Run("a refusal is stored nowhere", func(t *testing.T) {
+	t.Run("a rejected request gets no-store", func(t *testing.T) {
 		w := httptest.NewRecorder()
 		guard.Wrap(whoami).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?t=forged", nil))
 		assert.Equal(t, []string{"no-store"}, w.Header()["Cache-Control"])
 	})
-	t.Run("the default has no other place", func(t *testing.T) {
+	t.Run("by default the query is not read", func(t *testing.T) {
 		status, _ := serve(koreauth.New(newTokenTable(), nil).Wrap(whoami), query())
 		assert.Equal(t, http.StatusUnauthorized, status)
 	})
@@ -761,12 +761,12 @@ func TestMiddleware_CacheControlStaysStrict(t *testing.T) {
 			w.Header().Set("Cache-Control", before)
 		}
 		guard.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?t=a", nil))
-		assert.Equal(t, want, w.Header().Get("Cache-Control"), "before: %q", before)
+		assert.Equal(t, want, w.Header().Get("Cache-Control"), "Cache-Control before: %q", before)
 	}
 }
 
 func TestMiddleware_ContextPrintsNoToken(t *testing.T) {
-	const token = "a-token-that-nobody-should-read"
+	const token = "a-token-that-must-not-be-printed"
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientOwner: "owner@example.com"}}, nil)
 	printed := ""
 	handler := guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
