@@ -32,7 +32,8 @@ import (
 // encoding/json and net/url and share no code with the package. docs/FUZZING.md
 // describes how the fuzz tests were run.
 
-// newValidatorPair accept such tokens: one remembers them, one does not.
+// newValidatorPair returns two validators that accept tokens of signToken: one
+// with a memory and one without.
 func newValidatorPair(f *testing.F) (caching, uncached *koreauth.Validator) {
 	f.Helper()
 	config := koreauth.Config{
@@ -47,8 +48,8 @@ func newValidatorPair(f *testing.F) (caching, uncached *koreauth.Validator) {
 	return caching, uncached
 }
 
-// strictObject is what jsonReader should accept: a JSON object in valid UTF-8,
-// without duplicate members and half surrogate pairs. Numbers stay as written.
+// decodeStrict decodes what the package should accept: a JSON object in valid
+// UTF-8 without duplicate members and lone surrogates. Numbers are json.Numbers.
 func decodeStrict(text []byte) (map[string]any, bool) {
 	if !utf8.Valid(text) || !json.Valid(text) || hasLoneSurrogate(text) || !uniqueNames(text) {
 		return nil, false
@@ -63,7 +64,7 @@ func decodeStrict(text []byte) (map[string]any, bool) {
 	return object, ok
 }
 
-// allUnique reports whether no object in valid JSON has a member twice.
+// uniqueNames reports whether valid JSON has no object with a duplicate member.
 func uniqueNames(text []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -95,8 +96,8 @@ func uniqueNames(text []byte) bool {
 	return value()
 }
 
-// hasHalfPair reports whether valid JSON escapes half a surrogate pair, which
-// encoding/json would mend.
+// hasLoneSurrogate reports whether valid JSON has an escaped lone surrogate, which
+// encoding/json would replace.
 func hasLoneSurrogate(text []byte) bool {
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' {
@@ -125,8 +126,8 @@ func hasLoneSurrogate(text []byte) bool {
 	return false
 }
 
-// claimsModel is what the exported fields but the dates should be, of an object
-// that encoding/json has decoded.
+// expectedClaims returns the claims, without dates, that the package should make
+// of an object which encoding/json has decoded.
 func expectedClaims(members map[string]any) koreauth.Claims {
 	text := func(name string) string { s, _ := members[name].(string); return s }
 	words := func(name string) []string {
@@ -144,10 +145,10 @@ func expectedClaims(members map[string]any) koreauth.Claims {
 	if aud, ok := members["aud"].(string); ok {
 		c.Audience = []string{aud}
 	}
-	if _, there := members["client_id"]; there {
+	if _, ok := members["client_id"]; ok {
 		c.ClientID = text("client_id")
 	}
-	if _, there := members["scope"]; there {
+	if _, ok := members["scope"]; ok {
 		c.Scopes = words("scope")
 	}
 	scopes, _ := members["scopes"].(map[string]any)
@@ -158,7 +159,7 @@ func expectedClaims(members map[string]any) koreauth.Claims {
 	return c
 }
 
-// expectedStrings is an array of strings; nil for all else.
+// expectedStrings returns the strings of an array of strings, else nil.
 func expectedStrings[S ~string](value any) (all []S) {
 	elements, _ := value.([]any)
 	for _, element := range elements {
@@ -171,6 +172,8 @@ func expectedStrings[S ~string](value any) (all []S) {
 	return all
 }
 
+// expectedResources returns the resources of an array. It skips elements of the
+// wrong shape.
 func expectedResources(value any) (all []koreauth.Resource) {
 	elements, _ := value.([]any)
 	for _, element := range elements {
@@ -186,14 +189,15 @@ func expectedResources(value any) (all []koreauth.Resource) {
 	return all
 }
 
-// modelDate is a date in seconds, within the calendar; false if it is no number.
+// expectedDate returns a date in seconds, limited to the years 1 to 9999, and
+// whether value is a number.
 func expectedDate(value any) (float64, bool) {
 	number, ok := value.(json.Number)
 	seconds, _ := strconv.ParseFloat(string(number), 64)
 	return min(max(seconds, -62135596799), 253402300799), ok
 }
 
-// requireClaims compares claims with what the model says of their payload.
+// requireClaims compares got with the claims that the model expects.
 func requireClaims(t *testing.T, payload string, members map[string]any, got *koreauth.Claims) {
 	t.Helper()
 	want := expectedClaims(members)
@@ -219,8 +223,8 @@ func requireClaims(t *testing.T, payload string, members map[string]any, got *ko
 	}
 }
 
-// FuzzTheJSONReaderAgreesWithEncodingJSON: it accepts what is strict, no less
-// and no more, and reads the same from it.
+// FuzzTheJSONReaderAgreesWithEncodingJSON checks that UnmarshalJSON accepts exactly
+// what decodeStrict accepts, and reads the same values.
 func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"iss":"i","aud":["a","b"],"exp":1.5e3,"scope":"a b","scopes":{"globalResources":[{"resourceName":"A","access":["Read"]}]}}`,
@@ -232,7 +236,7 @@ func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if string(data) == "null" { // encoding/json's convention
+		if string(data) == "null" { // By convention, UnmarshalJSON ignores null.
 			return
 		}
 		members, strict := decodeStrict(data)
@@ -245,9 +249,9 @@ func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 	})
 }
 
-// FuzzOneByteChange: a token of which one byte is changed, added or taken away,
-// or two neighbours change places, is refused, also by a validator that
-// remembers the token and its header.
+// FuzzOneByteChange checks that a token is rejected if one byte is changed, added
+// or removed, or if two adjacent bytes are swapped, also by a validator that
+// remembers the token.
 func FuzzOneByteChange(f *testing.F) {
 	algs := []string{"RS256", "ES256", "EdDSA", "PS256"}
 	var tokens []string
@@ -303,15 +307,15 @@ func FuzzOneByteChange(f *testing.F) {
 		for _, v := range validators {
 			claims, err := v.Validate(t.Context(), string(changed))
 			if claims != nil || !errors.Is(err, koreauth.ErrInvalidToken) {
-				t.Fatalf("accepted, or not refused as invalid: %v\ntoken   %s\nchanged %s\nkeys %+v", err, token, changed, set)
+				t.Fatalf("want ErrInvalidToken, got %v\ntoken   %s\nchanged %s\nkeys %+v", err, token, changed, set)
 			}
 		}
 		_, err := validators[0].Validate(t.Context(), token)
-		require.NoError(t, err, "the token itself, afterwards")
+		require.NoError(t, err, "the unchanged token, afterwards")
 	})
 }
 
-// FuzzSignatures: no signature but the issuer's is good.
+// FuzzSignatures checks that only the issuer's signature is accepted.
 func FuzzSignatures(f *testing.F) {
 	algs := []string{"RS256", "RS512", "PS256", "PS384", "ES256", "ES384", "ES512", "EdDSA"}
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["RS256"]}})
@@ -344,7 +348,7 @@ func FuzzSignatures(f *testing.F) {
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, which uint8, signature []byte) {
 		if len(signature) > 2048 {
-			return // refused by its length: TestToken_LimitedTo16KiB
+			return // TestToken_LimitedTo16KiB covers large tokens.
 		}
 		claims, err := v.Validate(t.Context(), signed[int(which)%len(signed)]+rawURL(signature))
 		require.Nil(t, claims)
@@ -352,9 +356,9 @@ func FuzzSignatures(f *testing.F) {
 	})
 }
 
-// FuzzPayload: of signed payloads those are accepted that the model says, for
-// the reason that it says, and the claims are those of the bytes that verified:
-// new, remembered, and where nothing is remembered.
+// FuzzPayload compares the result for a signed payload with the model: the error,
+// and the claims of accepted tokens. The token is new, remembered, or given to a
+// validator without a memory.
 func FuzzPayload(f *testing.F) {
 	for _, tail := range []string{
 		`"sub":"s"}`, `"typ":"Bearer"}`, `"typ":"ID"}`, `"typ":1}`, `"nbf":1}`, `"nbf":9e9}`, `"nbf":"1"}`, `"cnf":{}}`, `"iss":"x"}`,
@@ -385,29 +389,29 @@ func FuzzPayload(f *testing.F) {
 	})
 }
 
-// judgedByModel says what should become of a payload whose issuer, audience and
-// expiry are good, unless they are there twice.
+// expectedPayloadError returns the error for a payload that has a valid issuer,
+// audience and expiry.
 func expectedPayloadError(members map[string]any, strict bool) error {
 	if !strict {
 		return koreauth.ErrMalformed
 	}
-	if notBefore, there := members["nbf"]; there {
+	if notBefore, ok := members["nbf"]; ok {
 		seconds, isNumber := expectedDate(notBefore)
 		if !isNumber || seconds > float64(time.Now().Unix()) {
 			return koreauth.ErrNotYetValid
 		}
 	}
-	if typ, there := members["typ"]; there && typ != "Bearer" {
+	if typ, ok := members["typ"]; ok && typ != "Bearer" {
 		return koreauth.ErrTokenType
 	}
-	if _, there := members["cnf"]; there {
+	if _, ok := members["cnf"]; ok {
 		return koreauth.ErrBinding
 	}
 	return nil
 }
 
-// FuzzHeader: of signed headers those are accepted that the model says, for the
-// reason that it says, new and remembered.
+// FuzzHeader compares the result for a signed header with the model. The token is
+// new, remembered, or given to a validator without a memory.
 func FuzzHeader(f *testing.F) {
 	for _, header := range []string{
 		ed25519Header, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
@@ -434,10 +438,11 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
+// expectedHeaderError returns the error for a header.
 func expectedHeaderError(members map[string]any, strict bool) error {
 	text := func(name, absent string) (string, bool) {
-		value, there := members[name]
-		if !there {
+		value, ok := members[name]
+		if !ok {
 			return absent, true
 		}
 		s, ok := value.(string)
@@ -465,14 +470,14 @@ func expectedHeaderError(members map[string]any, strict bool) error {
 	return nil
 }
 
-// FuzzValidate: of arbitrary text nothing is good but the tokens that were
-// signed, an error is a refusal, and there are claims exactly if there is none.
+// FuzzValidate checks that of any text only the signed tokens are accepted, that
+// an error is an *Error, and that Validate returns either claims or an error.
 func FuzzValidate(f *testing.F) {
 	caching, uncached := newValidatorPair(f)
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999}`
-	good := []string{signToken(ed25519Header, payload), signToken(`{"alg":"EdDSA"}`, payload)}
-	for _, seed := range append(slices.Clone(good),
-		"", ".", "..", "...", "a.b.c", strings.Repeat(".", 8<<10), strings.Repeat("a", 17<<10), good[0]+"=", good[0]+".x", "e30.e30.",
+	valid := []string{signToken(ed25519Header, payload), signToken(`{"alg":"EdDSA"}`, payload)}
+	for _, seed := range append(slices.Clone(valid),
+		"", ".", "..", "...", "a.b.c", strings.Repeat(".", 8<<10), strings.Repeat("a", 17<<10), valid[0]+"=", valid[0]+".x", "e30.e30.",
 		signToken(`{"alg":"EdDSA","kid":"k","crit":[]}`, payload), signToken(ed25519Header, `{"exp":1}`),
 		`{"payload":"e30","signatures":[]}`, "\x00.\xff.\n") {
 		f.Add(seed)
@@ -481,7 +486,7 @@ func FuzzValidate(f *testing.F) {
 		for _, v := range []*koreauth.Validator{caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil, "%q", token)
-			require.Equal(t, slices.Contains(good, token), err == nil, "%q", token)
+			require.Equal(t, slices.Contains(valid, token), err == nil, "%q", token)
 			if err != nil {
 				var refusal *koreauth.Error
 				require.ErrorAs(t, err, &refusal)
@@ -492,18 +497,18 @@ func FuzzValidate(f *testing.F) {
 	})
 }
 
-// FuzzAnswers: whatever the request, the guard's answer is one of the table's,
-// byte for byte, so that nothing of the request is in it; and the handler is
-// served only with a token that was signed.
+// FuzzAnswers checks that the guard responds to any request with one of the
+// responses of the table, byte for byte, so that nothing of the request is in it,
+// and that it calls the handler only for a valid token.
 func FuzzAnswers(f *testing.F) {
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999,"scope":"email"`
-	good := signToken(ed25519Header, payload+`,"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}]}}`)
+	valid := signToken(ed25519Header, payload+`,"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}]}}`)
 	ungranted := signToken(ed25519Header, payload+`}`)
 	for _, authorization := range []string{
-		"", "Bearer " + good, "bearer  " + ungranted, "Bearer " + good + "x", "Bearer", "Basic abc", good, "Bearer a\r\nX: y", "Bearer \"<script>", "\x00", "DPoP x",
+		"", "Bearer " + valid, "bearer  " + ungranted, "Bearer " + valid + "x", "Bearer", "Basic abc", valid, "Bearer a\r\nX: y", "Bearer \"<script>", "\x00", "DPoP x",
 	} {
-		f.Add("GET", authorization, "", "a=b", "t="+ungranted, "application/json", `{"t":"`+good+`"}`)
-		f.Add("HEAD", authorization, authorization, "t="+good+"&t=x", "", "application/x-www-form-urlencoded", "t="+ungranted)
+		f.Add("GET", authorization, "", "a=b", "t="+ungranted, "application/json", `{"t":"`+valid+`"}`)
+		f.Add("HEAD", authorization, authorization, "t="+valid+"&t=x", "", "application/x-www-form-urlencoded", "t="+ungranted)
 		f.Add("POST", authorization, "", "", "t=\"", "application/x-www-form-urlencoded", "t=%zz;"+authorization)
 	}
 	caching, _ := newValidatorPair(f)
@@ -536,8 +541,8 @@ func FuzzAnswers(f *testing.F) {
 				unescaped, _ := url.QueryUnescape(everything)
 				var member struct{ T string }
 				_ = json.Unmarshal([]byte(body), &member)
-				require.True(t, strings.Contains(everything, good) || strings.Contains(unescaped, good) || formHas(query+"&"+body, good) || member.T == good,
-					"%s: served without the good token: %q", name, everything)
+				require.True(t, strings.Contains(everything, valid) || strings.Contains(unescaped, valid) || formHas(query+"&"+body, valid) || member.T == valid,
+					"%s: handler called without the valid token: %q", name, everything)
 				continue
 			}
 			format, _, _ := strings.Cut(name, " ")
@@ -552,7 +557,7 @@ func FuzzAnswers(f *testing.F) {
 					want.body = ""
 				}
 				return row == want
-			}), "%s: not an answer of the table: %+v", name, row)
+			}), "%s: not a response of the table: %+v", name, row)
 			header := maps.Clone(w.Header())
 			for _, known := range []string{"Content-Type", "Www-Authenticate"} {
 				header.Del(known)
@@ -580,8 +585,8 @@ type response struct {
 	contentType, body, challenge string
 }
 
-// answersOf are the rows of the README's table of refusals that a request can
-// bring about where the keys are at hand.
+// responsesOf returns the rows of the README's table of responses that a request
+// can cause while the keys are cached.
 func responsesOf(format string) []response {
 	const (
 		bearer  = `Bearer realm="api"`
@@ -618,8 +623,8 @@ func responsesOf(format string) []response {
 	}
 }
 
-// FuzzParseKeys: every key that is read from a document can verify, and a token
-// that names it is judged without a panic.
+// FuzzParseKeys checks that every key read from a document can verify signatures,
+// and that validating a token which names the key does not panic.
 func FuzzParseKeys(f *testing.F) {
 	for _, document := range keyDocuments() {
 		f.Add([]byte(document), []byte("signature"))
@@ -649,6 +654,7 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
+// requireValidKey checks that key meets the requirements of ParseKeys.
 func requireValidKey(t *testing.T, key koreauth.Key) {
 	t.Helper()
 	switch public := key.Public.(type) {
@@ -665,10 +671,11 @@ func requireValidKey(t *testing.T, key koreauth.Key) {
 		require.Len(t, public, ed25519.PublicKeySize)
 		require.Contains(t, []string{"", "EdDSA"}, key.Algorithm)
 	default:
-		require.Fail(t, "a key of another kind", "%T", public)
+		require.Fail(t, "unexpected type of key", "%T", public)
 	}
 }
 
+// keyDocuments returns valid and invalid JWK Sets.
 func keyDocuments() []string {
 	rsaKey := signingKeys()["RS256"].Public().(*rsa.PublicKey)
 	return []string{
@@ -681,10 +688,9 @@ func keyDocuments() []string {
 	}
 }
 
-// FuzzKeyDocuments: a key document of any bytes, with any status and any
-// Cache-Control, never replaces good keys with none; one with usable keys
-// replaces them; and the next refresh is neither before MinInterval nor after
-// MaxAge.
+// FuzzKeyDocuments checks that a response of any bytes, status and Cache-Control
+// never replaces valid keys with none, that a document with usable keys replaces
+// them, and that the next refresh is not before MinInterval and not after MaxAge.
 func FuzzKeyDocuments(f *testing.F) {
 	for i, document := range keyDocuments() {
 		f.Add([]byte(document), uint16(200), []string{"", "max-age=60", "no-store", "max-age=99999999999999999999", "max-age=0", `max-age="1"`}[i%6], `"v1"`)
@@ -694,7 +700,7 @@ func FuzzKeyDocuments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, document []byte, status uint16, cacheControl, etag string) {
 		if status < 200 || status > 599 {
-			return // no final answer of HTTP (RFC 9110 §15)
+			return // not the status of a final response (RFC 9110 §15)
 		}
 		synctest.Test(t, func(t *testing.T) {
 			net := new(network)
@@ -717,7 +723,7 @@ func FuzzKeyDocuments(f *testing.F) {
 			})
 			pass(keysMaxAge)
 			keys, err := set.Keys(t.Context(), "good", true)
-			require.NoError(t, err, "the old key serves during the refresh")
+			require.NoError(t, err, "the old key is used during the refresh")
 			require.Len(t, keys, 1)
 			pass(0)
 			keys, err = set.Keys(t.Context(), "", false)
