@@ -355,7 +355,7 @@ func TestRequirement_PanicsOnMisuse(t *testing.T) {
 		{"a scope with a backslash", func() { koreauth.Scope(`a\b`) }},
 		{"a scope with a control character", func() { koreauth.Scope("a\n") }},
 		{"a scope with DEL", func() { koreauth.Scope("a\x7f") }},
-		{"a scope beyond ASCII", func() { koreauth.Scope("ä") }},
+		{"a scope with a letter outside ASCII", func() { koreauth.Scope("ä") }},
 		{"AnyScope()", func() { koreauth.AnyScope() }},
 		{"AnyScope with an empty scope", func() { koreauth.AnyScope("") }},
 		{"Grant without a resource", func() { koreauth.Grant("", koreauth.Read) }},
