@@ -704,8 +704,8 @@ func FuzzKeyDocuments(f *testing.F) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			net := new(network)
-			net.keys(keysOf("good"))
-			set := net.set()
+			net.respondKeys(keysOf("good"))
+			set := net.keySet()
 			_, err := set.Keys(t.Context(), "good", true)
 			require.NoError(t, err)
 			want, err := set.Keys(t.Context(), "", false)
@@ -716,16 +716,16 @@ func FuzzKeyDocuments(f *testing.F) {
 			if replaces {
 				want = parsed
 			}
-			net.keys(func(req *http.Request) (*http.Response, error) {
+			net.respondKeys(func(req *http.Request) (*http.Response, error) {
 				resp, err := reply(int(status), string(document))(req)
 				resp.Header["Cache-Control"], resp.Header["Etag"] = []string{cacheControl}, []string{etag}
 				return resp, err
 			})
-			pass(keysMaxAge)
+			wait(keysMaxAge)
 			keys, err := set.Keys(t.Context(), "good", true)
 			require.NoError(t, err, "the old key is used during the refresh")
 			require.Len(t, keys, 1)
-			pass(0)
+			wait(0)
 			keys, err = set.Keys(t.Context(), "", false)
 			require.NoError(t, err)
 			require.NotEmpty(t, keys)
@@ -733,17 +733,17 @@ func FuzzKeyDocuments(f *testing.F) {
 			if !replaces {
 				return
 			}
-			fetches := net.count()
-			pass(keysInterval - time.Nanosecond)
+			fetches := net.requestCount()
+			wait(keysInterval - time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
-			pass(0)
-			require.Equal(t, fetches, net.count(), "before MinInterval")
-			pass(keysMaxAge - keysInterval + time.Nanosecond)
+			wait(0)
+			require.Equal(t, fetches, net.requestCount(), "before MinInterval")
+			wait(keysMaxAge - keysInterval + time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
-			pass(0)
-			require.Greater(t, net.count(), fetches, "after MaxAge")
+			wait(0)
+			require.Greater(t, net.requestCount(), fetches, "after MaxAge")
 		})
 	})
 }
