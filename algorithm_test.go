@@ -17,7 +17,7 @@ import (
 )
 
 func TestAlgorithm_CurveWithoutPoint(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.HTTPClient = []string{"ES256"}, nil
 		c.Keys = koreauth.StaticKeySet{{ID: signingKeys()["ES256"].ID, Public: &ecdsa.PublicKey{Curve: elliptic.P256()}}}
 	})
@@ -29,9 +29,9 @@ func TestAlgorithm_RSAExponentTooLarge(t *testing.T) {
 	public := *signingKeys()["RS256"].Public().(*rsa.PublicKey)
 	public.E = math.MaxInt32
 	public.E += 2
-	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 		c.HTTPClient = nil
-		c.Keys = keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+		c.Keys = keySetFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
 			return []koreauth.Key{{ID: kid, Public: &public}}, nil
 		})
 	})
@@ -41,7 +41,7 @@ func TestAlgorithm_RSAExponentTooLarge(t *testing.T) {
 
 func TestAlgorithm_Ed25519KeyOfWrongLength(t *testing.T) {
 	for _, public := range []ed25519.PublicKey{nil, {1}, append(slices.Clone(edPublic("k")), 0)} {
-		v := edValidator(t, keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+		v := edValidator(t, keySetFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
 			return []koreauth.Key{{ID: kid, Public: public}}, nil
 		}))
 		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 panics on such a key

@@ -190,7 +190,7 @@ func TestParseKeys_ErrorIsBounded(t *testing.T) {
 }
 
 func TestParseKeys_MemberNamesAreCaseSensitive(t *testing.T) {
-	document := string(documentOf(t, signingKeys()["ES256"]))
+	document := string(keyDocument(t, signingKeys()["ES256"]))
 	_, err := koreauth.ParseKeys([]byte(document))
 	require.NoError(t, err)
 	for _, member := range []string{"keys", "kty", "crv", "x"} {
