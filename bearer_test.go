@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/source"
 )
 
 // findToken returns the token that the sources find in a request, or the class
@@ -107,7 +108,7 @@ func TestBearer_AuthorizationHeader(t *testing.T) {
 			assert.Equal(t, test.token, token)
 			assert.Equal(t, test.err, err)
 
-			token, err = findToken(r, koreauth.Query("t"), koreauth.Header("authorization"))
+			token, err = findToken(r, source.Query("t"), koreauth.Header("authorization"))
 			assert.Equal(t, test.token, token, "Header among other sources")
 			assert.Equal(t, test.err, err, "Header among other sources")
 		})
@@ -184,8 +185,8 @@ func TestSource_ErrorKeepsItsClass(t *testing.T) {
 		})
 	}
 	t.Run("a Source that returns ErrNoToken does not hide the invalid token of another", func(t *testing.T) {
-		source := func(*http.Request) ([]string, error) { return nil, koreauth.ErrNoToken }
-		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{source, koreauth.Query("t")}})
+		none := func(*http.Request) ([]string, error) { return nil, koreauth.ErrNoToken }
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{none, source.Query("t")}})
 		status, _ := serve(guard.WrapOptional(whoami), get("/?t=forged"))
 		assert.NotEqual(t, http.StatusOK, status)
 	})

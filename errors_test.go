@@ -86,7 +86,7 @@ func rejections() []rejection {
 		rejection{"several requirements are not met", bearer, claims,
 			koreauth.AllOf(koreauth.Grant("API Clients", koreauth.Read, koreauth.Delete), koreauth.Scope("a", "b"), koreauth.Product("SuperSIM"))},
 		rejection{"a custom requirement that names nothing", bearer, claims,
-			requirementFunc(func(*koreauth.Claims) error { return errors.New("no") })},
+			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return errors.New("no") })},
 		rejection{"unavailable, for an unknown time", bearer, koretest.Validator{Err: koreauth.ErrUnavailable}, nil},
 		rejection{"unavailable for 1.5 s", bearer,
 			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}}, nil},
@@ -239,7 +239,7 @@ func TestErrors_CustomFormat(t *testing.T) {
 
 	t.Run("it sets only status, content type and body", func(t *testing.T) {
 		var got error
-		w := answerWith(func(err error) (int, string, []byte) {
+		w := answerWith(func(_ *http.Request, err error) (int, string, []byte) {
 			got = err
 			return http.StatusTeapot, "text/plain", []byte("short and stout")
 		}, http.MethodGet, fmt.Errorf("wrapped: %w", koreauth.ErrExpired))
@@ -257,7 +257,7 @@ func TestErrors_CustomFormat(t *testing.T) {
 	})
 
 	t.Run("HEAD has no body", func(t *testing.T) {
-		w := answerWith(func(error) (int, string, []byte) { return 400, "text/plain", []byte("no") }, http.MethodHead, nil)
+		w := answerWith(func(*http.Request, error) (int, string, []byte) { return 400, "text/plain", []byte("no") }, http.MethodHead, nil)
 		assert.Empty(t, w.Body.String())
 	})
 
@@ -266,7 +266,7 @@ func TestErrors_CustomFormat(t *testing.T) {
 		{100, 500}, {1 << 30, 500},
 	} {
 		t.Run(fmt.Sprintf("status %d is sent as %d", test.status, test.want), func(t *testing.T) {
-			w := answerWith(func(error) (int, string, []byte) { return test.status, "text/plain", []byte("no") }, http.MethodGet, koreauth.ErrNoToken)
+			w := answerWith(func(*http.Request, error) (int, string, []byte) { return test.status, "text/plain", []byte("no") }, http.MethodGet, koreauth.ErrNoToken)
 			assert.Equal(t, test.want, w.Code)
 			assert.Equal(t, `Bearer realm="api"`, w.Header().Get("WWW-Authenticate"))
 			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
@@ -417,7 +417,7 @@ func TestErrors_OwnClassDecides(t *testing.T) {
 			koreauth.New(koretest.Validator{}, nil).Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), test.err)
 			assert.Equal(t, test.status, w.Code)
 			_, err := koreauth.New(koretest.Validator{Err: test.err}, nil).Authenticate(bearerRequest("abc"))
-			status, _, _ := koreauth.KOREErrors(err)
+			status, _, _ := koreauth.KOREErrors(nil, err)
 			assert.Equal(t, test.status, status)
 			var refusal *koreauth.Error
 			require.ErrorAs(t, err, &refusal)
@@ -438,7 +438,7 @@ func TestErrors_OwnClassDecides(t *testing.T) {
 			_, err := guard.Authenticate(bearerRequest(testIssuer().Valid()).WithContext(ctx))
 			require.ErrorIs(t, err, koreauth.ErrUnavailable)
 			assert.ErrorIs(t, err, cause)
-			status, _, _ := koreauth.KOREErrors(err)
+			status, _, _ := koreauth.KOREErrors(nil, err)
 			assert.Equal(t, http.StatusServiceUnavailable, status, "the cause is %v", cause)
 		}
 	})
@@ -452,13 +452,13 @@ func TestErrors_TypedNil(t *testing.T) {
 	for name, handler := range map[string]http.Handler{
 		"from a validator":          koreauth.New(koretest.Validator{Err: typedNil}, nil).Wrap(whoami),
 		"from a validator, wrapped": koreauth.New(koretest.Validator{Err: fmt.Errorf("x: %w", typedNil)}, nil).Wrap(whoami),
-		"from a requirement":        koreauth.New(accept, nil).Require(requirementFunc(func(*koreauth.Claims) error { return typedNil }))(whoami),
+		"from a requirement":        koreauth.New(accept, nil).Require(koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return typedNil }))(whoami),
 		"from a Source": koreauth.New(accept, &koreauth.Options{
 			Sources: []koreauth.Source{func(*http.Request) ([]string, error) { return nil, typedNil }},
 		}).Wrap(whoami),
 		"in Refuse": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { koreauth.New(accept, nil).Refuse(w, r, typedNil) }),
 		"in a format": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			status, _, _ := koreauth.RFC6750Errors(typedNil)
+			status, _, _ := koreauth.RFC6750Errors(nil, typedNil)
 			w.WriteHeader(status)
 		}),
 	} {
@@ -479,9 +479,9 @@ func TestErrors_AreNotShared(t *testing.T) {
 		*refusal = koreauth.Error{Class: koreauth.ErrUnavailable, Required: []string{"changed"}, RetryAfter: time.Hour, KeyID: "changed"}
 	}
 	plain := koreauth.New(newTokenTable(), nil)
-	changing := koreauth.New(newTokenTable(), &koreauth.Options{Errors: func(err error) (int, string, []byte) {
+	changing := koreauth.New(newTokenTable(), &koreauth.Options{Errors: func(_ *http.Request, err error) (int, string, []byte) {
 		change(err)
-		return koreauth.KOREErrors(koreauth.ErrNoToken)
+		return koreauth.KOREErrors(nil, koreauth.ErrNoToken)
 	}})
 	for name, r := range map[string]*http.Request{
 		"no token": bearerRequest(""), "bad request": get("/", "Authorization", "Bearer"), "invalid token": bearerRequest("x"),
@@ -506,14 +506,14 @@ func TestErrors_AreNotShared(t *testing.T) {
 func TestErrors_FormatsCalledDirectly(t *testing.T) {
 	for name, format := range errorFormats {
 		for _, err := range []error{nil, io.EOF, koreauth.ErrBinding, fmt.Errorf("x: %w", koreauth.ErrBadRequest), &koreauth.Error{}} {
-			status, contentType, body := format(err)
+			status, contentType, body := format(nil, err)
 			assert.True(t, 400 <= status && status <= 599, "%s(%v) has status %d", name, err, status)
 			assert.Contains(t, contentType, "json")
 			assert.True(t, json.Valid(body), "%s(%v) has body %q", name, err, body)
 			if len(body) > 0 {
 				body[0] = 'x'
 			}
-			_, _, again := format(err)
+			_, _, again := format(nil, err)
 			assert.True(t, json.Valid(again), "the caller may change the returned body")
 		}
 	}

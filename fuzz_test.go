@@ -26,6 +26,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
 // The fuzz tests compare the package with models of it. The models use
@@ -518,7 +519,7 @@ func FuzzAnswers(f *testing.F) {
 		"KORE": koreauth.KOREErrors, "RFC 6750": koreauth.RFC6750Errors, "problem": koreauth.ProblemErrors,
 	} {
 		for _, sources := range [][]koreauth.Source{nil, {
-			koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Form("t"), koreauth.JSON("t"),
+			koreauth.Header("Authorization"), source.Query("t"), source.Cookie("t"), source.Form("t"), source.JSON("t"),
 		}} {
 			guard := koreauth.New(caching, &koreauth.Options{Errors: format, Sources: sources})
 			require := guard.Require(koreauth.Scope("email"), koreauth.Grant("API Clients", koreauth.Read))

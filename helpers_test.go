@@ -158,11 +158,6 @@ func (f validateFunc) Validate(ctx context.Context, token string) (*koreauth.Cla
 	return f(ctx, token)
 }
 
-// requirementFunc is a function that is a custom Requirement.
-type requirementFunc func(*koreauth.Claims) error
-
-func (f requirementFunc) Check(c *koreauth.Claims) error { return f(c) }
-
 // signingKeys returns one key for each algorithm. All tests share the keys.
 var signingKeys = sync.OnceValue(func() map[string]*koretest.Key {
 	keys := make(map[string]*koretest.Key)

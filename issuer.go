@@ -143,7 +143,7 @@ func (i *issuer) checkLast(r *http.Request, c *Claims, policy binding) error {
 	if i.require == nil {
 		return nil
 	}
-	if err := i.require.Check(r, c); err != nil {
+	if err := i.require.check(r, c, c); err != nil {
 		return asRefusal(err)
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
 // logRecords returns the records that a guard logs for a request.
@@ -49,7 +50,7 @@ func logRecords(t *testing.T, validator koreauth.TokenValidator, r *http.Request
 func TestLog_OneRecordPerRejection(t *testing.T) {
 	kid := testIssuer().SigningKey().ID
 	iss := testIssuer().URL()
-	const message = "koreauth: request refused"
+	const message = "koreauth: request rejected"
 	for _, test := range []struct {
 		name      string
 		validator koreauth.TokenValidator
@@ -101,7 +102,7 @@ func TestLog_OneRecordPerRejection(t *testing.T) {
 	t.Run("the cause is logged", func(t *testing.T) {
 		got := logRecords(t, koretest.Validator{Err: io.ErrUnexpectedEOF}, bearerRequest("a"))
 		assert.Contains(t, got[0]["cause"], "unexpected EOF")
-		got = logRecords(t, newTokenTable(), bearerRequest("a"), requirementFunc(func(*koreauth.Claims) error { return errors.New("the first cause") }))
+		got = logRecords(t, newTokenTable(), bearerRequest("a"), koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return errors.New("the first cause") }))
 		assert.Contains(t, got[0]["cause"], "the first cause")
 	})
 	t.Run("Refuse logs a record", func(t *testing.T) {
@@ -279,7 +280,7 @@ func TestLog_NoSecrets(t *testing.T) {
 			}
 		}
 	}
-	required := requirementFunc(func(c *koreauth.Claims) error {
+	required := koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error {
 		return fmt.Errorf("rejected: %s, %v, %+v", c.ClientOwner, c, *c)
 	})
 	loggers := map[string]*slog.Logger{
@@ -301,7 +302,7 @@ func TestLog_NoSecrets(t *testing.T) {
 				t.Run(loggerName+"/"+validatorName+"/"+tokenName, func(t *testing.T) {
 					for _, format := range errorFormats {
 						guard := koreauth.New(validator, &koreauth.Options{Logger: logger, Errors: format, Sources: []koreauth.Source{
-							koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Form("t"), koreauth.JSON("t"),
+							koreauth.Header("Authorization"), source.Query("t"), source.Form("t"), source.JSON("t"),
 						}})
 						for _, r := range []*http.Request{
 							bearerRequest(token), get("/?t=" + token), get("/?t="+token, "Authorization", "Bearer "+token), get("/?t=%zz" + token),
@@ -384,7 +385,7 @@ func TestLog_ReadsNoMoreOfBody(t *testing.T) {
 	for name, logger := range map[string]*slog.Logger{"silent": nil, "logging": slog.New(slog.NewTextHandler(io.Discard, nil))} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: logger, Sources: []koreauth.Source{koreauth.Form("access_token")}})
+				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: logger, Sources: []koreauth.Source{source.Form("access_token")}})
 				reader, writer := io.Pipe()
 				r := httptest.NewRequest(http.MethodPost, "/", reader)
 				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

@@ -203,8 +203,7 @@ func (m *Middleware) WrapOptional(next http.Handler) http.Handler {
 // handler is nil.
 func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) http.Handler {
 	all := &allOf{group{nonNil("Require", requirements)}}
-	required := &route{all, all.custom()}
-	return func(next http.Handler) http.Handler { return m.guard(next, required, tokenRequired) }
+	return func(next http.Handler) http.Handler { return m.guard(next, all, tokenRequired) }
 }
 
 // Authenticate checks a request as Wrap does, for routers and servers where a
@@ -289,13 +288,7 @@ const (
 	tokenOptional
 )
 
-// route is what a route requires.
-type route struct {
-	all    *allOf
-	custom bool // at least one of them is a custom requirement
-}
-
-func (m *Middleware) guard(next http.Handler, required *route, policy tokenPolicy) http.Handler {
+func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolicy) http.Handler {
 	if m.validate == nil {
 		panic("koreauth: " + errZeroMiddleware.Error())
 	}
@@ -371,12 +364,8 @@ type result struct {
 }
 
 // meets returns an error if the token does not meet the requirements of a route.
-func (found *result) meets(r *http.Request, required *route) error {
-	own := found.claims
-	if required.custom {
-		own = own.clone() // A requirement that changes it affects no other request.
-	}
-	if err := required.all.check(r, found.claims, own); err != nil {
+func (found *result) meets(r *http.Request, required *allOf) error {
+	if err := required.Check(r, found.claims); err != nil {
 		return annotate(asRefusal(err), found.claims)
 	}
 	return nil
@@ -433,7 +422,7 @@ func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims,
 		err = m.identity.sender.Check(r, claims)
 	}
 	if err == nil && m.require != nil {
-		err = m.require.Check(r, claims)
+		err = m.require.check(r, claims, claims)
 	}
 	if err == nil {
 		return nil

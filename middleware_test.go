@@ -17,6 +17,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
 func TestMiddleware_Guards(t *testing.T) {
@@ -270,8 +271,8 @@ func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 					next.ServeHTTP(w, r)
 				})
 			},
-			guard.Require(requirementFunc(func(c *koreauth.Claims) error { mutate(c); return nil })),
-			guard.Require(koreauth.AnyOf(requirementFunc(func(c *koreauth.Claims) error { mutate(c); return io.EOF }), koreauth.Scope("s"))),
+			guard.Require(koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { mutate(c); return nil })),
+			guard.Require(koreauth.AnyOf(koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { mutate(c); return io.EOF }), koreauth.Scope("s"))),
 			guard.Require(met...),
 		)
 		for range 2 {
@@ -355,7 +356,7 @@ func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
 		claims, err := guard.Authenticate(r)
 		assert.Equal(t, err == nil, claims != nil, "either claims or an error")
 		if err == nil {
-			err = koreauth.Scope("scope-a").Check(claims)
+			err = koreauth.Scope("scope-a").Check(nil, claims)
 		}
 		if err != nil {
 			guard.Refuse(w, r, err)
@@ -598,7 +599,7 @@ func TestMiddleware_PanicsOnMisuse(t *testing.T) {
 		{"New without a validator", func() { koreauth.New(nil, nil) }},
 		{"New with a nil *Validator", func() { koreauth.New((*koreauth.Validator)(nil), nil) }},
 		{"New with a nil Source", func() {
-			koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t"), nil}})
+			koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{source.Query("t"), nil}})
 		}},
 		{"a realm with a line break", withRealm("a\r\nX-Evil: b")},
 		{"a realm with a control character", withRealm("a\x00")},
@@ -632,10 +633,10 @@ func TestMiddleware_ZeroValue(t *testing.T) {
 
 // Changes to the arguments of New and Require after the call have no effect.
 func TestMiddleware_CopiesOptions(t *testing.T) {
-	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{koreauth.Query("t")}}
+	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{source.Query("t")}}
 	guard := koreauth.New(newTokenTable(), options)
 	options.Realm, options.Errors = "second", koreauth.ProblemErrors
-	options.Sources[0] = koreauth.Query("other")
+	options.Sources[0] = source.Query("other")
 	_, err := guard.Authenticate(httptest.NewRequest(http.MethodGet, "/?t=a", nil))
 	assert.NoError(t, err)
 	w := httptest.NewRecorder()
@@ -659,7 +660,7 @@ func TestMiddleware_CopiesOptions(t *testing.T) {
 	access := []koreauth.Access{koreauth.Read}
 	grant := koreauth.Grant("R", access...)
 	access[0] = koreauth.Write
-	assert.Error(t, grant.Check(&koreauth.Claims{Resources: []koreauth.Resource{{Name: "R", Access: access}}}))
+	assert.Error(t, grant.Check(nil, &koreauth.Claims{Resources: []koreauth.Resource{{Name: "R", Access: access}}}))
 }
 
 func TestMiddleware_QuotesRealm(t *testing.T) {
@@ -690,7 +691,7 @@ func TestMiddleware_QuotesRealm(t *testing.T) {
 // A shared cache must not store the response to a token in a URL (RFC 6750
 // §2.3), nor to one in a body or a cookie.
 func TestMiddleware_CacheControlPrivate(t *testing.T) {
-	sources := []koreauth.Source{koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Header("X-Token")}
+	sources := []koreauth.Source{koreauth.Header("Authorization"), source.Query("t"), koreauth.Header("X-Token")}
 	guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: sources})
 	query := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/?t=a", nil) }
 	header := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -746,7 +747,7 @@ func TestMiddleware_LimitsTokenSize(t *testing.T) {
 }
 
 func TestMiddleware_CacheControlStaysStrict(t *testing.T) {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t")}})
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sources: []koreauth.Source{source.Query("t")}})
 	for before, want := range map[string]string{
 		"":                          "private",
 		"no-cache, must-revalidate": "no-cache, must-revalidate, private",

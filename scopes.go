@@ -168,9 +168,18 @@ func (g group) custom() bool {
 	})
 }
 
+// own returns a copy of the claims if there is a custom requirement, so that one
+// that changes them affects nothing else.
+func (g group) own(c *Claims) *Claims {
+	if g.custom() {
+		return c.clone()
+	}
+	return c
+}
+
 type allOf struct{ group }
 
-func (all *allOf) Check(r *http.Request, c *Claims) error { return all.check(r, c, c) }
+func (all *allOf) Check(r *http.Request, c *Claims) error { return all.check(r, c, all.own(c)) }
 
 func (all *allOf) check(r *http.Request, c, own *Claims) error {
 	for i, q := range all.requirements {
@@ -183,7 +192,7 @@ func (all *allOf) check(r *http.Request, c, own *Claims) error {
 
 type anyOf struct{ group }
 
-func (some *anyOf) Check(r *http.Request, c *Claims) error { return some.check(r, c, c) }
+func (some *anyOf) Check(r *http.Request, c *Claims) error { return some.check(r, c, some.own(c)) }
 
 func (some *anyOf) check(r *http.Request, c, own *Claims) error {
 	var names []string

@@ -26,8 +26,8 @@ func TestRequirement_Check(t *testing.T) {
 			{"resourceName":"API Clients","access":["Delete"]}],
 			"products":["SuperSIM",{"resourceName":"ProgrammableWireless","access":["Read"]}]}}`
 	)
-	custom := func(met bool) requirementFunc {
-		return func(*koreauth.Claims) error {
+	custom := func(met bool) koreauth.RequirementFunc {
+		return func(*http.Request, *koreauth.Claims) error {
 			if met {
 				return nil
 			}
@@ -78,7 +78,7 @@ func TestRequirement_Check(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			claims := parseClaims(t, test.payload)
-			err := test.q.Check(claims)
+			err := test.q.Check(nil, claims)
 			assert.Equal(t, test.met, err == nil, "%v", err)
 			if err != nil {
 				assert.ErrorIs(t, err, koreauth.ErrInsufficientScope)
@@ -93,8 +93,8 @@ func TestRequirement_Check(t *testing.T) {
 			koreauth.Scope("a"), koreauth.AnyScope("a"), koreauth.Grant("R", koreauth.Read), koreauth.Product("p"),
 			koreauth.AnyOf(koreauth.Scope("a")), koreauth.AllOf(koreauth.Scope("a")),
 		} {
-			assert.ErrorIs(t, q.Check(nil), koreauth.ErrInsufficientScope)
-			assert.ErrorIs(t, q.Check(&koreauth.Claims{}), koreauth.ErrInsufficientScope)
+			assert.ErrorIs(t, q.Check(nil, nil), koreauth.ErrInsufficientScope)
+			assert.ErrorIs(t, q.Check(nil, &koreauth.Claims{}), koreauth.ErrInsufficientScope)
 		}
 	})
 }
@@ -133,26 +133,26 @@ func TestRequirement_WrongShapesGrantNothing(t *testing.T) {
 	} {
 		t.Run(payload, func(t *testing.T) {
 			claims := parseClaims(t, payload)
-			assert.ErrorIs(t, every.Check(claims), koreauth.ErrInsufficientScope, "%v %v %v", claims.Scopes, claims.Products, claims.Resources)
+			assert.ErrorIs(t, every.Check(nil, claims), koreauth.ErrInsufficientScope, "%v %v %v", claims.Scopes, claims.Products, claims.Resources)
 
 			token, err := testIssuer().Mint(koretest.Token{Drop: []string{"scope", "scp", "scopes"}, Claims: parseObject(t, payload)})
 			require.NoError(t, err)
 			claims, err = newTestValidator(t).Validate(t.Context(), token)
 			require.NoError(t, err, "the token is valid")
-			assert.ErrorIs(t, every.Check(claims), koreauth.ErrInsufficientScope)
+			assert.ErrorIs(t, every.Check(nil, claims), koreauth.ErrInsufficientScope)
 		})
 	}
 
 	t.Run("valid entries beside invalid ones count", func(t *testing.T) {
 		claims := parseClaims(t, `{"scope":1,"scopes":{"globalResources":[1,"x",{"resourceName":1},{"resourceName":"R","access":["Read"]},{"access":7}],
 			"products":[7,"p",null]}}`)
-		assert.NoError(t, koreauth.AllOf(koreauth.Grant("R", koreauth.Read), koreauth.Product("p")).Check(claims))
+		assert.NoError(t, koreauth.AllOf(koreauth.Grant("R", koreauth.Read), koreauth.Product("p")).Check(nil, claims))
 	})
 	t.Run("valid shapes", func(t *testing.T) {
 		for _, payload := range []string{
 			`{"scope":"s"}`, `{"scope":"  x   s "}`, `{"scope":["x","s"]}`, `{"scp":"x s"}`, `{"scp":["s"]}`, `{"scp":["no"],"scope":"s"}`, `{"scope":"s","scp":["no"]}`,
 		} {
-			assert.NoError(t, koreauth.Scope("s").Check(parseClaims(t, payload)), payload)
+			assert.NoError(t, koreauth.Scope("s").Check(nil, parseClaims(t, payload)), payload)
 		}
 	})
 }
@@ -167,7 +167,7 @@ func parseObject(t *testing.T, payload string) map[string]any {
 
 // missing returns a custom requirement that is never met and requires names.
 func missing(names ...string) koreauth.Requirement {
-	return requirementFunc(func(*koreauth.Claims) error {
+	return koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error {
 		return &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: names}
 	})
 }
@@ -199,8 +199,8 @@ func TestRequirement_ListsRequiredNames(t *testing.T) {
 		{"names of a custom requirement between others", []koreauth.Requirement{koreauth.Scope("have"), missing("mine"), koreauth.Scope("z")}, []string{"have", "mine", "z"}, "have mine z"},
 		{"names of a custom requirement in an AnyOf", []koreauth.Requirement{koreauth.AnyOf(missing("mine"), koreauth.Scope("a"), missing("yours"))},
 			[]string{"mine", "a", "yours"}, "mine a yours"},
-		{"a custom requirement without names", []koreauth.Requirement{requirementFunc(func(*koreauth.Claims) error { return io.EOF })}, nil, ""},
-		{"a custom requirement without names, and a scope", []koreauth.Requirement{requirementFunc(func(*koreauth.Claims) error { return io.EOF }), koreauth.Scope("z")},
+		{"a custom requirement without names", []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return io.EOF })}, nil, ""},
+		{"a custom requirement without names, and a scope", []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return io.EOF }), koreauth.Scope("z")},
 			[]string{"z"}, "z"},
 		{"characters that a header must not contain are escaped", []koreauth.Requirement{missing("a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g")},
 			[]string{"a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g"}, "a%22b%5Cc%0D%0AX:%20y %C3%A9 %25 a+b&c=d:e@f$g"},
@@ -219,7 +219,7 @@ func TestRequirement_ListsRequiredNames(t *testing.T) {
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
 			assert.Equal(t, test.text, body.Scope)
 
-			err := koreauth.AllOf(test.q...).Check(claims)
+			err := koreauth.AllOf(test.q...).Check(nil, claims)
 			var refusal *koreauth.Error
 			require.ErrorAs(t, err, &refusal)
 			assert.Equal(t, test.want, refusal.Required)
@@ -242,8 +242,8 @@ func TestRequirement_Custom(t *testing.T) {
 		{"an Error with the class unavailable", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: lookup}, koreauth.ErrUnavailable, 503},
 		{"a reason means an invalid token", fmt.Errorf("%w: %w", koreauth.ErrTooOld, lookup), koreauth.ErrInvalidToken, 403},
 	} {
-		fails := requirementFunc(func(*koreauth.Claims) error { return test.err })
-		passes := requirementFunc(func(*koreauth.Claims) error { return nil })
+		fails := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return test.err })
+		passes := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
 		for how, q := range map[string]koreauth.Requirement{
 			"alone": fails, "in AllOf": koreauth.AllOf(koreauth.Scope("have"), fails), "in AnyOf": koreauth.AnyOf(koreauth.Scope("x"), fails),
 			"in AnyOf, before one that is not met": koreauth.AnyOf(fails, koreauth.Scope("x")),
@@ -252,9 +252,9 @@ func TestRequirement_Custom(t *testing.T) {
 			t.Run(test.name+", "+how, func(t *testing.T) {
 				validator := koretest.Validator{Claims: &koreauth.Claims{Scopes: []string{"have"}}}
 				var got error
-				guard := koreauth.New(validator, &koreauth.Options{Errors: func(err error) (int, string, []byte) {
+				guard := koreauth.New(validator, &koreauth.Options{Errors: func(_ *http.Request, err error) (int, string, []byte) {
 					got = err
-					return koreauth.KOREErrors(err)
+					return koreauth.KOREErrors(nil, err)
 				}})
 				status, _ := serve(guard.Require(q)(whoami), bearerRequest("a"))
 				assert.Equal(t, test.status, status)
@@ -268,50 +268,52 @@ func TestRequirement_Custom(t *testing.T) {
 			})
 		}
 		t.Run(test.name+", with another in AnyOf that is met", func(t *testing.T) {
-			assert.NoError(t, koreauth.AnyOf(fails, passes).Check(&koreauth.Claims{}))
+			assert.NoError(t, koreauth.AnyOf(fails, passes).Check(nil, &koreauth.Claims{}))
 		})
 	}
 
 	t.Run("its RetryAfter is sent", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
 		w := httptest.NewRecorder()
-		guard.Require(requirementFunc(func(*koreauth.Claims) error {
+		guard.Require(koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error {
 			return &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 7e9}
 		}))(whoami).ServeHTTP(w, bearerRequest("a"))
 		assert.Equal(t, "7", w.Header().Get("Retry-After"))
 	})
-	t.Run("it gets a copy of the claims", func(t *testing.T) {
-		changing := requirementFunc(func(c *koreauth.Claims) error {
-			assert.Equal(t, fullClaims(), c)
+	t.Run("it gets a copy of the claims, which all custom requirements share", func(t *testing.T) {
+		want := fullClaims()
+		changing := koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error {
+			assert.Equal(t, want, c)
 			mutate(c)
+			want = c
 			return io.EOF
 		})
 		claims := fullClaims()
 		met := koreauth.AllOf(koreauth.Scope("s"), koreauth.Grant("API Clients", koreauth.Read))
-		assert.NoError(t, koreauth.AllOf(koreauth.AnyOf(changing, met), koreauth.AnyOf(koreauth.AllOf(changing), koreauth.AnyOf(changing), met), met).Check(claims))
+		assert.NoError(t, koreauth.AllOf(koreauth.AnyOf(changing, met), koreauth.AnyOf(koreauth.AllOf(changing), koreauth.AnyOf(changing), met), met).Check(nil, claims))
 		assert.Equal(t, fullClaims(), claims)
 	})
 	t.Run("it gets a copy even if it embeds a Requirement", func(t *testing.T) {
-		q := struct{ koreauth.Requirement }{requirementFunc(func(c *koreauth.Claims) error { mutate(c); return nil })}
+		q := struct{ koreauth.Requirement }{koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { mutate(c); return nil })}
 		claims := fullClaims()
-		assert.NoError(t, koreauth.AllOf(q).Check(claims))
+		assert.NoError(t, koreauth.AllOf(q).Check(nil, claims))
 		assert.Equal(t, fullClaims(), claims)
 	})
 	t.Run("its panic is not recovered", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
-		handler := guard.Require(requirementFunc(func(*koreauth.Claims) error { panic("mine") }))(whoami)
+		handler := guard.Require(koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { panic("mine") }))(whoami)
 		assert.PanicsWithValue(t, "mine", func() { handler.ServeHTTP(httptest.NewRecorder(), bearerRequest("a")) })
 	})
 	t.Run("a requirement of a type that cannot be compared", func(t *testing.T) {
 		assert.NotPanics(t, func() { koreauth.AllOf(listRequirement{"a"}, koreauth.Scope("b")) })
-		assert.NoError(t, koreauth.AnyOf(listRequirement{"a"}).Check(&koreauth.Claims{Scopes: []string{"a"}}))
+		assert.NoError(t, koreauth.AnyOf(listRequirement{"a"}).Check(nil, &koreauth.Claims{Scopes: []string{"a"}}))
 	})
 }
 
 // listRequirement is a Requirement of a type that is not comparable.
 type listRequirement []string
 
-func (l listRequirement) Check(c *koreauth.Claims) error {
+func (l listRequirement) Check(_ *http.Request, c *koreauth.Claims) error {
 	if slices.Equal(l, c.Scopes) {
 		return nil
 	}
@@ -323,7 +325,7 @@ func TestRequirement_CheckInHandler(t *testing.T) {
 	guard := koreauth.New(newTokenTable(), nil)
 	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
-		if err := koreauth.Scope("scope-" + r.URL.Query().Get("of")).Check(claims); err != nil {
+		if err := koreauth.Scope("scope-"+r.URL.Query().Get("of")).Check(nil, claims); err != nil {
 			guard.Refuse(w, r, err)
 			return
 		}
@@ -338,9 +340,9 @@ func TestRequirement_CheckInHandler(t *testing.T) {
 func TestRequirement_AnyOfKeepsCauses(t *testing.T) {
 	first, second := errors.New("the first cause"), errors.New("the second cause")
 	says := func(err error) koreauth.Requirement {
-		return requirementFunc(func(*koreauth.Claims) error { return err })
+		return koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return err })
 	}
-	err := koreauth.AnyOf(says(first), koreauth.Scope("a"), says(second)).Check(&koreauth.Claims{})
+	err := koreauth.AnyOf(says(first), koreauth.Scope("a"), says(second)).Check(nil, &koreauth.Claims{})
 	require.ErrorIs(t, err, koreauth.ErrInsufficientScope)
 	require.ErrorIs(t, err, first)
 	require.ErrorIs(t, err, second)

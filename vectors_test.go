@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/source"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -158,9 +159,9 @@ func (v vector) run(t *testing.T, keys vectorKeys) {
 		options.Sources = append(options.Sources, vectorSource(t, line))
 	}
 	var refusal error
-	options.Errors = func(err error) (int, string, []byte) {
+	options.Errors = func(_ *http.Request, err error) (int, string, []byte) {
 		refusal = err
-		return koreauth.KOREErrors(err)
+		return koreauth.KOREErrors(nil, err)
 	}
 	guard := koreauth.New(validator, &options)
 	var guarded http.Handler
@@ -301,8 +302,8 @@ func (v vector) request(t *testing.T, keys vectorKeys, token string) *http.Reque
 func vectorSource(t *testing.T, line string) koreauth.Source {
 	kind, name, _ := strings.Cut(line, " ")
 	makers := map[string]func(string) koreauth.Source{
-		"header": koreauth.Header, "form": koreauth.Form, "json": koreauth.JSON,
-		"query": koreauth.Query, "path": koreauth.Path, "cookie": koreauth.Cookie,
+		"header": koreauth.Header, "form": source.Form, "json": source.JSON,
+		"query": source.Query, "path": source.Path, "cookie": source.Cookie,
 	}
 	require.Contains(t, makers, kind, "source")
 	return makers[kind](name)

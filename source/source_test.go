@@ -1,4 +1,4 @@
-package koreauth_test
+package source_test
 
 import (
 	"bytes"
@@ -22,6 +22,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
 func TestSources_FindToken(t *testing.T) {
@@ -41,7 +42,7 @@ func TestSources_FindToken(t *testing.T) {
 		source koreauth.Source
 		rows   rows
 	}{
-		"Query": {koreauth.Query("access_token"), rows{
+		"Query": {source.Query("access_token"), rows{
 			{"present", getRequest("/?x=1&access_token=abc&y"), "abc", nil},
 			{"percent-encoded", getRequest("/?access%5Ftoken=a%2Bb%3D"), "a+b=", nil},
 			{"absent", getRequest("/?x=1"), "", none},
@@ -57,7 +58,7 @@ func TestSources_FindToken(t *testing.T) {
 			{"an invalid escape, which may hide a second token", getRequest("/?access_token=abc&access%zztoken=def"), "", bad},
 			{"the body is not read", postRequest(formMedia, "access_token=abc"), "", none},
 		}},
-		"Form": {koreauth.Form("access_token"), rows{
+		"Form": {source.Form("access_token"), rows{
 			{"present", postRequest(formMedia, "x=1&access_token=abc"), "abc", nil},
 			{"media type with parameters, in any case", postRequest("Application/X-WWW-Form-URLencoded; charset=UTF-8", "access_token=abc"), "abc", nil},
 			{"media type with an invalid parameter", postRequest(formMedia+"; charset", "access_token=abc"), "abc", nil},
@@ -80,7 +81,7 @@ func TestSources_FindToken(t *testing.T) {
 			{"an invalid escape", postRequest(formMedia, "access_token=abc&x=%"), "", bad},
 			{"not a b64token", postRequest(formMedia, "access_token=a+b"), "", bad},
 		}},
-		"JSON": {koreauth.JSON("access_token"), rows{
+		"JSON": {source.JSON("access_token"), rows{
 			{"present", postRequest(jsonMedia, `{"x":[1,{"access_token":"no"}],"access_token":"abc"}`), "abc", nil},
 			{"white space is ignored", postRequest(jsonMedia, "\r\n\t {\n \"access_token\" : \"abc\" }\n "), "abc", nil},
 			{"escapes are decoded", postRequest(jsonMedia, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
@@ -113,7 +114,7 @@ func TestSources_FindToken(t *testing.T) {
 			{"nested too deeply", postRequest(jsonMedia, `{"x":`+strings.Repeat("[", 30_000)), "", bad},
 			{"not a b64token", postRequest(jsonMedia, `{"access_token":"a b"}`), "", bad},
 		}},
-		"Cookie": {koreauth.Cookie("token"), rows{
+		"Cookie": {source.Cookie("token"), rows{
 			{"present", getRequest("/", "Cookie", "x=1; token=abc; y=2"), "abc", nil},
 			{"in the second Cookie line", getRequest("/", "Cookie", "x=1", "Cookie", "token=abc"), "abc", nil},
 			{"quoted (RFC 6265 §4.1.1)", getRequest("/", "Cookie", `token="abc"`), "abc", nil},
@@ -124,7 +125,7 @@ func TestSources_FindToken(t *testing.T) {
 			{"twice, in two lines", getRequest("/", "Cookie", "token=abc", "Cookie", "token=def"), "", bad},
 			{"not a b64token", getRequest("/", "Cookie", "token=a:b"), "", bad},
 		}},
-		"Path": {koreauth.Path("token"), rows{
+		"Path": {source.Path("token"), rows{
 			{"present", pathRequest("abc"), "abc", nil},
 			{"absent", getRequest("/abc"), "", none},
 			{"not a b64token", pathRequest("a b"), "", bad},
@@ -142,8 +143,8 @@ func TestSources_FindToken(t *testing.T) {
 
 func TestSources_RejectTwoTokens(t *testing.T) {
 	all := []koreauth.Source{
-		koreauth.Header("Authorization"), koreauth.Header("X-Token"), koreauth.Query("t"), koreauth.Cookie("t"),
-		koreauth.Form("t"), koreauth.JSON("t"), koreauth.Path("t"), koreauth.PathVars(mux.Vars, "t"),
+		koreauth.Header("Authorization"), koreauth.Header("X-Token"), source.Query("t"), source.Cookie("t"),
+		source.Form("t"), source.JSON("t"), source.Path("t"), source.PathVars(mux.Vars, "t"),
 	}
 	// Each function puts the token in one place.
 	places := map[string]func(*http.Request, string) *http.Request{
@@ -195,10 +196,10 @@ func TestSources_RejectTwoTokens(t *testing.T) {
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 	t.Run("Authorization is not read unless it is one of the sources", func(t *testing.T) {
-		token, err := tokenFrom(getRequest("/?t=abc", "Authorization", "Bearer def"), koreauth.Query("t"))
+		token, err := tokenFrom(getRequest("/?t=abc", "Authorization", "Bearer def"), source.Query("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
-		_, err = tokenFrom(getRequest("/", "Authorization", "Bearer def"), koreauth.Query("t"))
+		_, err = tokenFrom(getRequest("/", "Authorization", "Bearer def"), source.Query("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 	t.Run("an empty list means the Authorization header", func(t *testing.T) {
@@ -214,9 +215,9 @@ func TestSources_PathVariables(t *testing.T) {
 		return koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}})
 	}
 	serveMux := http.NewServeMux()
-	serveMux.Handle("GET /hook/{token}/sims", guardBy(koreauth.Path("token")).Wrap(echoClient))
+	serveMux.Handle("GET /hook/{token}/sims", guardBy(source.Path("token")).Wrap(echoClient))
 	router := mux.NewRouter()
-	router.Use(guardBy(koreauth.PathVars(mux.Vars, "token")).Wrap)
+	router.Use(guardBy(source.PathVars(mux.Vars, "token")).Wrap)
 	router.Handle("/hook/{token}/sims", echoClient)
 	router.Handle("/plain", echoClient)
 
@@ -245,12 +246,12 @@ func TestSources_RestoreBody(t *testing.T) {
 		name, contentType, body string
 		source                  koreauth.Source
 	}{
-		{"a form", formMedia, "x=%7e&t=a&&y=+", koreauth.Form("t")},
-		{"JSON, with white space and member order kept", jsonMedia, " {\"z\":1,\r\n\t\"t\":\"a\",\"b\":1e2}\n", koreauth.JSON("t")},
-		{"a body of another media type, not read", "application/octet-stream", "t=a\x00\xff", koreauth.Form("t")},
+		{"a form", formMedia, "x=%7e&t=a&&y=+", source.Form("t")},
+		{"JSON, with white space and member order kept", jsonMedia, " {\"z\":1,\r\n\t\"t\":\"a\",\"b\":1e2}\n", source.JSON("t")},
+		{"a body of another media type, not read", "application/octet-stream", "t=a\x00\xff", source.Form("t")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{test.source, koreauth.Query("t")}})
+			guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{test.source, source.Query("t")}})
 			target := "/"
 			if test.contentType == "application/octet-stream" {
 				target = "/?t=a"
@@ -270,7 +271,7 @@ func TestSources_RestoreBody(t *testing.T) {
 	}
 
 	t.Run("ParseForm can read it", func(t *testing.T) {
-		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
+		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{source.Form("t")}})
 		respond(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			require.NoError(t, r.ParseForm())
 			assert.Equal(t, url.Values{"t": {"a"}, "x": {"1", "2"}}, r.PostForm)
@@ -279,19 +280,19 @@ func TestSources_RestoreBody(t *testing.T) {
 	t.Run("a form that was already parsed", func(t *testing.T) {
 		r := postRequest(formMedia, "t=abc")
 		require.NoError(t, r.ParseForm())
-		token, err := tokenFrom(r, koreauth.Form("t"))
+		token, err := tokenFrom(r, source.Form("t"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
 	})
 	t.Run("the next Source can read it", func(t *testing.T) {
-		token, err := tokenFrom(postRequest(jsonMedia, `{"b":"abc"}`), koreauth.JSON("a"), koreauth.JSON("b"))
+		token, err := tokenFrom(postRequest(jsonMedia, `{"b":"abc"}`), source.JSON("a"), source.JSON("b"))
 		assert.NoError(t, err)
 		assert.Equal(t, "abc", token)
-		_, err = tokenFrom(postRequest(formMedia, `a=abc&b=def`), koreauth.Form("a"), koreauth.Form("b"))
+		_, err = tokenFrom(postRequest(formMedia, `a=abc&b=def`), source.Form("a"), source.Form("b"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
 	t.Run("it can be read after Authenticate", func(t *testing.T) {
-		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("t")}})
+		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{source.Form("t")}})
 		r := postRequest(formMedia, "t=a")
 		for range 2 {
 			_, err := guard.Authenticate(r)
@@ -302,7 +303,7 @@ func TestSources_RestoreBody(t *testing.T) {
 		assert.Equal(t, "t=a", string(got))
 	})
 	t.Run("over HTTP, chunked", func(t *testing.T) {
-		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{koreauth.JSON("t")}})
+		guard := koreauth.New(newRecordingValidator(), &koreauth.Options{Sources: []koreauth.Source{source.JSON("t")}})
 		server := httptest.NewServer(guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })))
 		defer server.Close()
 		sent := `{"t":"a","rest":"` + strings.Repeat("x", 10_000) + `"}`
@@ -329,8 +330,8 @@ func TestSources_LimitBody(t *testing.T) {
 		source              koreauth.Source
 		contentType, before string
 	}{
-		"form": {koreauth.Form("t"), formMedia, "t=abc&x="},
-		"JSON": {koreauth.JSON("t"), jsonMedia, `{"t":"abc"}`},
+		"form": {source.Form("t"), formMedia, "t=abc&x="},
+		"JSON": {source.JSON("t"), jsonMedia, `{"t":"abc"}`},
 	}
 	for name, body := range bodies {
 		fill := map[string]string{"form": "y", "JSON": " "}[name]
@@ -362,19 +363,19 @@ func TestSources_LimitBody(t *testing.T) {
 	}
 	t.Run("a body of another media type may have any size", func(t *testing.T) {
 		r := newRequest(http.MethodPost, "/", "application/octet-stream", strings.Repeat("x", 2*limit), "Authorization", "Bearer abc")
-		_, err := tokenFrom(r, koreauth.Header("Authorization"), koreauth.Form("t"), koreauth.JSON("t"))
+		_, err := tokenFrom(r, koreauth.Header("Authorization"), source.Form("t"), source.JSON("t"))
 		assert.NoError(t, err)
 	})
 	t.Run("a truncated body is a bad request", func(t *testing.T) {
 		broken := io.MultiReader(strings.NewReader("t=abc"), iotest.ErrReader(io.ErrUnexpectedEOF))
 		r := httptest.NewRequest(http.MethodPost, "/", broken)
 		r.Header.Set("Content-Type", formMedia)
-		_, err := tokenFrom(r, koreauth.Form("t"))
+		_, err := tokenFrom(r, source.Form("t"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
 	})
 	t.Run("a nil body", func(t *testing.T) {
 		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {formMedia}}}
-		_, err := tokenFrom(r, koreauth.Form("t"), koreauth.JSON("t"))
+		_, err := tokenFrom(r, source.Form("t"), source.JSON("t"))
 		assert.Equal(t, koreauth.ErrNoToken, err)
 	})
 }
@@ -395,7 +396,7 @@ func FuzzSources(f *testing.F) {
 		maps.Copy(r.Header, http.Header{"Cookie": {cookie}, "X-Token": {header}})
 		validator := &recordingValidator{}
 		guard := koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{
-			koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Header("X-Token"), koreauth.Form("t"), koreauth.JSON("t"),
+			source.Query("t"), source.Cookie("t"), koreauth.Header("X-Token"), source.Form("t"), source.JSON("t"),
 		}})
 		_, err := guard.Authenticate(r)
 		rejected := errors.Is(err, koreauth.ErrNoToken) || errors.Is(err, koreauth.ErrBadRequest)
@@ -415,7 +416,7 @@ func FuzzSources(f *testing.F) {
 }
 
 func TestForm_AfterParseForm(t *testing.T) {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{Subject: "s"}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{Subject: "s"}}, &koreauth.Options{Sources: []koreauth.Source{source.Form("access_token")}})
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "QUERY"} {
 		r := httptest.NewRequest(method, "/", strings.NewReader("access_token=a.b.c"))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -427,7 +428,7 @@ func TestForm_AfterParseForm(t *testing.T) {
 }
 
 func TestForm_CanceledRequest(t *testing.T) {
-	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Form("access_token")}})
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Sources: []koreauth.Source{source.Form("access_token")}})
 	cause := errors.New("canceled by the test")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
@@ -442,13 +443,13 @@ func TestForm_CanceledRequest(t *testing.T) {
 
 func TestJSON_RejectsNonStrings(t *testing.T) {
 	for _, value := range []string{`null`, `["a"]`, `{"t":"a"}`, `7`, `true`} {
-		_, err := tokenFrom(postRequest(jsonMedia, `{"t":`+value+`}`), koreauth.JSON("t"))
+		_, err := tokenFrom(postRequest(jsonMedia, `{"t":`+value+`}`), source.JSON("t"))
 		assert.Equal(t, http.StatusBadRequest, statusOf(err), value)
 	}
 }
 
 func statusOf(err error) int {
-	status, _, _ := koreauth.RFC6750Errors(err)
+	status, _, _ := koreauth.RFC6750Errors(nil, err)
 	return status
 }
 
@@ -470,31 +471,31 @@ func FuzzEachSource(f *testing.F) {
 			Method: method, URL: &url.URL{Path: "/"}, Body: io.NopCloser(strings.NewReader(place)),
 			Header: http.Header{"Content-Type": {contentType}},
 		}
-		var source koreauth.Source
+		var find koreauth.Source
 		var model func() []string
 		switch which % 5 {
 		case 0:
 			r.Header["X-Token"] = []string{place}
-			source, model = koreauth.Header("X-Token"), func() []string { return []string{place} }
+			find, model = koreauth.Header("X-Token"), func() []string { return []string{place} }
 		case 1:
-			source, model = koreauth.Form("t"), func() []string { return formValues(place) }
+			find, model = source.Form("t"), func() []string { return formValues(place) }
 		case 2:
-			source, model = koreauth.JSON("t"), func() []string { return jsonValues(place) }
+			find, model = source.JSON("t"), func() []string { return jsonValues(place) }
 		case 3:
 			r.URL.RawQuery = place
-			source, model = koreauth.Query("t"), func() []string { return formValues(place) }
+			find, model = source.Query("t"), func() []string { return formValues(place) }
 		case 4:
 			r.Header["Cookie"] = []string{place}
-			source, model = koreauth.Cookie("t"), func() []string { return cookieValues(place) }
+			find, model = source.Cookie("t"), func() []string { return cookieValues(place) }
 		}
-		values, err := source(r.Clone(t.Context()))
+		values, err := find(r.Clone(t.Context()))
 		if which%5 == 1 || which%5 == 2 {
 			r.Body = io.NopCloser(strings.NewReader(place))
 		}
 		require.False(t, err != nil && len(values) > 0, "%q and %v", values, err)
 
 		validator := &recordingValidator{}
-		_, err = koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(r)
+		_, err = koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{find}}).Authenticate(r)
 		none := errors.Is(err, koreauth.ErrNoToken)
 		if len(validator.tokens) == 0 {
 			require.True(t, none || errors.Is(err, koreauth.ErrBadRequest), "%v", err)
@@ -561,13 +562,13 @@ func cookieValues(line string) (values []string) {
 func TestSources_PanicOnMisuse(t *testing.T) {
 	nilVars := (func(*http.Request) map[string]string)(nil)
 	for name, misuse := range map[string]func(){
-		"Form without a name":         func() { koreauth.Form("") },
-		"JSON without a name":         func() { koreauth.JSON("") },
-		"Query without a name":        func() { koreauth.Query("") },
-		"Path without a name":         func() { koreauth.Path("") },
-		"Cookie without a name":       func() { koreauth.Cookie("") },
-		"PathVars without a name":     func() { koreauth.PathVars(mux.Vars, "") },
-		"PathVars without a function": func() { koreauth.PathVars(nilVars, "t") },
+		"Form without a name":         func() { source.Form("") },
+		"JSON without a name":         func() { source.JSON("") },
+		"Query without a name":        func() { source.Query("") },
+		"Path without a name":         func() { source.Path("") },
+		"Cookie without a name":       func() { source.Cookie("") },
+		"PathVars without a name":     func() { source.PathVars(mux.Vars, "") },
+		"PathVars without a function": func() { source.PathVars(nilVars, "t") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
