@@ -318,7 +318,7 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 			m.refuse(w, r, refusal, found.token)
 			return
 		}
-		if found.elsewhere {
+		if found.private {
 			keepPrivate(w.Header())
 		}
 		next.ServeHTTP(w, found.attach(r))
@@ -340,25 +340,26 @@ func keepPrivate(header http.Header) {
 }
 
 // token returns the one token of the request, without checking its syntax, and
-// whether it came from a place other than the Authorization header.
-func (m *Middleware) token(r *http.Request) (token string, elsewhere bool, err error) {
+// whether it came from a place other than the Authorization header, so that the
+// response must be private (see keepPrivate).
+func (m *Middleware) token(r *http.Request) (token string, private bool, err error) {
 	if m.sources == nil {
 		token, err = bearerToken(r.Header)
 	} else if token, err = oneToken(r, m.sources); err == nil {
 		standard, _ := bearerToken(r.Header)
-		elsewhere = token != standard
+		private = token != standard
 	}
 	if err == nil && token == "" {
 		err = errAbsent
 	}
-	return token, elsewhere, err
+	return token, private, err
 }
 
 // result is what authenticate found out about a request.
 type result struct {
 	*authenticated        // nil if err is set
 	token          string // of the request, also of a rejected one
-	elsewhere      bool   // the token came from a place other than Authorization
+	private        bool   // the response must not be stored by shared caches
 	remembered     bool   // as in Outcome
 	err            error  // why the request is rejected
 }
@@ -385,11 +386,11 @@ func (m *Middleware) authenticate(r *http.Request) (found result) {
 	if m.validate == nil {
 		return result{err: unavailable(errZeroMiddleware, 0)}
 	}
-	token, elsewhere, err := m.token(r)
+	token, private, err := m.token(r)
 	if err != nil {
 		return result{err: err}
 	}
-	found = result{token: token, elsewhere: elsewhere}
+	found = result{token: token, private: private}
 	outer := authenticatedBy(r.Context())
 	if same := outer.find(func(a *authenticated) bool { return a.by == m.identity && a.token == token }); same != nil {
 		found.authenticated, found.remembered = same, true
