@@ -29,11 +29,11 @@ bench: ## writes bench/RESULTS.md
 interop: ## against Keycloak and oidc-provider; needs Java, Maven and Node.js
 	interop/run.sh
 
-faults: ## writes docs/FAULTS.md
-	go test ./internal/faults -update
+faults: ## writes docs/reports/faults.md
+	go test ./internal/trials/faults -update
 
-soak: ## ten minutes without and ten with the race detector; writes docs/SOAK.md
-	go run ./internal/soak -for 10m -write; go run -race ./internal/soak -for 10m -write
+soak: ## ten minutes without and ten with the race detector; writes docs/reports/soak.md
+	go run ./internal/trials/soak -for 10m -write; go run -race ./internal/trials/soak -for 10m -write
 
-mutants: ## every weakening of the code must fail a test; writes docs/MUTANTS.md
-	go run ./internal/mutants
+mutants: ## every weakening of the code must fail a test; writes docs/reports/mutants.md
+	go run ./internal/trials/mutants

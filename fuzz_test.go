@@ -30,7 +30,7 @@ import (
 )
 
 // The fuzz tests hold the package against models of it, which are written with
-// encoding/json and net/url and share nothing with it. docs/FUZZING.md tells
+// encoding/json and net/url and share nothing with it. docs/reports/fuzzing.md tells
 // how they were run.
 
 // fuzzSigned signs a header and a payload, whatever they are, with the key "k".

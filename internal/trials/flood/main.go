@@ -3,7 +3,7 @@
 // after the first million with that at the end. Between them one token comes
 // again and again, and must stay remembered.
 //
-//	go run ./internal/flood
+//	go run ./internal/trials/flood
 package main
 
 import (

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write docs/FAULTS.md")
+var update = flag.Bool("update", false, "write docs/reports/faults.md")
 
-const page = "../../docs/FAULTS.md"
+const page = "../../../docs/reports/faults.md"
 
 func TestFaults(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -31,7 +31,7 @@ func TestFaults(t *testing.T) {
 	stored, err := os.ReadFile(page)
 	require.NoError(t, err)
 	now, then := measured(render(rows)), measured(string(stored))
-	hint := "if it should be so: go test ./internal/faults -update"
+	hint := "if it should be so: go test ./internal/trials/faults -update"
 	assert.Empty(t, slices.DeleteFunc(slices.Clone(now), func(line string) bool { return slices.Contains(then, line) }), "measured, and not on the page; "+hint)
 	assert.Empty(t, slices.DeleteFunc(slices.Clone(then), func(line string) bool { return slices.Contains(now, line) }), "on the page, and not measured; "+hint)
 }

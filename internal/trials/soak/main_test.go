@@ -29,7 +29,7 @@ func TestAShortSoak(t *testing.T) {
 }
 
 func TestThePageHoldsBothRuns(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "SOAK.md")
+	name := filepath.Join(t.TempDir(), "soak.md")
 	require.NoError(t, writePage(name, "## With the race detector", "one\n"))
 	require.NoError(t, writePage(name, "## Without the race detector", "two\n"))
 	require.NoError(t, writePage(name, "## With the race detector", "three\n"))

@@ -3,8 +3,8 @@
 // each is tried alone, and the tests must fail. Run it in the root of the
 // repository:
 //
-//	go run ./internal/mutants           # all of them; writes docs/MUTANTS.md
-//	go run ./internal/mutants iat       # those whose file or sentence has these words
+//	go run ./internal/trials/mutants           # all of them; writes docs/reports/mutants.md
+//	go run ./internal/trials/mutants iat       # those whose file or sentence has these words
 //
 // It ends with 1 if a mutant survives, does not compile, or no longer fits the
 // source, and with 2 where nothing could be tried. The source is not touched: a
@@ -44,7 +44,7 @@ type mutant struct {
 // timeout bounds one run of the tests; a mutant that hangs them is noticed too.
 const timeout = 3 * time.Minute
 
-const page = "docs/MUTANTS.md"
+const page = "docs/reports/mutants.md"
 
 func main() {
 	survived, err := run(strings.Join(os.Args[1:], " "))
@@ -94,7 +94,7 @@ func table(mutants []*mutant, survived int) []byte {
 
 Each row is a check of the source. With that check taken away or weakened, and
 nothing else, the tests of the root package fail: the last column names the
-first that does. The weakenings stand in `+"`internal/mutants/*.txt`, and `make mutants`"+`
+first that does. The weakenings stand in `+"`internal/trials/mutants/*.txt`, and `make mutants`"+`
 tries them all, which takes an hour on two processors, and writes this page.
 
 %d mutants, %d survived. Not among them is what nobody can notice from outside,

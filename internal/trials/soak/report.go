@@ -24,7 +24,7 @@ func (r *report) text() string {
 	if raceDetector {
 		race = "-race "
 	}
-	fmt.Fprintf(&b, "`go run %s./internal/soak -for %v -write` on %s, %s %s/%s, %d processors:\n%d cycles, %d outages, %d rotations, %d key fetches.\n\n",
+	fmt.Fprintf(&b, "`go run %s./internal/trials/soak -for %v -write` on %s, %s %s/%s, %d processors:\n%d cycles, %d outages, %d rotations, %d key fetches.\n\n",
 		race, r.duration, time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0),
 		r.cycles, r.outages, 2*r.cycles, r.fetches)
 	fmt.Fprintf(&b, "- **Wrong answers: %d.** A valid token got something else than 200, or a forged one 200.\n", r.wrongs)

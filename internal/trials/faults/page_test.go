@@ -13,7 +13,7 @@ const intro = `# When the issuer fails
 
 What clients of a guarded API get while the endpoint that its keys come from is broken, slow, lying or gone. Made by
 
-    go test ./internal/faults -update
+    go test ./internal/trials/faults -update
 
 on {{date}}, koreauth {{version}}, {{go}}. The test behind it runs with all the others: it plays every row again, compares each column
 but the two of memory with this page, and fails if a valid token gets 401 or 403 in a row that does not say why, if a forged one gets anything but
@@ -43,7 +43,7 @@ remembered tokens and the endpoint's own share included, as everything runs in o
 var released = regexp.MustCompile(`(?m)^## \[(.*?)\]`)
 
 func render(rows []row) string {
-	changelog, _ := os.ReadFile("../../CHANGELOG.md") // Without it there is no version to tell.
+	changelog, _ := os.ReadFile("../../../CHANGELOG.md") // Without it there is no version to tell.
 	version := ""
 	if found := released.FindSubmatch(changelog); found != nil {
 		version = strings.ToLower(string(found[1]))

@@ -2,8 +2,8 @@
 // wrong, how long valid requests took, and what was left over afterwards. All of
 // it happens in this process and on loopback; it stops by itself.
 //
-//	go run ./internal/soak -for 10m                # prints the report; status 1 if a promise was broken
-//	go run -race ./internal/soak -for 10m -write   # also writes it into docs/SOAK.md
+//	go run ./internal/trials/soak -for 10m                # prints the report; status 1 if a promise was broken
+//	go run -race ./internal/trials/soak -for 10m -write   # also writes it into docs/reports/soak.md
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-const page = "docs/SOAK.md"
+const page = "docs/reports/soak.md"
 
 func main() {
 	duration := flag.Duration("for", 10*time.Minute, "how long")
