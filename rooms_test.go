@@ -300,7 +300,7 @@ func origin(object types.Object) types.Object {
 }
 
 // cycles returns a text for each group of files that use each other, directly
-// or by path of others: a shortest cycle, and all uses within the group.
+// or through others: a shortest cycle, and all uses within the group.
 func cycles(graph map[string]map[string][]string) (found []string) {
 	done := map[string]bool{}
 	for _, start := range slices.Sorted(maps.Keys(graph)) {

@@ -1,26 +1,28 @@
-// Command mutants shows that the tests of the root package notice when a check
-// is weakened. Each *.txt file beside it lists weakenings of one source file;
-// each is tried alone, and the tests must fail. Run it in the root of the
-// repository:
+// Command mutants shows that the tests notice when a check in the source is
+// removed or weakened. Each *.txt file next to it lists such changes, called
+// mutants, for one source file. Each mutant is tried alone, and a test must
+// fail. Run it in the root of the repository:
 //
-//	go run ./internal/trials/mutants           # all of them; writes docs/reports/mutants.md
-//	go run ./internal/trials/mutants iat       # those whose file or sentence has these words
+//	go run ./internal/trials/mutants                   # all mutants; writes docs/reports/mutants.md
+//	go run ./internal/trials/mutants -only validator   # those of validator.txt; writes nothing
+//	go run ./internal/trials/mutants iat               # those with this text in their description
+//	go run ./internal/trials/mutants -check            # only reports mutants that do not match the source
 //
-// It ends with 1 if a mutant survives, does not compile, or no longer fits the
-// source, and with 2 where nothing could be tried. The source is not touched: a
-// mutant is laid over it (go build -overlay).
+// It exits with status 1 if a mutant survives, does not compile or does not
+// match the source, and with status 2 if nothing could be tried. It does not
+// change the source: mutants are built with go build -overlay.
+//
+// Most mutants change only the bodies of functions. They are all compiled into
+// one test binary, which an environment variable tells the mutant to use, so
+// that trying one takes no compilation. A mutant that does not fit into that
+// binary, or that survives in it, is compiled and tried alone.
 package main
 
 import (
-	"bytes"
-	"context"
-	"embed"
-	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -28,140 +30,102 @@ import (
 	"time"
 )
 
-//go:embed *.txt
-var lists embed.FS
-
-// mutant is one weakening.
-type mutant struct {
-	file     string // of the root package
-	sentence string // what no longer holds
-	old, new string
-	imports  string // a package that new needs
-	verdict  string
-	killed   bool
-}
-
-// timeout bounds one run of the tests; a mutant that hangs them is noticed too.
-const timeout = 3 * time.Minute
-
 const page = "docs/reports/mutants.md"
 
 func main() {
-	survived, err := run(strings.Join(os.Args[1:], " "))
+	check := flag.Bool("check", false, "run no test; report the mutants whose text is not in the source exactly once")
+	only := flag.String("only", "", "try only the mutants of these `files`, separated by commas: validator,claims")
+	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many mutants to try at once")
+	timeout := flag.Duration("timeout", 2*time.Minute, "after this time a mutant is counted as noticed: the tests hang")
+	flag.Parse()
+
+	failed, err := run(*check, *only, strings.Join(flag.Args(), " "), *workers, *timeout)
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(2)
-	case survived > 0:
-		fmt.Fprintln(os.Stderr, "mutants: the tests do not notice", survived)
+	case failed > 0:
 		os.Exit(1)
 	}
 }
 
-func run(word string) (survived int, err error) {
-	all, err := read()
+// run returns how many mutants do not match the source or were not noticed.
+func run(check bool, only, words string, workers int, timeout time.Duration) (failed int, err error) {
+	all, err := readLists()
 	if err != nil {
 		return 0, err
 	}
-	chosen := slices.DeleteFunc(slices.Clone(all), func(m *mutant) bool {
-		return !strings.Contains(m.file+" "+m.sentence, word)
-	})
+	chosen, err := choose(all, only, words)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range chosen {
+		if err := m.apply(); err != nil {
+			m.verdict = "**" + err.Error() + "**"
+			fmt.Printf("%s.txt:%d: %s: %v\n", m.list, m.line, m.description, err)
+			failed++
+		}
+	}
+	if check {
+		fmt.Printf("%d of %d mutants do not match the source\n", failed, len(chosen))
+		return failed, nil
+	}
+
 	dir, err := os.MkdirTemp("", "mutants")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	// What fails without a mutant would kill them all.
-	if verdict, killed := try(dir, nil); killed || verdict != nothing {
-		return 0, fmt.Errorf("without any mutant: %s", verdict)
+	start := time.Now()
+	matching := slices.DeleteFunc(slices.Clone(chosen), func(m *mutant) bool { return m.verdict != "" })
+	t := &trial{dir: dir, timeout: timeout, noticedBy: readPage(page)}
+	if err := t.prepare(matching); err != nil {
+		return 0, err
 	}
-	tryAll(dir, chosen)
-	for _, m := range chosen {
+	t.tryAll(matching, workers)
+
+	survived := 0
+	for _, m := range matching {
 		if !m.killed {
 			survived++
 		}
 	}
-	if len(chosen) < len(all) {
-		return survived, nil
+	fmt.Printf("%d mutants: %d noticed, %d not noticed, %d do not match the source; %v\n",
+		len(chosen), len(matching)-survived, survived, failed, time.Since(start).Round(time.Second))
+	if len(chosen) == len(all) {
+		err = os.WriteFile(page, table(all, survived+failed), 0o644)
 	}
-	return survived, os.WriteFile(page, table(all, survived), 0o644)
+	return failed + survived, err
 }
 
-// table is the page of all mutants.
-func table(mutants []*mutant, survived int) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `# Mutants
-
-Each row is a check of the source. With that check taken away or weakened, and
-nothing else, the tests of the root package fail: the last column names the
-first that does. The weakenings stand in `+"`internal/trials/mutants/*.txt`, and `make mutants`"+`
-tries them all, which takes an hour on two processors, and writes this page.
-
-%d mutants, %d survived. Not among them is what nobody can notice from outside,
-because a second check says the same: a missing iat is also too old, a fourth
-segment is also no base64url, a key without a curve is of no EC algorithm, and
-the limit of failed refreshes is also kept by how long the old keys count as
-fresh.
-
-| file | what no longer holds | noticed by |
-|---|---|---|
-`, len(mutants), survived)
-	for _, m := range mutants {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", m.file, m.sentence, m.verdict)
-	}
-	return b.Bytes()
-}
-
-// read reads the lists. In NAME.txt, for NAME.go, a mutant is a line "== what
-// no longer holds", then lines that begin with "-", which must stand in the
-// source exactly once, then lines that begin with "+" in their place. The first
-// and last may be parts of lines of the source. "&strings" imports a package.
-func read() ([]*mutant, error) {
-	entries, err := lists.ReadDir(".")
-	if err != nil {
-		return nil, err
-	}
-	var mutants []*mutant
-	for _, entry := range entries {
-		text, err := lists.ReadFile(entry.Name())
-		if err != nil {
-			return nil, err
-		}
-		file := strings.TrimSuffix(entry.Name(), ".txt") + ".go"
-		for _, block := range strings.Split("\n"+string(text), "\n== ")[1:] {
-			sentence, edit, _ := strings.Cut(block, "\n")
-			m := &mutant{file: file, sentence: sentence}
-			var before, after []string
-			for line := range strings.Lines(edit) {
-				line = strings.TrimSuffix(line, "\n")
-				switch {
-				case strings.HasPrefix(line, "-"):
-					before = append(before, line[1:])
-				case strings.HasPrefix(line, "+"):
-					after = append(after, line[1:])
-				case strings.HasPrefix(line, "&"):
-					m.imports = line[1:]
-				case line != "":
-					return nil, fmt.Errorf("%s: %s: a line begins with neither - nor + nor &: %q", entry.Name(), sentence, line)
-				}
+// choose returns the mutants of the lists named in only, with the words in
+// their description.
+func choose(all []*mutant, only, words string) ([]*mutant, error) {
+	var lists []string
+	if only != "" {
+		for name := range strings.SplitSeq(only, ",") {
+			name = strings.TrimSuffix(strings.TrimSuffix(filepath.Base(name), ".go"), ".txt")
+			if !slices.ContainsFunc(all, func(m *mutant) bool { return m.list == name }) {
+				return nil, fmt.Errorf("there is no list %s.txt", name)
 			}
-			m.old, m.new = strings.Join(before, "\n"), strings.Join(after, "\n")
-			mutants = append(mutants, m)
+			lists = append(lists, name)
 		}
 	}
-	return mutants, nil
+	return slices.DeleteFunc(slices.Clone(all), func(m *mutant) bool {
+		return lists != nil && !slices.Contains(lists, m.list) || !strings.Contains(m.source+" "+m.description, words)
+	}), nil
 }
 
-// tryAll tries as many mutants at once as there are processors.
-func tryAll(dir string, mutants []*mutant) {
+// tryAll tries the mutants, some at once.
+func (t *trial) tryAll(mutants []*mutant, workers int) {
 	next := make(chan *mutant)
-	var workers sync.WaitGroup
-	for i := range runtime.GOMAXPROCS(0) {
-		own := filepath.Join(dir, fmt.Sprint(i))
-		workers.Go(func() {
+	var running sync.WaitGroup
+	for i := range max(workers, 1) {
+		own := filepath.Join(t.dir, fmt.Sprint("worker", i))
+		running.Go(func() {
 			for m := range next {
-				m.verdict, m.killed = try(own, m)
-				fmt.Fprintf(os.Stderr, "%s: %s: %s\n", m.file, m.sentence, m.verdict)
+				m.verdict, m.killed = t.try(own, m)
+				fmt.Printf("%s: %s: %s\n", m.source, m.description, m.verdict)
 			}
 		})
 	}
@@ -169,81 +133,5 @@ func tryAll(dir string, mutants []*mutant) {
 		next <- m
 	}
 	close(next)
-	workers.Wait()
-}
-
-// try runs the tests with a mutant, or as they are, and returns which test
-// failed.
-func try(dir string, m *mutant) (verdict string, killed bool) {
-	overlay := "{}"
-	if m != nil {
-		source, err := os.ReadFile(m.file)
-		if err != nil {
-			return "**cannot be read: " + err.Error() + "**", false
-		}
-		if n := strings.Count(string(source), m.old); n != 1 || m.old == "" {
-			return fmt.Sprintf("**does not fit: its text is there %d times**", n), false
-		}
-		changed := filepath.Join(dir, m.file)
-		overlay = replacement(m.file, changed)
-		mutated := strings.Replace(string(source), m.old, m.new, 1)
-		if m.imports != "" {
-			mutated = strings.Replace(mutated, "\n\n", "\n\nimport \""+m.imports+"\"\n\n", 1)
-		}
-		if err := write(changed, mutated); err != nil {
-			return "**" + err.Error() + "**", false
-		}
-	}
-	if err := write(filepath.Join(dir, "overlay.json"), overlay); err != nil {
-		return "**" + err.Error() + "**", false
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	binary := filepath.Join(dir, "root.test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Sprintf("**does not compile: %s**", bytes.ReplaceAll(out, []byte("\n"), []byte(" "))), false
-	}
-	// Fuzz tests run with their seeds.
-	for _, which := range []string{"-test.skip=" + slow, "-test.run=" + slow} {
-		out, err := exec.CommandContext(ctx, binary, "-test.failfast", which).CombinedOutput()
-		if ctx.Err() != nil {
-			return "the tests hang", true
-		}
-		if failed := failure.FindSubmatch(out); failed != nil {
-			return string(failed[1]), true
-		}
-		if err != nil {
-			return "a crash of the tests", true
-		}
-	}
-	return nothing, false
-}
-
-// nothing is the verdict on a mutant that survived.
-const nothing = "**nothing: it survived**"
-
-// slow are the tests that come last, since most mutants need none of them.
-const slow = "^(TestVectors|TestTheLargestTokenIs16KiB|TestMemoryStaysFlat|TestAFloodOfOneOffTokensPushesNoSteadyOneOut|TestNothingIsLeftRunning)$"
-
-// failure finds the test that failed, and not the rows of it.
-var failure = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
-
-func replacement(file, by string) string {
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return "{}"
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: by}})
-	if err != nil {
-		return "{}"
-	}
-	return string(overlay)
-}
-
-func write(name, text string) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(name, []byte(text), 0o600)
+	running.Wait()
 }
