@@ -25,7 +25,6 @@ type sharedFile struct {
 	text      string
 	functions []*function
 	imports   []string
-	copies    map[string]*mutant // by the name of the copy's file
 }
 
 // function is a declaration that mutants can change.
@@ -37,7 +36,7 @@ type function struct {
 // newSharedFile parses a source file.
 func newSharedFile(path, text string) (*sharedFile, error) {
 	functions, _, err := split(text)
-	return &sharedFile{path: path, text: text, functions: functions, copies: map[string]*mutant{}}, err
+	return &sharedFile{path: path, text: text, functions: functions}, err
 }
 
 // split returns the functions of a source file, and the text between them,
@@ -92,17 +91,14 @@ func (s *sharedFile) add(m *mutant) bool {
 		name := fmt.Sprintf("mutant%d_%s", m.number, f.decl.Name.Name)
 		f.cases = append(f.cases, fmt.Sprintf("case %d: %s", m.number, f.call(name, s.text)))
 		decl := functions[i].decl
-		fmt.Fprintf(&text, "//line %s.go:1\n%s%s%s\n", copyName(m), slice(m.mutated, decl.Pos(), decl.Name.Pos()), name, slice(m.mutated, decl.Name.End(), decl.End()))
+		fmt.Fprintf(&text, "//line mutant%d.go:1\n%s%s%s\n", m.number, slice(m.mutated, decl.Pos(), decl.Name.Pos()), name, slice(m.mutated, decl.Name.End(), decl.End()))
 	}
-	s.copies[copyName(m)] = m
 	m.copies = text.String()
 	if m.imports != "" {
 		s.imports = append(s.imports, m.imports)
 	}
 	return len(changed) > 0
 }
-
-func copyName(m *mutant) string { return fmt.Sprintf("mutant%d", m.number) }
 
 // call returns the statements that call a copy of f and return its results.
 func (f *function) call(name, text string) string {
@@ -262,12 +258,15 @@ func (t *trial) sharedOverlay(candidates []*mutant) (inside []*mutant, overlay m
 		}
 		number := filepath.Join(filepath.Dir(source), "mutantnumber.go")
 		overlay[number] = filepath.Join(t.dir, "shared", number)
-		if err := write(overlay[number], fmt.Sprintf(numberSource, tree.Name.Name, environment)); err != nil {
+		if err := write(overlay[number], numberFile(tree.Name.Name)); err != nil {
 			return nil, nil, err
 		}
 	}
 	return inside, overlay, nil
 }
+
+// numberFile is the source that reads the environment variable.
+func numberFile(pkg string) string { return fmt.Sprintf(numberSource, pkg, environment) }
 
 const numberSource = `package %s
 
