@@ -1,8 +1,8 @@
-// Command soak loads a guarded API for a while and says whether any answer was
-// wrong, how long valid requests took, and what was left over afterwards. All of
-// it happens in this process and on loopback; it stops by itself.
+// Command soak puts load on a guarded API. It reports whether any response was
+// wrong, how long valid requests took, and which goroutines and memory were left
+// afterwards. Everything runs in this process, on loopback.
 //
-//	go run ./internal/trials/soak -for 10m                # prints the report; status 1 if a promise was broken
+//	go run ./internal/trials/soak -for 10m                # prints the report; exits with status 1 if it misses a target
 //	go run -race ./internal/trials/soak -for 10m -write   # also writes it into docs/reports/soak.md
 package main
 
@@ -18,8 +18,8 @@ import (
 const page = "docs/reports/soak.md"
 
 func main() {
-	duration := flag.Duration("for", 10*time.Minute, "how long")
-	write := flag.Bool("write", false, "write the report into "+page+", from the root of the repository")
+	duration := flag.Duration("for", 10*time.Minute, "how long to run")
+	write := flag.Bool("write", false, "also write the report to "+page+"; run it in the root of the repository")
 	flag.Parse()
 	if err := run(*duration, *write); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
@@ -38,49 +38,50 @@ func run(duration time.Duration, write bool) error {
 			return err
 		}
 	}
-	if broken := report.broken(); len(broken) > 0 {
-		return fmt.Errorf("promises broken:\n%s", strings.Join(broken, "\n"))
+	if missed := report.missed(); len(missed) > 0 {
+		return fmt.Errorf("targets missed:\n%s", strings.Join(missed, "\n"))
 	}
 	return nil
 }
 
-// measure runs everything once for a moment, so that what Go and its libraries
-// make on first use is not taken for a leak, and then in earnest.
+// measure runs everything twice. The first run is short: it lets Go and its
+// libraries allocate what they keep from their first use on, which would
+// otherwise look like a leak.
 func measure(duration time.Duration) (*report, error) {
 	if _, err := soak(min(duration, 2*time.Second)); err != nil {
 		return nil, err
 	}
-	goroutines, heap := leftOver(0)
+	goroutines, heap := remaining(0)
 	report, err := soak(duration)
 	if err != nil {
 		return nil, err
 	}
-	after, heapAfter := leftOver(goroutines)
+	after, heapAfter := remaining(goroutines)
 	report.goroutinesLeft, report.heapLeft = after-goroutines, heapAfter-heap
 	return report, nil
 }
 
-// report is what came out.
+// report is the result of a run.
 type report struct {
 	duration time.Duration
 	cycles   int
 
-	wrong    []string // the first of them
-	wrongs   int
-	answers  map[string]map[int]int // by what was sent, then by status
+	wrong    []string               // the first wrong responses
+	wrongs   int                    // how many there were
+	answers  map[string]map[int]int // counts by what was sent, then by status
 	waits    map[phase]waits        // of valid requests
-	busy     map[phase]float64      // the share of the processors that was in use
+	busy     map[phase]float64      // the share of processor time in use
 	fetches  int
 	outages  int
-	abrupt   []time.Duration // how long a key that signed at once was unknown
-	refusals int             // of its tokens, meanwhile
+	abrupt   []time.Duration // how long each key that signed immediately was unknown
+	rejected int             // how many of their tokens were rejected during that time
 
 	goroutinesLeft int
 	heapLeft       int64
 }
 
 const (
-	maxRatio    = 1.5     // of p99 under load to p99 in calm
+	maxRatio    = 1.5     // p99 under load, divided by p99 without hostile requests
 	maxHeapLeft = 1 << 20 // bytes
 )
 
@@ -88,28 +89,28 @@ func (r *report) ratio() float64 {
 	return float64(r.waits[load].p99) / float64(r.waits[calm].p99)
 }
 
-// broken says which promises were.
-func (r *report) broken() []string {
-	broken := slices.Clone(r.wrong)
+// missed returns the wrong responses and the targets that were missed.
+func (r *report) missed() []string {
+	missed := slices.Clone(r.wrong)
 	if r.goroutinesLeft > 0 {
-		broken = append(broken, fmt.Sprintf("%d goroutines are left", r.goroutinesLeft))
+		missed = append(missed, fmt.Sprintf("%d goroutines are left", r.goroutinesLeft))
 	}
 	if r.heapLeft > maxHeapLeft {
-		broken = append(broken, fmt.Sprintf("%d KB of heap are left", r.heapLeft>>10))
+		missed = append(missed, fmt.Sprintf("%d KB of heap are left", r.heapLeft>>10))
 	}
 	if r.ratio() > maxRatio {
-		broken = append(broken, fmt.Sprintf("p99 under load is %.2f × that in calm", r.ratio()))
+		missed = append(missed, fmt.Sprintf("p99 under load is %.2f × p99 without hostile requests", r.ratio()))
 	}
-	return broken
+	return missed
 }
 
-// waits is what is kept of how long requests took.
+// waits summarizes how long requests took.
 type waits struct {
 	count             int
 	p50, p99, slowest time.Duration
 }
 
-// summary sorts what it is given.
+// summary returns the summary of all, which it sorts.
 func summary(all []time.Duration) waits {
 	if len(all) == 0 {
 		return waits{}
