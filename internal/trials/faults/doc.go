@@ -1,9 +1,11 @@
-// Package faults has no code but its test, which puts a guard in front of every
-// way in which an issuer's key endpoint can fail, and writes down what clients
-// get: docs/reports/faults.md. It runs on real net/http, over connections in memory and
-// on the fake time of testing/synctest, so that an outage of a day takes no time
-// and every figure but those of memory comes out the same each time.
+// Package faults contains only a test. It makes an issuer's key endpoint fail in
+// many ways and records what clients of a guarded API get, in
+// docs/reports/faults.md.
 //
-//	go test ./internal/trials/faults           # the stored table is still true
-//	go test ./internal/trials/faults -update   # writes it
+// The test uses real net/http, with connections in memory and the simulated time
+// of testing/synctest. So an outage of a day takes no time, and all figures but
+// those of memory are the same in every run.
+//
+//	go test ./internal/trials/faults           # compares the results with the report
+//	go test ./internal/trials/faults -update   # writes the report
 package faults

@@ -5,45 +5,66 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
 
+// The sections of the page.
+const (
+	noKeys     = "No keys yet"
+	cachedKeys = "Keys cached"
+	oneHour    = "Cache headers"
+	newKey     = "ETags"
+)
+
 const intro = `# When the issuer fails
 
-What clients of a guarded API get while the endpoint that its keys come from is broken, slow, lying or gone. Made by
+This report shows what clients of a guarded API get while the issuer's key endpoint is down, slow, wrong or malicious.
+It was written by
 
     go test ./internal/trials/faults -update
 
-on {{date}}, koreauth {{version}}, {{go}}. The test behind it runs with all the others: it plays every row again, compares each column
-but the two of memory with this page, and fails if a valid token gets 401 or 403 in a row that does not say why, if a forged one gets anything but
-403 or 503, if a 503 has no Retry-After, or if any request waits more than 10 s; and, when it writes the page, if a fetch takes more than 32 MB or
-leaves more than 4 MB.
+on {{date}}, koreauth {{version}}, {{go}}. The test runs with all others.
+It repeats every row, compares all columns except memory with this page, and fails if
 
-**How it is made.** A guard with a RemoteKeySet of default intervals stands before a real net/http server and client, on connections in
-memory and on simulated time, so that hours pass at once and the counts are exact. *At the start*: the API has no keys, and for two seconds ten
-valid tokens a second arrive, each with four forged ones (an invented key ID, a wrong key, a changed signature, no signature). *Keys held*: the
-API has had keys for 15 minutes, their age for a refresh, when the fault begins and the issuer begins to sign with a second key; for two
-minutes, every five seconds, come a token seen before and a new one of the first key, one of the second, and the forged ones. Bodies of many keys and endless headers have a fifth of that time. Other rows say what
-happens in them.
+- a valid token gets anything but 200 or 503, except 403 in a row with a note that says why,
+- a forged token gets anything but 403 or 503,
+- a 503 has no Retry-After,
+- a request waits longer than 10 s,
+- with -update: a fetch uses more than 32 MB of memory, or more than 4 MB stay in use.
 
-**How to read it.** *Known key*: what valid tokens got whose key the API had; *new key*: those whose key it had yet to fetch. "403, then 200"
-tells the order. A 503 says "not now", and the client keeps its token; a 401 or 403 would have it throw a good token away. Where a row in brackets says
-why a valid token was refused, that is the price of the design, and no row accepts a forged one. *Forged*: all statuses that forged tokens got, 503 where
-their key could not be looked for. *Requests*: those that reached for the issuer, redirects counted, before the fault ended. *Slowest*: the longest
-that any of the requests waited. *Then 200 after*: from the end of the fault, or from the change, to the first valid token accepted; of the new key where there is one. *A
-fetch*: by how much memory grew at most in one fetch; there is never more than one at a time. *Left*: what was still held at the end of the row,
-remembered tokens and the endpoint's own share included, as everything runs in one process.
+## How it is measured
 
-| fault | when | known key | new key | forged | requests | slowest | then 200 after | a fetch | left |
-|---|---|---|---|---|---|---|---|---|---|
+A guard with a default RemoteKeySet uses a real net/http client and server, with connections in memory and simulated
+time. So hours pass immediately, and the counts are exact.
+
+- **No keys yet.** The API has not fetched keys. For two seconds, ten valid tokens a second arrive. With each come
+  four forged ones: invented key ID, wrong key, changed signature, no signature.
+- **Keys cached.** The fault begins when the keys are 15 minutes old and due for a refresh. At the same time the issuer
+  begins to sign with a second key. For two minutes, every five seconds, a cached token, a new token of each key and the
+  forged ones arrive.
+- Bodies with many keys and endless headers have a fifth of that time. Other rows describe their own course.
+- **Cache headers.** One hour, with a request every ten seconds.
+- **ETags.** One hour, with a new key after 30 minutes.
+
+## How to read it
+
+- **known key**, **new key**: the responses to valid tokens of a key that the API had, or had to fetch, in this order.
+  With 503 a client keeps its token and tries again; with 401 or 403 it would discard a valid token.
+- **forged**: all different responses to forged tokens. 503 means that their key could not be looked up.
+- **200 after**: the time from the end of the fault, or from the change, to the first accepted valid token; of the new
+  key, if there is one.
+- **requests**: requests to the issuer before the fault ended, including redirects. **slowest**: the longest wait.
+- **fetch**: the most memory that one fetch used; there is never more than one fetch at a time. **kept**: the memory in
+  use at the end, including cached tokens and the endpoint itself, which runs in the same process.
 `
 
-// released finds the newest version that the changelog tells of.
+// released finds the newest version in the changelog.
 var released = regexp.MustCompile(`(?m)^## \[(.*?)\]`)
 
 func render(rows []row) string {
-	changelog, _ := os.ReadFile("../../../CHANGELOG.md") // Without it there is no version to tell.
+	changelog, _ := os.ReadFile("../../../CHANGELOG.md") // Without it, the version is unknown.
 	version := ""
 	if found := released.FindSubmatch(changelog); found != nil {
 		version = strings.ToLower(string(found[1]))
@@ -51,22 +72,64 @@ func render(rows []row) string {
 	var text strings.Builder
 	text.WriteString(strings.NewReplacer(
 		"{{date}}", time.Now().UTC().Format(time.DateOnly),
-		"{{version}}", cmp.Or(version, "of no version"),
+		"{{version}}", cmp.Or(version, "without a version"),
 		"{{go}}", runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH,
 	).Replace(intro))
-	for _, r := range rows {
-		text.WriteString(r.line() + "\n")
+	for _, section := range sections(rows) {
+		text.WriteString("\n## " + section[0].when + "\n\n### Responses\n\n| fault | known key | new key | forged | 200 after |\n|---|---|---|---|---|\n")
+		var notes string
+		for _, r := range section {
+			text.WriteString(line(r.responses()))
+			if r.why != "" {
+				notes += "- " + r.fault + ":\n  " + r.why + ".\n"
+			}
+		}
+		if notes != "" {
+			text.WriteString("\nWhy valid tokens are rejected here:\n\n" + notes)
+		}
+		text.WriteString("\n### Requests, waits and memory\n\n| fault | requests | slowest | fetch | kept |\n|---|---|---|---|---|\n")
+		for _, r := range section {
+			text.WriteString(line(r.costs()))
+		}
 	}
 	return text.String()
 }
 
-// measured are the lines of the table without their columns of memory.
+func line(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
+
+// sections groups the rows by their sections, in the order of the first rows.
+func sections(rows []row) (sections [][]row) {
+	for _, r := range rows {
+		i := slices.IndexFunc(sections, func(section []row) bool { return section[0].when == r.when })
+		if i < 0 {
+			i = len(sections)
+			sections = append(sections, nil)
+		}
+		sections[i] = append(sections[i], r)
+	}
+	return sections
+}
+
+// measured returns the lines of the tables, without memory, and with their
+// section.
 func measured(page string) []string {
 	var lines []string
+	section, memory := "", 0
 	for line := range strings.Lines(page) {
-		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "|") && len(cells) > 2 {
-			lines = append(lines, strings.Join(cells[:len(cells)-2], " | "))
+		if heading, found := strings.CutPrefix(line, "## "); found {
+			section = strings.TrimSpace(heading)
 		}
+		cells := strings.Split(line, " | ")
+		if !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		if cells[0] == "| fault" {
+			memory = 0
+			if cells[1] == "requests" {
+				memory = 2
+			}
+		}
+		lines = append(lines, section+": "+strings.Join(cells[:len(cells)-memory], " | "))
 	}
 	return lines
 }
