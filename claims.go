@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/koreauth/koreauth/internal/strictjson"
@@ -149,19 +146,19 @@ func (c *Claims) decode(payload *string) error {
 		case "jti":
 			c.ID, _ = r.String()
 		case "aud":
-			c.Audience = readOneOrMany(r)
+			c.Audience = strictjson.OneOrMany(r)
 		case "client_id":
 			client = true
 			c.ClientID, _ = r.String()
 		case "azp":
 			azp, _ = r.String()
 		case "exp":
-			c.Expiry = readDate(r)
+			c.Expiry = strictjson.NumericDate(r)
 		case "nbf":
-			c.NotBefore = readDate(r)
+			c.NotBefore = strictjson.NumericDate(r)
 			c.extra.oddNotBefore = c.NotBefore.IsZero()
 		case "iat":
-			c.IssuedAt = readDate(r)
+			c.IssuedAt = strictjson.NumericDate(r)
 		case "typ":
 			c.extra.hasType = true
 			c.extra.typ, _ = r.String()
@@ -169,25 +166,15 @@ func (c *Claims) decode(payload *string) error {
 			c.Confirmation = readConfirmation(r)
 		case "scope":
 			scope = true
-			c.Scopes = readWords(r)
+			c.Scopes = strictjson.Words(r)
 		case "scp":
 			if scope {
 				r.Skip()
 			} else {
-				c.Scopes = readWords(r)
+				c.Scopes = strictjson.Words(r)
 			}
-		case "scopes":
-			c.decodeScopes(r)
-		case "account-id":
-			c.AccountID, _ = r.String()
-		case "client-type":
-			c.ClientType, _ = r.String()
-		case "client-owner":
-			c.ClientOwner, _ = r.String()
-		case "ip-range":
-			c.IPRanges = readIPRanges(r)
 		default:
-			r.Skip()
+			c.decodeKORE(r)
 		}
 	}
 	if !client {
@@ -195,6 +182,24 @@ func (c *Claims) decode(payload *string) error {
 	}
 	c.payload = payload
 	return r.End()
+}
+
+// decodeKORE reads the current member, if it is one of KORE's claims.
+func (c *Claims) decodeKORE(r *strictjson.Reader) {
+	switch r.Name() {
+	case "scopes":
+		c.decodeScopes(r)
+	case "account-id":
+		c.AccountID, _ = r.String()
+	case "client-type":
+		c.ClientType, _ = r.String()
+	case "client-owner":
+		c.ClientOwner, _ = r.String()
+	case "ip-range":
+		c.IPRanges = readIPRanges(r)
+	default:
+		r.Skip()
+	}
 }
 
 // decodeScopes reads KORE's scopes object. A part of another type grants nothing
@@ -294,58 +299,6 @@ func readResource(r *strictjson.Reader) (res Resource, ok bool) {
 		}
 	}
 	return res, ok
-}
-
-// readOneOrMany reads a string or an array of strings (RFC 7519 §4.1.3).
-func readOneOrMany(r *strictjson.Reader) []string {
-	if r.Peek() == '[' {
-		return strictjson.Strings[string](r)
-	}
-	if one, ok := r.String(); ok {
-		return []string{one}
-	}
-	return nil
-}
-
-// readWords reads a scope: a string that is split at U+0020 (RFC 6749 §3.3), or an
-// array of strings.
-func readWords(r *strictjson.Reader) []string {
-	if r.Peek() == '[' {
-		return strictjson.Strings[string](r)
-	}
-	text, _ := r.String()
-	var words []string
-	for text != "" {
-		var word string
-		if word, text, _ = strings.Cut(text, " "); word != "" {
-			words = append(words, word)
-		}
-	}
-	return words
-}
-
-// The range of a date: the years that time.Time can format, without the zero time,
-// which means that there is no date.
-const (
-	firstSecond = -62135596799 // 0001-01-01T00:00:01Z
-	lastSecond  = 253402300799 // 9999-12-31T23:59:59Z
-)
-
-// readDate reads a NumericDate (RFC 7519 §2), or returns the zero time if the value
-// is not a number. A date out of range is clamped, so that it never overflows.
-func readDate(r *strictjson.Reader) time.Time {
-	text := r.Number()
-	if text == "" {
-		return time.Time{}
-	}
-	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return time.Unix(min(max(seconds, firstSecond), lastSecond), 0).UTC()
-	}
-	// ParseFloat returns ±Inf if the number is out of range, and is clamped below.
-	// It cannot fail otherwise, because the syntax has been checked.
-	seconds, _ := strconv.ParseFloat(text, 64)
-	whole, fraction := math.Modf(min(max(seconds, firstSecond), lastSecond))
-	return time.Unix(int64(whole), int64(fraction*1e9)).UTC()
 }
 
 // Decode unmarshals all claims of the token into v, as json.Unmarshal does.

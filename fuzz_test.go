@@ -30,7 +30,7 @@ import (
 )
 
 // The fuzz tests compare the package with models of it. The models use
-// encoding/json and net/url and share no code with the package. docs/FUZZING.md
+// encoding/json and net/url and share no code with the package. docs/reports/fuzzing.md
 // describes how the fuzz tests were run.
 
 // newValidatorPair returns two validators that accept tokens of signToken: one

@@ -21,9 +21,9 @@ type issuer struct {
 	clients    []string
 	leeway     time.Duration
 	maxAge     time.Duration
-	require    *allOf // nil: nothing
-	opaque     TokenValidator
-	remembers  bool // the tokens of the issuer are remembered
+	require    *allOf                                                   // nil: nothing
+	opaque     func(ctx context.Context, token string) (*Claims, error) // Validate of Config.Opaque, or nil
+	remembers  bool                                                     // the tokens of the issuer are remembered
 }
 
 // binding says what to do with a token that is bound to a key of its sender.
@@ -154,7 +154,7 @@ func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token stri
 	if !isToken68(token) {
 		return nil, newRefusal(errSegments)
 	}
-	claims, err := i.opaque.Validate(ctx, token)
+	claims, err := i.opaque(ctx, token)
 	if err != nil {
 		return nil, asRefusal(err)
 	}

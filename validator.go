@@ -153,7 +153,6 @@ func (c *Config) issuer() (*issuer, []error) {
 		clients:    slices.Clone(c.ClientIDs),
 		leeway:     c.Leeway,
 		maxAge:     c.MaxAge,
-		opaque:     c.Opaque,
 		remembers:  c.CacheSize >= 0,
 	}
 	var faults faultList
@@ -174,6 +173,9 @@ func (c *Config) issuer() (*issuer, []error) {
 		_, known := jws.Lookup(name)
 		faults.add(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA", name)
 		i.algorithms[name] = true
+	}
+	if opaque := c.Opaque; opaque != nil {
+		i.opaque = func(ctx context.Context, token string) (*Claims, error) { return opaque.Validate(ctx, token) }
 	}
 	if len(c.Require) > 0 {
 		i.require = &allOf{group{slices.Clone(c.Require)}}

@@ -34,14 +34,14 @@ const (
 	otherHost  = "localhost:8081" // not the issuer's
 )
 
-// The keys of all rows, made once: making them takes time, and nothing in the
-// table depends on which they are.
+// The keys of all rows. They are made once, because that takes time and no result
+// depends on them.
 var (
-	firstKey    = makeKey("first", "ES256")
-	secondKey   = makeKey("second", "ES256")
-	rsaKey      = makeKey("rsa", "RS256")
-	edKey       = makeKey("ed", "EdDSA")
-	strangerKey = makeKey("stranger", "ES256") // the issuer never publishes it
+	firstKey  = makeKey("first", "ES256")
+	secondKey = makeKey("second", "ES256")
+	rsaKey    = makeKey("rsa", "RS256")
+	edKey     = makeKey("ed", "EdDSA")
+	forgerKey = makeKey("forger", "ES256") // never published by the issuer
 )
 
 func makeKey(id, algorithm string) *koretest.Key {
@@ -59,7 +59,7 @@ func named(key *koretest.Key, id string) *koretest.Key {
 	return &other
 }
 
-// world is a guarded API and the issuer that it fetches keys from, in a bubble.
+// world is a guarded API and its issuer, in a bubble.
 type world struct {
 	t      *testing.T
 	issuer *koretest.Issuer
@@ -68,39 +68,40 @@ type world struct {
 	keys   *koreauth.RemoteKeySet
 
 	conns    chan net.Conn
-	requests atomic.Int64 // connections asked for: each carries one request
-	network  network      // what is wrong with it; changed only while nothing runs
+	requests atomic.Int64 // connections dialed; each carries one request
+	network  network      // changed only while no request is running
 	pending  sync.WaitGroup
-	kids     int // how many were invented
+	kids     int // number of invented kids
 
 	mu sync.Mutex // guards the row
 	row
 }
 
-// network is what can be wrong below HTTP.
+// network is what can fail below HTTP.
 type network struct {
 	dial  func(context.Context) error // instead of a connection
-	reset bool                        // what the server closes is a reset to the client
+	reset bool                        // the client sees a reset when the server closes
 }
 
 // row is a line of the table.
 type row struct {
 	fault, when        string
 	known, fresh, fake answers
-	asked              int64         // requests to the issuer
-	back               time.Duration // from its end to the first 200; less than zero: not looked at
-	looked             bool          // at how much a fetch takes
-	fetch, kept        int64         // bytes
-	why                string        // a valid token may be refused here, because
+	asked              int64         // requests to the issuer before the fault ended
+	back               time.Duration // from the end of the fault to the first 200; negative: not measured
+	measured           bool          // whether fetch was
+	fetch, kept        int64         // bytes of memory
+	why                string        // why a valid token may be rejected
 }
 
-// answers are the statuses that tokens of one sort got, in the order of sending.
+// answers are the statuses that tokens of one kind got, in the order in which they
+// were sent.
 type answers struct {
 	statuses []int
 	slowest  time.Duration
 }
 
-// play runs one row in a world of its own.
+// play runs one row in its own world.
 func play(t *testing.T, fault, when, why string, script func(w *world)) (result row) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, err := koretest.NewIssuer(&koretest.Options{URL: "http://" + issuerHost, Keys: []*koretest.Key{firstKey}})
@@ -118,14 +119,14 @@ func play(t *testing.T, fault, when, why string, script func(w *world)) (result 
 		if w.asked == 0 {
 			w.asked = w.requests.Load()
 		}
-		time.Sleep(time.Minute) // the last dial ends
+		time.Sleep(time.Minute) // Now the last dial has ended.
 		require.NoError(t, server.Close())
 		result = w.row
 	})
 	return result
 }
 
-// guard makes the guard of w.keys.
+// guard makes the guarded API, with w.keys.
 func (w *world) guard() {
 	validator, err := koreauth.NewValidator(koreauth.Config{
 		Issuer: w.issuer.URL(), Audience: []string{koretest.Audience}, Keys: w.keys, Algorithms: []string{"RS256", "ES256", "EdDSA"},
@@ -134,32 +135,32 @@ func (w *world) guard() {
 	w.api = koreauth.New(validator, nil).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 }
 
-// broken says which promises the row breaks.
-func (r row) broken() []string {
+// violations returns which requirements the row does not meet.
+func (r row) violations() []string {
 	var broken []string
 	valid := slices.Concat(r.known.statuses, r.fresh.statuses)
 	if slices.ContainsFunc(valid, func(status int) bool { return status != 200 && status != 403 && status != 503 }) {
-		broken = append(broken, "a valid token got something odd")
+		broken = append(broken, "a valid token got an unexpected status")
 	}
-	if refused := slices.Contains(valid, 403); refused && r.why == "" {
-		broken = append(broken, "a valid token was refused")
-	} else if !refused && r.why != "" {
-		broken = append(broken, "no valid token is refused any more: the reason can go")
+	if rejected := slices.Contains(valid, 403); rejected && r.why == "" {
+		broken = append(broken, "a valid token was rejected")
+	} else if !rejected && r.why != "" {
+		broken = append(broken, "no valid token was rejected, so remove the reason")
 	}
 	for _, status := range r.fake.statuses {
 		if status != 403 && status != 503 {
-			broken = append(broken, "a forged token was not refused")
+			broken = append(broken, "a forged token was not rejected")
 			break
 		}
 	}
 	if r.slowest() > 10*time.Second {
-		broken = append(broken, "a request waited for more than two fetches")
+		broken = append(broken, "a request waited for longer than two fetches")
 	}
 	if r.fetch > 32<<20 {
-		broken = append(broken, "a fetch took too much memory")
+		broken = append(broken, "a fetch used too much memory")
 	}
 	if r.kept > 4<<20 {
-		broken = append(broken, "too much memory is kept")
+		broken = append(broken, "too much memory was kept")
 	}
 	return broken
 }
@@ -183,8 +184,8 @@ func (w *world) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (w *world) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	w.requests.Add(1)
-	// net/http lets a dial go on when its request has been given up; what ends it
-	// is the dialer's own timeout, as long as http.DefaultTransport's.
+	// net/http does not cancel a dial when its request is canceled. The dial ends
+	// with the timeout of the dialer; this one is that of http.DefaultTransport.
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if w.network.dial != nil {
@@ -212,7 +213,7 @@ func (c clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// misbehave begins a fault, and a nil one ends it.
+// misbehave starts a fault. If f is nil, it ends the current one.
 func (w *world) misbehave(f *fault) {
 	synctest.Wait()
 	if f == nil {
@@ -228,28 +229,29 @@ func (w *world) mint(t koretest.Token) string {
 	return token
 }
 
-// valid returns a token of that key that was never sent.
+// valid returns a new token signed with key.
 func (w *world) valid(key *koretest.Key) string { return w.mint(koretest.Token{Key: key}) }
 
-// invented returns a forged token of a kid that nobody has heard of.
+// invented returns a forged token with a kid that no key has.
 func (w *world) invented() string {
 	w.kids++
-	return w.mint(koretest.Token{Key: named(strangerKey, "invented-"+strconv.Itoa(w.kids)), Sign: func([]byte) ([]byte, error) {
-		return make([]byte, 64), nil // There is no key to look at it with.
+	return w.mint(koretest.Token{Key: named(forgerKey, "invented-"+strconv.Itoa(w.kids)), Sign: func([]byte) ([]byte, error) {
+		return make([]byte, 64), nil // No key exists to verify it with.
 	}})
 }
 
-// forgeries returns tokens that are good but for their signature, by no key of
-// the issuer's, under that kid.
+// forgeries returns tokens that are valid except for their signature, which is not
+// from a key of the issuer. They have the given kid.
 func (w *world) forgeries(kid string) []string {
 	return []string{
-		w.mint(koretest.Token{Key: named(strangerKey, kid)}),
+		w.mint(koretest.Token{Key: named(forgerKey, kid)}),
 		w.mint(koretest.Token{Key: named(firstKey, kid), BadSignature: true}),
 		w.mint(koretest.Token{Key: named(firstKey, kid), Algorithm: "none"}),
 	}
 }
 
-// send sends a request with each token, all at once but in this order.
+// send sends a request with each token. The requests start in this order and do
+// not wait for each other.
 func (w *world) send(to *answers, tokens ...string) {
 	for _, token := range tokens {
 		w.mu.Lock()
@@ -267,7 +269,7 @@ func (w *world) send(to *answers, tokens ...string) {
 	}
 }
 
-// ask returns the status of one request, and how long it took.
+// ask sends one request and returns its status and how long it took.
 func (w *world) ask(token string) (int, time.Duration) {
 	start := time.Now()
 	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, "/", nil)
@@ -276,25 +278,25 @@ func (w *world) ask(token string) (int, time.Duration) {
 	w.api.ServeHTTP(recorder, r)
 	if recorder.Code == http.StatusServiceUnavailable {
 		seconds, err := strconv.Atoi(recorder.Header().Get("Retry-After"))
-		assert.NoError(w.t, err, "every 503 says when to try again")
+		assert.NoError(w.t, err, "every 503 has a Retry-After")
 		assert.Positive(w.t, seconds)
 	}
 	return recorder.Code, time.Since(start)
 }
 
-// ends is the end of a fault: it tells what a fetch allocates while the fault
-// lasts, and how long after it a token of that key is accepted.
+// ends measures how much memory a fetch uses during the fault. Then it ends the
+// fault and measures how long it takes until a token of key is accepted.
 func (w *world) ends(key *koretest.Key) {
 	w.pending.Wait()
 	w.asked = w.requests.Load()
-	if *update { // It takes time, and is not compared.
-		w.fetch, w.looked = w.fetched(), true
+	if *update { // This takes long, and the result is not compared.
+		w.fetch, w.measured = w.fetched(), true
 	}
 	w.misbehave(nil)
 	w.until200(key)
 }
 
-// until200 looks how long it takes until a token of that key is accepted.
+// until200 measures how long it takes until a token of key is accepted.
 func (w *world) until200(key *koretest.Key) {
 	start := time.Now()
 	for time.Since(start) < time.Hour {
@@ -311,9 +313,9 @@ func (w *world) until200(key *koretest.Key) {
 	assert.Failf(w.t, "no 200 within an hour", "%q %s", w.fault, w.when)
 }
 
-// fetched returns by how much memory grows while a key set that has none makes
-// one fetch, the less of two tries. Garbage is collected at once, so that it
-// counts as little as can be.
+// fetched returns by how much the heap grows while a new key set makes one fetch.
+// It is the smaller of two results, and garbage is collected immediately, so that
+// little of it is counted.
 func (w *world) fetched() int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(1))
 	least := int64(math.MaxInt64)
@@ -321,16 +323,16 @@ func (w *world) fetched() int64 {
 		set := &koreauth.RemoteKeySet{URL: w.keys.URL, Issuer: w.keys.Issuer, HTTPClient: w.client}
 		before := settledHeap()
 		peak.Store(before)
-		_, _ = set.Keys(w.t.Context(), "", true) // Whether there are keys is told elsewhere.
+		_, _ = set.Keys(w.t.Context(), "", true) // The fetch may fail: only its memory matters.
 		least = min(least, max(peak.Load(), heap())-before)
 	}
 	return least
 }
 
-// peak is the most memory in use since it was set, looked at by watchHeap.
+// peak is the largest heap that watchHeap has seen since peak was set.
 var peak atomic.Int64
 
-// watchHeap runs outside of all bubbles, on real time.
+// watchHeap updates peak. It runs outside of all bubbles, in real time.
 func watchHeap(ctx context.Context) {
 	for ticker := time.NewTicker(200 * time.Microsecond); ctx.Err() == nil; <-ticker.C {
 		peak.Store(max(peak.Load(), heap()))
@@ -348,11 +350,11 @@ func settledHeap() int64 {
 		return 0
 	}
 	runtime.GC()
-	runtime.GC() // what a sync.Pool holds survives the first
+	runtime.GC() // The content of a sync.Pool survives the first.
 	return heap()
 }
 
-// String tells the order of a valid token's answers: "503, then 200".
+// String returns the statuses in their order: "503, then 200".
 func (a answers) String() string {
 	if len(a.statuses) == 0 {
 		return "–"
@@ -365,15 +367,15 @@ func (a answers) String() string {
 	return strings.Join(texts, ", then ")
 }
 
-// set tells the answers in no order: "403, 503".
+// set returns the different statuses: "403, 503".
 func (a answers) set() string {
 	statuses := slices.Clone(a.statuses)
 	slices.Sort(statuses)
 	return strings.ReplaceAll(answers{statuses: statuses}.String(), ", then ", ", ")
 }
 
-// cells are the row's that come out the same each time.
-func (r row) cells() []string {
+// responses returns the cells of the table of responses.
+func (r row) responses() []string {
 	back := "–"
 	if r.back >= 0 {
 		back = r.back.String()
@@ -382,23 +384,20 @@ func (r row) cells() []string {
 	if r.known.slowest > 0 {
 		known += " after " + r.known.slowest.String()
 	}
-	note := r.fault
-	if r.why != "" {
-		note += " (" + r.why + ")"
-	}
-	return []string{note, r.when, known, r.fresh.String(), r.fake.set(), strconv.FormatInt(r.asked, 10), r.slowest().String(), back}
+	return []string{r.fault, known, r.fresh.String(), r.fake.set(), back}
 }
 
-// line is the row as Markdown.
-func (r row) line() string {
+// costs returns the cells of the table of costs. The last two are memory.
+func (r row) costs() []string {
 	fetch := "–"
-	if r.looked {
+	if r.measured {
 		fetch = megabytes(r.fetch)
 	}
-	return "| " + strings.Join(append(r.cells(), fetch, megabytes(r.kept)), " | ") + " |"
+	return []string{r.fault, strconv.FormatInt(r.asked, 10), r.slowest().String(), fetch, megabytes(r.kept)}
 }
 
-// megabytes are rounded up, for the last digits differ each time.
+// megabytes returns bytes in MB, rounded up, because the last digits differ in each
+// run.
 func megabytes(bytes int64) string {
 	return fmt.Sprintf("%.1f MB", math.Ceil(float64(max(bytes, 1))/(1<<20)*10)/10)
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// How many requests a second each client sends. The race detector makes all of
-// them several times as expensive.
+// rates returns how many requests each client sends per second. With the race
+// detector, a request takes several times as long.
 func rates() (steady, crowd int) {
 	if raceDetector {
 		return 10, 15
@@ -19,7 +19,7 @@ func rates() (steady, crowd int) {
 	return 40, 60
 }
 
-// mint keeps new valid tokens at hand.
+// mint keeps the channel of new valid tokens full.
 func (w *world) mint(ctx context.Context) {
 	for {
 		key := w.signing.Load()
@@ -31,7 +31,7 @@ func (w *world) mint(ctx context.Context) {
 	}
 }
 
-// next returns a new valid token of the key that signs now.
+// next returns a new valid token, signed with the current key.
 func (w *world) next() token {
 	for {
 		if t := <-w.fresh; t.key == w.signing.Load() {
@@ -40,10 +40,11 @@ func (w *world) next() token {
 	}
 }
 
-// beat calls send so many times a second, each time with when it was due.
+// beat calls send perSecond times a second. It passes the time at which the call
+// was due.
 func beat(ctx context.Context, perSecond int, send func(due time.Time)) {
 	period := time.Second / time.Duration(perSecond)
-	due := time.Now().Add(rand.N(period)) // not all clients at once
+	due := time.Now().Add(rand.N(period)) // so that the clients do not send all at once
 	for {
 		select {
 		case <-time.After(time.Until(due)):
@@ -55,8 +56,8 @@ func beat(ctx context.Context, perSecond int, send func(due time.Time)) {
 	}
 }
 
-// steady is a client with valid tokens: one that it keeps, and every fourth time
-// a new one.
+// steady is a client with valid tokens. It sends the same token three times out
+// of four, and a new one the fourth time.
 func (w *world) steady(ctx context.Context, number int) {
 	client := newClient()
 	defer client.CloseIdleConnections()
@@ -75,7 +76,7 @@ func (w *world) steady(ctx context.Context, number int) {
 		took := time.Since(due)
 		w.count(what, status)
 		if status != http.StatusOK {
-			w.wrong("%s, in %s: %d (%v)", what, during, status, err)
+			w.wrong("%s, phase %s: %d (%v)", what, during, status, err)
 		}
 		if during == w.now() {
 			waited[during] = append(waited[during], took)
@@ -93,7 +94,7 @@ func (w *world) steady(ctx context.Context, number int) {
 
 func (w *world) now() phase { return phase(w.phase.Load()) }
 
-// crowd is a client that sends what the phase demands.
+// crowd is a client whose requests depend on the phase.
 func (w *world) crowd(ctx context.Context, number int) {
 	client := newClient()
 	defer client.CloseIdleConnections()
@@ -108,8 +109,8 @@ func (w *world) crowd(ctx context.Context, number int) {
 		switch during {
 		case calm:
 			status, err := w.send(client, kept.text)
-			if w.count("valid, of the crowd", status); status != http.StatusOK {
-				w.wrong("valid, of the crowd: %d (%v)", status, err)
+			if w.count("valid, from the crowd", status); status != http.StatusOK {
+				w.wrong("valid, from the crowd: %d (%v)", status, err)
 			}
 		case load:
 			turn++
@@ -122,25 +123,26 @@ func (w *world) crowd(ctx context.Context, number int) {
 	})
 }
 
-// hostile returns something that must be refused, made of a valid token.
+// hostile returns a token that must be rejected, made from a valid one, or no
+// token.
 func (w *world) hostile(turn int, valid string) (what, text string) {
 	parts := strings.Split(valid, ".")
 	switch turn % 6 {
 	case 0, 1:
-		// The signature is never looked at, so it need not even be the forger's.
+		// The signature can be anything: without a key it is never verified.
 		header := fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":"invented-%d"}`, rand.Int64())
-		return "forged: an invented key ID", base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + parts[1] + "." + parts[2]
+		return "forged: invented key ID", base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + parts[1] + "." + parts[2]
 	case 2:
 		other := "A"
 		if strings.HasPrefix(parts[2], other) {
 			other = "B"
 		}
-		return "forged: a changed signature", parts[0] + "." + parts[1] + "." + other + parts[2][1:]
+		return "forged: changed signature", parts[0] + "." + parts[1] + "." + other + parts[2][1:]
 	case 3:
 		return "garbage", strings.Repeat("garbage.", 200)
 	case 4:
 		if removed := w.removed.Load(); removed != nil {
-			return "forged: of a removed key", *removed
+			return "forged: removed key", *removed
 		}
 	}
 	return "no token", ""

@@ -1,9 +1,9 @@
-// Command flood shows that memory stays flat under tokens that come once: it
-// signs ten million different ones, has each judged, and compares the heap
-// after the first million with that at the end. Between them one token comes
-// again and again, and must stay remembered.
+// Command flood shows that memory stays flat when each token is sent only once.
+// It signs and validates ten million different tokens, and compares the heap at
+// the end with the heap after the first million. In between it sends one token
+// again and again, which must stay cached.
 //
-//	go run ./internal/flood
+//	go run ./internal/trials/flood
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 const issuer = "https://issuer.example/realms/KORE-CIDP"
 
 func main() {
-	n := flag.Int("n", 10_000_000, "how many tokens")
+	n := flag.Int("n", 10_000_000, "number of tokens")
 	flag.Parse()
 
 	public, private, err := ed25519.GenerateKey(nil)
@@ -41,13 +41,13 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	judge := func(token string) {
+	validate := func(token string) {
 		if _, err := validator.Validate(context.Background(), token); err != nil {
 			log.Fatal(err)
 		}
 	}
 	steady := mint(private, -1)
-	judge(steady)
+	validate(steady)
 
 	var base uint64
 	step := max(*n/10, 1)
@@ -57,9 +57,9 @@ func main() {
 		for range runtime.GOMAXPROCS(0) {
 			workers.Go(func() {
 				for i := next.Add(1); i <= int64(step); i = next.Add(1) {
-					judge(mint(private, done+int(i)))
+					validate(mint(private, done+int(i)))
 					if i%100 == 0 {
-						judge(steady)
+						validate(steady)
 					}
 				}
 			})
@@ -69,8 +69,8 @@ func main() {
 		if base == 0 {
 			base = heap
 		}
-		fmt.Printf("%9d tokens  heap %5.1f MB  %+.1f MB since the first line  the steady token took %.0f allocations\n",
-			done+step, mega(heap), mega(heap)-mega(base), allocations(func() { judge(steady) }))
+		fmt.Printf("%9d tokens  heap %5.1f MB  %+.1f MB since the first line  %.0f allocations for the cached token\n",
+			done+step, mega(heap), mega(heap)-mega(base), allocations(func() { validate(steady) }))
 	}
 	if grown := mega(heapAlloc()) - mega(base); grown > 5 {
 		fmt.Printf("the heap grew by %.1f MB\n", grown)
@@ -79,7 +79,7 @@ func main() {
 	runtime.KeepAlive(validator)
 }
 
-// mint signs a token that differs from all others by its jti.
+// mint signs a token with jti i.
 func mint(key ed25519.PrivateKey, i int) string {
 	signed := encode(`{"alg":"EdDSA","typ":"JWT","kid":"flood"}`) + "." +
 		encode(fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":%d,"jti":"%d","scope":"email"}`, issuer, time.Now().Add(24*time.Hour).Unix(), i))
@@ -95,7 +95,8 @@ func heapAlloc() uint64 {
 	return stats.HeapAlloc
 }
 
-// allocations tells whether a signature was verified: that takes more.
+// allocations returns how many allocations f makes. Verifying a signature makes
+// more than finding a cached token.
 func allocations(f func()) float64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -12,18 +12,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write docs/FAULTS.md")
+var update = flag.Bool("update", false, "write docs/reports/faults.md")
 
-const page = "../../docs/FAULTS.md"
+const page = "../../../docs/reports/faults.md"
 
-func TestFaults(t *testing.T) {
+func TestKeyEndpoint_Faults(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go watchHeap(ctx)
 	rows := table(t)
 	cancel()
 	for _, r := range rows {
-		assert.Empty(t, r.broken(), "%s, %s", r.fault, r.when)
+		assert.Empty(t, r.violations(), "%s, %s", r.fault, r.when)
 	}
 	if *update {
 		require.NoError(t, os.WriteFile(page, []byte(render(rows)), 0o644))
@@ -31,17 +31,17 @@ func TestFaults(t *testing.T) {
 	stored, err := os.ReadFile(page)
 	require.NoError(t, err)
 	now, then := measured(render(rows)), measured(string(stored))
-	hint := "if it should be so: go test ./internal/faults -update"
-	assert.Empty(t, slices.DeleteFunc(slices.Clone(now), func(line string) bool { return slices.Contains(then, line) }), "measured, and not on the page; "+hint)
-	assert.Empty(t, slices.DeleteFunc(slices.Clone(then), func(line string) bool { return slices.Contains(now, line) }), "on the page, and not measured; "+hint)
+	hint := "if this is intended, run: go test ./internal/trials/faults -update"
+	assert.Empty(t, slices.DeleteFunc(slices.Clone(now), func(line string) bool { return slices.Contains(then, line) }), "measured, but not in the report; "+hint)
+	assert.Empty(t, slices.DeleteFunc(slices.Clone(then), func(line string) bool { return slices.Contains(now, line) }), "in the report, but not measured; "+hint)
 }
 
 func table(t *testing.T) []row {
 	var rows []row
 	for _, f := range faults() {
 		rows = append(rows,
-			play(t, f.name, "at the start", "", func(w *world) { w.atStart(f) }),
-			play(t, f.name, "keys held", "", func(w *world) { w.withKeys(f) }))
+			play(t, f.name, noKeys, "", func(w *world) { w.atStart(f) }),
+			play(t, f.name, cachedKeys, "", func(w *world) { w.withKeys(f) }))
 	}
 	for _, e := range events() {
 		rows = append(rows, play(t, e.name, e.when, e.why, e.script))
@@ -49,7 +49,7 @@ func table(t *testing.T) []row {
 	return rows
 }
 
-// atStart meets the fault with no keys: two seconds of ten tokens a second.
+// atStart begins without keys and sends ten valid tokens a second for two seconds.
 func (w *world) atStart(f fault) {
 	w.misbehave(&f)
 	forgeries := w.forgeries(firstKey.ID)
@@ -70,8 +70,8 @@ func (f *fault) rounds(full int) int {
 	return full
 }
 
-// withKeys meets it as the keys get old, and as the issuer begins to sign with a
-// new one: two minutes.
+// withKeys begins when the keys are due for a refresh and the issuer begins to
+// sign with a new one. It takes two minutes.
 func (w *world) withKeys(f fault) {
 	remembered := w.valid(firstKey)
 	w.send(&w.known, remembered)
@@ -84,7 +84,7 @@ func (w *world) withKeys(f fault) {
 		w.send(&w.known, remembered, w.valid(firstKey))
 		w.send(&w.fresh, w.valid(secondKey))
 		w.send(&w.fake, forgeries...)
-		if i%4 == 0 { // What a real flood does is a row of its own.
+		if i%4 == 0 { // A flood of them is an event of its own.
 			w.send(&w.fake, w.invented())
 		}
 		w.sendForged(f)

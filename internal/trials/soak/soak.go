@@ -16,11 +16,11 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// phase is what the crowd does.
+// phase says what the crowd does.
 type phase int32
 
 const (
-	settling phase = iota // nothing that counts
+	settling phase = iota // between the phases that are measured
 	alone
 	calm
 	load
@@ -28,7 +28,8 @@ const (
 
 func (p phase) String() string { return [...]string{"settling", "alone", "calm", "load"}[p] }
 
-// cycle is how long one round of all phases takes. Everything is timed by it.
+// cycle is the duration of one round of all phases. All other durations are
+// parts of it.
 type cycle time.Duration
 
 func cycleOf(duration time.Duration) cycle {
@@ -47,21 +48,21 @@ type world struct {
 	phase   atomic.Int32
 	signing atomic.Pointer[koretest.Key]
 	removed atomic.Pointer[string] // a token of a removed key, or nil
-	fresh   chan token             // never sent before
-	probe   *http.Client           // the director's own
+	fresh   chan token             // tokens that were never sent
+	probe   *http.Client           // used by direct and rotate
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	report report
 	waits  map[phase][]time.Duration // of valid requests
 }
 
-// token is valid.
+// token is a valid token and the key that signed it.
 type token struct {
 	text string
 	key  *koretest.Key
 }
 
-// soak runs everything for so long, and closes it.
+// soak runs everything for a duration, and closes it.
 func soak(duration time.Duration) (*report, error) {
 	keys, err := newKeys(1)
 	if err != nil {
@@ -103,7 +104,7 @@ func soak(duration time.Duration) (*report, error) {
 		w.report.waits[p] = summary(all)
 	}
 	w.report.fetches = issuer.Requests(koretest.KeysEndpoint)
-	result := w.report // without the world around it
+	result := w.report // a copy, so that the world can be collected
 	return &result, err
 }
 
@@ -119,7 +120,7 @@ func newKeys(count int) ([]*koretest.Key, error) {
 	return keys, nil
 }
 
-// serve starts the API.
+// serve starts the guarded API.
 func (w *world) serve() (stop func(), err error) {
 	validator, err := koreauth.NewValidator(koreauth.Config{
 		Issuer: w.issuer.URL(), Audience: []string{koretest.Audience},
@@ -145,38 +146,38 @@ func (w *world) serve() (stop func(), err error) {
 	}, nil
 }
 
-// direct plays one cycle.
+// direct runs the phases of one cycle.
 func (w *world) direct(number int) error {
 	keys, err := newKeys(2)
 	if err != nil {
 		return err
 	}
-	time.Sleep(w.cycle.part(.03)) // What waited for a processor meanwhile is done.
+	time.Sleep(w.cycle.part(.03)) // Requests delayed by newKeys are done after this.
 	w.during(alone, func() { time.Sleep(w.cycle.part(.1)) })
 	w.during(calm, func() { time.Sleep(w.cycle.part(.28)) })
 	old := w.valid(w.signing.Load())
-	w.expect("a remembered token", old, http.StatusOK)
+	w.expect("a cached token", old, http.StatusOK)
 	w.during(load, func() {
 		w.outage(2*number, .12)
 		first := w.signing.Load()
 		w.publish(keys[0])
-		time.Sleep(w.cycle.part(.1)) // two MaxAge
+		time.Sleep(w.cycle.part(.1)) // two MaxAge, so that the key is known
 		w.signing.Store(keys[0])
 		w.outage(2*number+1, .12)
-		time.Sleep(w.cycle.part(.04)) // The flood uses up the fetches.
+		time.Sleep(w.cycle.part(.04)) // In this time the flood uses up the fetches.
 		w.rotate(keys[1])
-		time.Sleep(max(w.cycle.part(.04), 500*time.Millisecond)) // Tokens of older keys are used up.
+		time.Sleep(max(w.cycle.part(.04), 500*time.Millisecond)) // In this time the clients send their tokens of older keys.
 		w.issuer.RemoveKey(first.ID)
 		w.issuer.RemoveKey(keys[0].ID)
 		time.Sleep(w.cycle.part(.06))
 	})
 	time.Sleep(w.cycle.part(.1))
-	w.expect("forged: of a removed key", old, http.StatusForbidden)
+	w.expect("forged: removed key", old, http.StatusForbidden)
 	w.removed.Store(&old)
 	return nil
 }
 
-// during lets the crowd do its part meanwhile.
+// during runs script in a phase.
 func (w *world) during(p phase, script func()) {
 	idle, total := processors()
 	w.phase.Store(int32(p))
@@ -186,15 +187,17 @@ func (w *world) during(p phase, script func()) {
 	w.report.busy[p] += (1 - (idleAfter-idle)/(totalAfter-total)) / float64(w.report.cycles)
 }
 
-// processors returns for how many seconds they were idle, and in all.
+// processors returns the idle time and the total time of the processors, in
+// seconds.
 func processors() (idle, total float64) {
-	runtime.GC() // which is when they are counted
+	runtime.GC() // updates these metrics
 	samples := []metrics.Sample{{Name: "/cpu/classes/idle:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"}}
 	metrics.Read(samples)
 	return samples[0].Value.Float64(), samples[1].Value.Float64()
 }
 
-// outage lets the issuer fail for a part of the cycle. The number says how.
+// outage makes the issuer fail for a part of the cycle, in a way that depends on
+// number.
 func (w *world) outage(number int, part float64) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.cycle.part(part))
 	defer cancel()
@@ -214,12 +217,12 @@ func (w *world) outage(number int, part float64) {
 
 func (w *world) publish(key *koretest.Key) {
 	if err := w.issuer.AddKey(key); err != nil {
-		panic(err) // NewKey made it
+		panic(err) // cannot happen: the key is from NewKey
 	}
 }
 
-// rotate publishes a key that signs at once, in the flood, and sees how long it
-// takes until its tokens are accepted.
+// rotate publishes a key that signs immediately, and measures how long it takes
+// until its tokens are accepted.
 func (w *world) rotate(key *koretest.Key) {
 	text := w.valid(key)
 	w.publish(key)
@@ -230,13 +233,13 @@ func (w *world) rotate(key *koretest.Key) {
 		if status == http.StatusOK {
 			break
 		}
-		w.count("valid, of a key that signs at once", status)
+		w.count("valid, key signs immediately", status)
 		if status == http.StatusForbidden {
-			w.report.refusals++
+			w.report.rejected++
 		}
-		// One interval, and as much as a fetch may take on a busy machine.
+		// The limit allows for one interval and for a fetch on a busy machine.
 		if limit := w.cycle.minInterval() + 2*time.Second; err != nil || status != http.StatusForbidden && status != http.StatusServiceUnavailable || sent.Sub(start) > limit {
-			w.wrong("a key that signs at once: %d (%v) after %v", status, err, sent.Sub(start))
+			w.wrong("a key that signs immediately: %d (%v) after %v", status, err, sent.Sub(start))
 			break
 		}
 		time.Sleep(w.cycle.minInterval() / 20)
@@ -245,7 +248,7 @@ func (w *world) rotate(key *koretest.Key) {
 	w.signing.Store(key)
 }
 
-// expect is a request of the director's own.
+// expect sends a request and checks its status.
 func (w *world) expect(what, text string, want int) {
 	status, err := w.send(w.probe, text)
 	w.count(what, status)
@@ -254,7 +257,7 @@ func (w *world) expect(what, text string, want int) {
 	}
 }
 
-// send returns the status, and zero if there was no answer.
+// send returns the status of a request, or zero if there was no response.
 func (w *world) send(client *http.Client, text string) (int, error) {
 	r, err := http.NewRequest(http.MethodGet, w.url, nil)
 	if err != nil {
@@ -279,7 +282,7 @@ func newClient() *http.Client {
 func (w *world) valid(key *koretest.Key) string {
 	text, err := w.issuer.Mint(koretest.Token{Key: key})
 	if err != nil {
-		panic(err) // NewKey made it
+		panic(err) // cannot happen: the key is from NewKey
 	}
 	return text
 }
@@ -301,9 +304,9 @@ func (w *world) wrong(format string, args ...any) {
 	}
 }
 
-// leftOver waits for what is ending, for up to five seconds, until there are no
-// more goroutines than that.
-func leftOver(goroutines int) (int, int64) {
+// remaining returns the number of goroutines and the size of the heap. It waits
+// up to five seconds for goroutines that are about to end.
+func remaining(goroutines int) (int, int64) {
 	for range 50 {
 		if runtime.NumGoroutine() <= goroutines {
 			break

@@ -13,17 +13,17 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// event is what happens in the life of an issuer or of an API, rather than to
-// one answer.
+// event is something that happens to an issuer or an API over time. A fault, in
+// contrast, changes single responses.
 type event struct {
 	name, when string
-	why        string // why a valid token may be refused; empty: it may not
+	why        string // why a valid token may be rejected; empty: it must not be
 	script     func(w *world)
 }
 
 const (
-	keysMaxAge = 15 * time.Minute // RemoteKeySet's defaults
-	leaving    = 25 * time.Hour   // longer than MaxStale
+	keysMaxAge = 15 * time.Minute // the default of RemoteKeySet.MaxAge
+	leaving    = 25 * time.Hour   // longer than the default of MaxStale
 )
 
 func events() []event {
@@ -45,7 +45,7 @@ func outages() []event {
 		}
 	}
 	return []event{
-		{name: "down for a minute, then up", when: "at the start", script: func(w *world) {
+		{name: "down for a minute, then up", when: noKeys, script: func(w *world) {
 			w.misbehave(refused)
 			for second := range 120 {
 				if second == 60 {
@@ -56,7 +56,7 @@ func outages() []event {
 				time.Sleep(time.Second)
 			}
 		}},
-		{name: "down for 25 hours, a token every minute", when: "keys held", script: func(w *world) {
+		{name: "down for 25 hours, one token a minute", when: cachedKeys, script: func(w *world) {
 			token := w.long()
 			w.send(&w.known, token)
 			w.misbehave(refused)
@@ -67,11 +67,11 @@ func outages() []event {
 			}
 			w.ends(firstKey)
 		}},
-		{name: "down when nobody has asked for 31 minutes", when: "keys held", script: idle(refused, 2*keysMaxAge+time.Minute)},
-		{name: "hanging when nobody has asked for 31 minutes", when: "keys held", script: idle(hanging, 2*keysMaxAge+time.Minute)},
-		{name: "up when nobody has asked for 12 hours (or the clock leaps forward)", when: "keys held", script: idle(nil, 12*time.Hour)},
-		{name: "hanging when nobody has asked for 25 hours", when: "keys held", script: idle(hanging, leaving)},
-		{name: "a flood of 100 invented kids a second, for 20 s", when: "keys held", script: func(w *world) {
+		{name: "down, after 31 minutes without requests", when: cachedKeys, script: idle(refused, 2*keysMaxAge+time.Minute)},
+		{name: "hangs, after 31 minutes without requests", when: cachedKeys, script: idle(hanging, 2*keysMaxAge+time.Minute)},
+		{name: "up, after 12 hours without requests (or a clock step forward)", when: cachedKeys, script: idle(nil, 12*time.Hour)},
+		{name: "hangs, after 25 hours without requests", when: cachedKeys, script: idle(hanging, leaving)},
+		{name: "flood of 100 invented kids a second, for 20 s", when: cachedKeys, script: func(w *world) {
 			w.send(&w.known, w.valid(firstKey))
 			w.requests.Store(0)
 			for range 200 {
@@ -82,7 +82,7 @@ func outages() []event {
 				time.Sleep(100 * time.Millisecond)
 			}
 		}},
-		{name: "discovery down, then up", when: "at the start", script: func(w *world) {
+		{name: "discovery down, then up", when: noKeys, script: func(w *world) {
 			w.discover()
 			w.issuer.Behave(koretest.Status(503), koretest.DiscoveryEndpoint)
 			w.send(&w.fresh, w.valid(firstKey))
@@ -90,46 +90,46 @@ func outages() []event {
 			w.issuer.Behave(nil)
 			w.until200(firstKey)
 		}},
-		{name: "discovery tells of another issuer, with a forger's keys", when: "at the start", script: func(w *world) {
+		{name: "discovery names another issuer, with a forger's keys", when: noKeys, script: func(w *world) {
 			w.discover()
 			w.issuer.Behave(changed(func(out http.ResponseWriter, _ *http.Request, s string) {
 				_, _ = io.WriteString(out, strings.Replace(s, w.issuer.URL(), "http://"+otherHost, 1))
 			}), koretest.DiscoveryEndpoint)
 			w.issuer.Behave(forgersKeys, koretest.KeysEndpoint)
 			w.send(&w.fresh, w.valid(firstKey))
-			w.send(&w.fake, w.valid(strangerKey))
+			w.send(&w.fake, w.valid(forgerKey))
 			w.issuer.Behave(nil)
 			w.until200(firstKey)
 		}},
-		{name: "discovery points to plain http on another host", when: "at the start", script: func(w *world) {
+		{name: "discovery names an http URL on another host", when: noKeys, script: func(w *world) {
 			w.discover()
 			w.issuer.Behave(changed(func(out http.ResponseWriter, _ *http.Request, s string) {
 				_, _ = io.WriteString(out, strings.Replace(s, w.issuer.KeysURL(), "http://keys.example.com/", 1))
 			}), koretest.DiscoveryEndpoint)
 			w.issuer.Behave(forgersKeys, koretest.KeysEndpoint)
 			w.send(&w.fresh, w.valid(firstKey))
-			w.send(&w.fake, w.valid(strangerKey))
+			w.send(&w.fake, w.valid(forgerKey))
 			w.issuer.Behave(nil)
 			w.until200(firstKey)
 		}},
 	}
 }
 
-var forgersKeys = status(200, set(ecJWK(strangerKey.ID, strangerKey, "")))
+var forgersKeys = status(200, set(ecJWK(forgerKey.ID, forgerKey, "")))
 
-// discover makes the guard ask the issuer where the keys are.
+// discover makes the guard find the keys by discovery.
 func (w *world) discover() {
 	w.keys = &koreauth.RemoteKeySet{Issuer: w.issuer.URL(), HTTPClient: w.client}
 	w.guard()
 }
 
-// long returns a token that outlives all outages.
+// long returns a token that does not expire during an outage.
 func (w *world) long() string {
 	return w.mint(koretest.Token{Claims: map[string]any{"exp": time.Now().Add(koretest.ThirtyDays).Unix()}})
 }
 
-// caching are the headers by which a server would have a say in when it is asked.
-// Each row is one hour of a token every ten seconds.
+// caching returns events with headers that affect when keys are fetched again.
+// In most rows one token is sent every ten seconds for an hour.
 func caching() []event {
 	var events []event
 	for _, header := range []string{
@@ -138,7 +138,7 @@ func caching() []event {
 		"Cache-Control: max-age=60, max-age=600", "Cache-Control: public, s-maxage=5, max-age=60", "Cache-Control: s-maxage=5", "Cache-Control: no-store", "Cache-Control: no-cache",
 		"Cache-Control: private, must-revalidate", "Cache-Control: immutable", "Cache-Control: ,;=\"", "Expires: 0", "Pragma: no-cache", "Age: 99999",
 	} {
-		events = append(events, event{name: "`" + header + "`", when: "an hour", script: func(w *world) {
+		events = append(events, event{name: "`" + header + "`", when: oneHour, script: func(w *world) {
 			w.misbehave(&fault{behave: status200(func(out http.ResponseWriter) {
 				if name, value, ok := strings.Cut(header, ": "); ok {
 					out.Header().Set(name, value)
@@ -148,24 +148,24 @@ func caching() []event {
 		}})
 	}
 	etag := func(name, why string, behave koretest.Behavior) event {
-		return event{name: name, when: "an hour, a new key after half of it", why: why, script: func(w *world) {
+		return event{name: name, when: newKey, why: why, script: func(w *world) {
 			w.misbehave(&fault{behave: behave})
 			w.halfHours()
 		}}
 	}
 	return append(events,
-		etag("ETag, and 304 while nothing has changed", "", nil),
-		etag("weak ETag, and 304 while nothing has changed", "", tagged(func(s string) string { return fmt.Sprintf(`W/"%x"`, len(s)) })),
-		etag("ETag that differs each time", "", tagged(func(string) string { return fmt.Sprintf(`"%d"`, time.Now().UnixNano()) })),
+		etag("ETag, and 304 if nothing has changed", "", nil),
+		etag("weak ETag, and 304 if nothing has changed", "", tagged(func(s string) string { return fmt.Sprintf(`W/"%x"`, len(s)) })),
+		etag("ETag that is different each time", "", tagged(func(string) string { return fmt.Sprintf(`"%d"`, time.Now().UnixNano()) })),
 		etag("ETag that is not quoted", "", tagged(func(s string) string { return fmt.Sprint(len(s)) })),
-		etag("ETag that stays although the keys change", "the issuer says that there is no such key", tagged(func(string) string { return `"always"` })),
-		event{name: "304 that was not asked for", when: "at the start", script: func(w *world) {
+		etag("ETag that stays the same when the keys change", "according to the issuer, there is no such key", tagged(func(string) string { return `"always"` })),
+		event{name: "304 to a request without If-None-Match", when: noKeys, script: func(w *world) {
 			w.atStart(fault{behave: status(304, "", `ETag: "x"`)})
 		}},
 	)
 }
 
-// hour is a steady hour.
+// hour sends tokens for an hour.
 func (w *world) hour() {
 	remembered := w.long()
 	forged := w.mint(koretest.Token{Key: firstKey, BadSignature: true})
@@ -176,7 +176,7 @@ func (w *world) hour() {
 	}
 }
 
-// halfHours is an hour in the middle of which a key is added.
+// halfHours sends tokens for an hour. After half of it a key is added.
 func (w *world) halfHours() {
 	for minute := range 60 {
 		if minute == 30 {
@@ -191,7 +191,7 @@ func (w *world) halfHours() {
 	}
 }
 
-// tagged answers with an ETag, and by it with 304.
+// tagged sends an ETag, and 304 if the request has the same one.
 func tagged(tag func(document string) string) koretest.Behavior {
 	return changed(func(w http.ResponseWriter, r *http.Request, s string) {
 		w.Header().Set("ETag", tag(s))
@@ -205,7 +205,7 @@ func tagged(tag func(document string) string) koretest.Behavior {
 
 func rotations() []event {
 	return []event{
-		{name: "a key is added, and signs at once", when: "keys held", script: func(w *world) {
+		{name: "key added, signs immediately", when: cachedKeys, script: func(w *world) {
 			w.send(&w.known, w.valid(firstKey))
 			require.NoError(w.t, w.issuer.AddKey(secondKey))
 			w.send(&w.fake, w.invented())
@@ -213,8 +213,8 @@ func rotations() []event {
 			w.send(&w.fake, w.mint(koretest.Token{Key: secondKey, BadSignature: true}))
 			w.until200(secondKey)
 		}},
-		{name: "a key is added, and signs at once, in a flood of invented kids", when: "keys held",
-			why: "until the next fetch that MinInterval allows, it cannot be told from the flood", script: func(w *world) {
+		{name: "key added, signs immediately, during a flood of invented kids", when: cachedKeys,
+			why: "until the next fetch that MinInterval allows, the new kid looks like an invented one", script: func(w *world) {
 				w.send(&w.known, w.valid(firstKey))
 				for range 10 {
 					w.send(&w.fake, w.invented())
@@ -224,7 +224,7 @@ func rotations() []event {
 				w.until200(secondKey)
 				w.send(&w.fresh, w.valid(secondKey))
 			}},
-		{name: "a key is added a MaxAge before it signs, in a flood of invented kids", when: "keys held", script: func(w *world) {
+		{name: "key added MaxAge before it signs, during a flood of invented kids", when: cachedKeys, script: func(w *world) {
 			w.send(&w.known, w.valid(firstKey))
 			require.NoError(w.t, w.issuer.AddKey(secondKey))
 			for start := time.Now(); time.Since(start) <= keysMaxAge; time.Sleep(time.Second) {
@@ -233,17 +233,17 @@ func rotations() []event {
 			w.send(&w.fresh, w.valid(secondKey))
 			w.until200(secondKey)
 		}},
-		{name: "a key is removed: a MaxAge later its tokens are forged ones", when: "keys held", script: func(w *world) {
+		{name: "key removed; its tokens count as forged after MaxAge", when: cachedKeys, script: func(w *world) {
 			require.NoError(w.t, w.issuer.AddKey(secondKey))
 			remembered := w.valid(secondKey)
 			w.send(&w.known, w.valid(firstKey), remembered)
 			w.issuer.RemoveKey(secondKey.ID)
 			time.Sleep(keysMaxAge)
-			w.send(&w.known, w.valid(firstKey)) // and behind its back the keys are fetched
+			w.send(&w.known, w.valid(firstKey)) // starts a refresh in the background
 			w.send(&w.fake, remembered, w.valid(secondKey))
 		}},
-		{name: "a key is replaced under its kid: a MaxAge later the old one's tokens are forged ones", when: "keys held",
-			why: "until the refresh the signature is wrong, and that costs no fetch", script: func(w *world) {
+		{name: "key replaced, same kid; old tokens count as forged after MaxAge", when: cachedKeys,
+			why: "until the refresh the signature does not match, and a bad signature causes no fetch", script: func(w *world) {
 				replaced := named(secondKey, firstKey.ID)
 				remembered := w.valid(firstKey)
 				w.send(&w.known, remembered)
@@ -254,7 +254,7 @@ func rotations() []event {
 				w.send(&w.fresh, w.valid(replaced))
 				w.send(&w.fake, remembered, w.valid(firstKey))
 			}},
-		{name: "three kinds of key under one kid", when: "keys held", script: func(w *world) {
+		{name: "three types of key with the same kid", when: cachedKeys, script: func(w *world) {
 			w.issuer.RemoveKey(firstKey.ID)
 			for _, key := range []*koretest.Key{firstKey, rsaKey, edKey} {
 				require.NoError(w.t, w.issuer.AddKey(named(key, "one")))
@@ -267,19 +267,19 @@ func rotations() []event {
 				w.mint(koretest.Token{Key: named(rsaKey, "one"), Header: map[string]any{"alg": "PS256"}}),
 				w.mint(koretest.Token{Key: &koretest.Key{ID: "one", Algorithm: "HS256", Private: []byte(ecJWK(firstKey.ID, firstKey, ""))}}))
 		}},
-		{name: "two keys of one kind under one kid", when: "keys held", script: func(w *world) {
+		{name: "two keys of the same type with the same kid", when: cachedKeys, script: func(w *world) {
 			require.NoError(w.t, w.issuer.AddKey(named(secondKey, firstKey.ID)))
 			w.send(&w.known, w.valid(firstKey), w.valid(named(secondKey, firstKey.ID)))
 			w.send(&w.fake, w.forgeries(firstKey.ID)...)
 		}},
-		{name: "one key, without a kid", when: "keys held", script: func(w *world) {
+		{name: "one key, without a kid", when: cachedKeys, script: func(w *world) {
 			w.issuer.RemoveKey(firstKey.ID)
 			require.NoError(w.t, w.issuer.AddKey(named(firstKey, "")))
 			w.send(&w.known, w.valid(named(firstKey, "")))
 			w.send(&w.fake, w.forgeries("")...)
 			w.send(&w.fake, w.valid(named(firstKey, "named")))
 		}},
-		{name: "two keys of one kind, without a kid", when: "keys held", why: "nothing says which key is meant", script: func(w *world) {
+		{name: "two keys of the same type without a kid", when: cachedKeys, why: "nothing says which key signed it", script: func(w *world) {
 			w.issuer.RemoveKey(firstKey.ID)
 			require.NoError(w.t, w.issuer.AddKey(named(firstKey, "")))
 			require.NoError(w.t, w.issuer.AddKey(named(secondKey, "")))
@@ -289,8 +289,9 @@ func rotations() []event {
 	}
 }
 
-// clocks are made by the age of tokens, for the clock of a bubble goes forward
-// only. How old keys are is told by Go's monotonic clock, which does not step.
+// clocks returns events in which clocks differ or step. The clock of a bubble only
+// goes forward, so most of them change the age of the tokens instead. The age of
+// keys is measured with the monotonic clock, which does not step.
 func clocks() []event {
 	issued := func(age time.Duration) func(w *world) {
 		return func(w *world) {
@@ -299,11 +300,11 @@ func clocks() []event {
 		}
 	}
 	return []event{
-		{name: "the API's clock is 5 minutes behind the issuer's", when: "keys held", script: issued(-5 * time.Minute)},
-		{name: "the API's clock is 10 years behind the issuer's", when: "keys held", script: issued(-10 * 365 * 24 * time.Hour)},
-		{name: "the API's clock is 59 minutes ahead, tokens of an hour", when: "keys held", script: issued(59 * time.Minute)},
-		{name: "the API's clock is an hour ahead, tokens of an hour", when: "keys held", why: "by this clock they have expired", script: issued(time.Hour)},
-		{name: "the clock leaps an hour: what was remembered has expired", when: "keys held", script: func(w *world) {
+		{name: "API's clock 5 minutes behind", when: cachedKeys, script: issued(-5 * time.Minute)},
+		{name: "API's clock 10 years behind", when: cachedKeys, script: issued(-10 * 365 * 24 * time.Hour)},
+		{name: "API's clock 59 minutes ahead, tokens valid for an hour", when: cachedKeys, script: issued(59 * time.Minute)},
+		{name: "API's clock an hour ahead, tokens valid for an hour", when: cachedKeys, why: "by the API's clock they have expired", script: issued(time.Hour)},
+		{name: "clock steps an hour forward: a cached token has expired", when: cachedKeys, script: func(w *world) {
 			token := w.valid(firstKey)
 			w.send(&w.known, token, token)
 			time.Sleep(time.Hour)
