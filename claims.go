@@ -112,6 +112,14 @@ func (c *Claims) clone() *Claims {
 	return &own
 }
 
+// isAccessToken reports whether the payload "typ" is that of an access token.
+// Keycloak signs ID and refresh tokens with the same keys; its DPoP-bound access
+// tokens say DPoP.
+func (c *Claims) isAccessToken() bool {
+	return !c.extra.hasType || c.extra.typ == "Bearer" ||
+		c.extra.typ == "DPoP" && c.Confirmation != nil && c.Confirmation.KeySHA256 != ""
+}
+
 // UnmarshalJSON reads claims from the payload of a token or from an introspection
 // response (RFC 7662 §2.2). It verifies nothing: use it in tests and for data from
 // a trusted source. The data must be one JSON object in valid UTF-8 without

@@ -34,7 +34,7 @@ func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, 
 	case !i.algorithms[t.header.alg]:
 		err = ErrAlgorithm
 	default:
-		err = i.verify(ctx, t, i.checkExpiry(claims, time.Now()) == nil)
+		err = i.verify(ctx, t, i.checkExpiry(claims, time.Now()))
 	}
 	if err == nil {
 		err = i.checkExpiry(claims, time.Now())
@@ -52,7 +52,7 @@ func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text strin
 		err = ErrAlgorithm
 	}
 	if err == nil {
-		err = (&issuer{keys: keys}).verify(ctx, t, true)
+		err = (&issuer{keys: keys}).verify(ctx, t, nil)
 	}
 	if err != nil {
 		return "", "", t.refusal(err)

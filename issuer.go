@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/jws"
 )
 
@@ -34,64 +36,103 @@ const (
 	leaveBound          // to a Sender that confirms the key
 )
 
-// verify verifies the signature of a token with the keys of the issuer, which may
-// be fetched if fetch is set. It sets t.verified and the key of t.content.
-func (i *issuer) verify(ctx context.Context, t *parsedToken, fetch bool) error {
-	keys, err := i.keys.Keys(ctx, t.header.kid, fetch && t.payloadErr == nil)
-	if err != nil {
-		return keysError(err)
+// verify verifies the signature of a token with the keys of the issuer. It sets
+// t.verified and the key of t.content. unfit says why the token could not be valid
+// even if its key were known, so that no key is fetched for it; nil: it could be.
+func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error {
+	need := fetchUnknown
+	switch {
+	case t.payloadErr != nil:
+		need = cachedOnly
+	case unfit != nil:
+		need = fetchFirst
 	}
-	matching := 0
-	for k := range keys { // One "kid" may name several keys (RFC 7517 §4.5).
-		if !t.header.accepts(&keys[k]) {
-			continue
-		}
-		if matching++; !t.verified && t.header.algorithm.Verify(keys[k].Public, t.signed, t.signature) {
-			t.verified, t.content.key = true, keys[k]
+	keys, snap, err := i.lookup(ctx, t.header.kid, need)
+	if err == nil {
+		err = t.tryKeys(keys)
+		// The issuer may have replaced the key and kept its ID.
+		if remote, ok := i.keys.(*RemoteKeySet); ok && snap != nil && need == fetchUnknown && (err == ErrSignature || err == ErrUnknownKey) {
+			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.find(t.header.kid)) == nil })
+			if fetchErr == nil {
+				err = nil
+			}
 		}
 	}
 	switch {
-	case matching > 1 && t.header.kid == "":
-		t.verified = false
-		return errSeveralKeys
-	case matching == 0:
-		return ErrUnknownKey
-	case !t.verified:
-		return ErrSignature
-	}
-	if t.payloadErr != nil {
+	case err == ErrUnknownKey && unfit != nil:
+		return fmt.Errorf("%w: not fetched: %s", ErrUnknownKey, unfitCause(unfit))
+	case err != nil:
+		return err
+	case t.payloadErr != nil:
 		return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
 	}
 	return nil
 }
 
+// unfitCause is the text of a reason, for the cause of ErrUnknownKey.
+func unfitCause(unfit error) string {
+	return "the token would be rejected anyway: " + strings.TrimPrefix(unfit.Error(), ErrInvalidToken.Error()+": ")
+}
+
+// lookup returns the keys for a kid. If they are cached keys of a RemoteKeySet, it
+// also returns their snapshot: newer ones may be fetched.
+func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys []Key, cached *snapshot, err error) {
+	remote, ok := i.keys.(*RemoteKeySet)
+	if !ok {
+		keys, err = callKeySet(ctx, i.keys, kid, need == fetchUnknown)
+		if err != nil {
+			err = keysError(err)
+		}
+		return keys, nil, err
+	}
+	snap, fetched, err := remote.lookup(ctx, kid, need)
+	switch {
+	case err == nil && fetched:
+		return snap.find(kid), nil, nil
+	case err == nil:
+		return snap.find(kid), snap, nil
+	case errors.Is(err, ErrUnknownKey) && snap != nil && snap.ignored.byID[kid] != "":
+		return nil, nil, fmt.Errorf("%w: the issuer publishes this key, but it cannot be used: %s", ErrUnknownKey, snap.ignored.byID[kid])
+	case errors.Is(err, ErrUnknownKey):
+		return nil, nil, err
+	}
+	return nil, nil, keysError(err)
+}
+
+// callKeySet calls a custom KeySet, whose panic counts as an outage.
+func callKeySet(ctx context.Context, set KeySet, kid string, fetch bool) (keys []Key, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			keys, err = nil, fmt.Errorf("the KeySet panicked with a %T", p)
+		}
+	}()
+	return set.Keys(ctx, kid, fetch)
+}
+
 // stillHasKey returns nil if the key that verified a remembered token is still one
 // of the issuer's, and errKeyGone if it is not.
 func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken) error {
-	keys, err := i.keys.Keys(ctx, t.header.kid, i.worthFetching(&t.claims))
-	if err != nil {
-		return keysError(err)
+	need := cachedOnly
+	if i.unfit(&t.claims) == nil {
+		need = fetchUnknown
 	}
-	matching, found := 0, false
-	for k := range keys {
-		if t.header.accepts(&keys[k]) {
-			matching++
-			found = found || t.key.equal(&keys[k])
+	keys, _, err := i.lookup(ctx, t.header.kid, need)
+	if err != nil {
+		return err
+	}
+	candidates, err := t.header.candidates(keys)
+	if err != nil {
+		return err
+	}
+	for _, key := range candidates {
+		if key != nil && t.key.equal(key) {
+			return nil
 		}
 	}
-	switch {
-	case matching > 1 && t.header.kid == "":
-		return errSeveralKeys
-	case !found:
-		return errKeyGone
-	}
-	return nil
+	return errKeyGone
 }
 
-var (
-	errSeveralKeys = fmt.Errorf(`%w: no "kid", and more than one key matches`, ErrUnknownKey)
-	errKeyGone     = errors.New("koreauth: the key that verified a remembered token is gone")
-)
+var errKeyGone = errors.New("koreauth: the key that verified a remembered token is gone")
 
 // keysError returns the rejection for an error of a KeySet.
 func keysError(err error) *Error {
@@ -105,16 +146,19 @@ func keysError(err error) *Error {
 	return unavailable(err, 0)
 }
 
-// worthFetching reports whether a token would be valid if its key were known. Only
-// then may it cause a fetch.
-func (i *issuer) worthFetching(c *Claims) bool {
-	return i.checkIssuer(c) == nil && i.checkExpiry(c, time.Now()) == nil
-}
-
 // check checks the claims of a token whose signature was verified. New and
 // remembered tokens get the same checks.
 func (i *issuer) check(r *http.Request, c *Claims, policy binding) error {
-	now := time.Now() // not earlier: fetching the keys may have taken time
+	// The clock is read here, because fetching the keys may have taken time.
+	if err := i.unfit(c); err != nil {
+		return err
+	}
+	return i.checkLast(r, c, policy)
+}
+
+// unfit returns why the claims cannot be those of a valid token, or nil.
+func (i *issuer) unfit(c *Claims) error {
+	now := time.Now()
 	if err := i.checkIssuer(c); err != nil {
 		return err
 	}
@@ -124,16 +168,22 @@ func (i *issuer) check(r *http.Request, c *Claims, policy binding) error {
 	switch {
 	case c.extra.oddNotBefore || now.Before(c.NotBefore.Add(-i.leeway)):
 		return ErrNotYetValid
-	case i.maxAge > 0 && (c.IssuedAt.IsZero() || now.Add(i.leeway).Before(c.IssuedAt) || !now.Before(c.IssuedAt.Add(i.maxAge).Add(i.leeway))):
+	case i.maxAge > 0 && now.Add(i.leeway).Before(c.IssuedAt):
+		return errFuture
+	case i.maxAge > 0 && (c.IssuedAt.IsZero() || !now.Before(c.IssuedAt.Add(i.maxAge).Add(i.leeway))):
 		return ErrTooOld
-	// Keycloak signs ID and refresh tokens with the same keys as access tokens.
-	case c.extra.hasType && c.extra.typ != "Bearer":
-		return fmt.Errorf(`%w: payload "typ" is not Bearer`, ErrTokenType)
+	case !c.isAccessToken():
+		return errTokenType
 	case len(i.clients) > 0 && !slices.Contains(i.clients, c.ClientID):
 		return ErrClient
 	}
-	return i.checkLast(r, c, policy)
+	return nil
 }
+
+var (
+	errFuture    = fmt.Errorf(`%w: "iat" is in the future: if a clock is wrong, set Config.Leeway`, ErrTooOld)
+	errTokenType = fmt.Errorf(`%w: payload "typ" is not Bearer`, ErrTokenType)
+)
 
 // checkLast makes the last checks, which opaque tokens get too.
 func (i *issuer) checkLast(r *http.Request, c *Claims, policy binding) error {
@@ -228,7 +278,7 @@ func (i *issuer) status() KeyStatus {
 
 // ready returns nil if the issuer has keys. It fetches them if there are none.
 func (i *issuer) ready(ctx context.Context) error {
-	keys, err := i.keys.Keys(ctx, "", true)
+	keys, _, err := i.lookup(ctx, "", fetchUnknown)
 	switch {
 	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
 		return unavailable(errNoKeys, 0)

@@ -22,8 +22,9 @@ import (
 // KeySet finds the keys of an issuer. [StaticKeySet] and [RemoteKeySet] implement
 // it; implement it yourself to get keys from elsewhere.
 type KeySet interface {
-	// Keys returns the keys whose ID is kid, or all keys if kid is empty. If there
-	// is none, Keys returns an empty slice or ErrUnknownKey. Any other error counts
+	// Keys returns the keys whose ID is kid or, if there is none, the keys without an
+	// ID; all keys if kid is empty. If there is no such key, Keys returns an empty
+	// slice or ErrUnknownKey. Any other error counts
 	// as ErrUnavailable. Keys may use the network only if fetch is true, and must
 	// then return when ctx is done. It is called for every token, and must be safe
 	// for concurrent use by multiple goroutines. The caller does not change the
@@ -33,8 +34,8 @@ type KeySet interface {
 
 // Key is a public key of an issuer.
 type Key struct {
-	// ID is the "kid" (RFC 7517 §4.5). If ID is empty, the key is used only for
-	// tokens without a "kid".
+	// ID is the "kid" (RFC 7517 §4.5). If ID is empty, the key is used for tokens
+	// whose "kid" no key has, and for tokens without a "kid".
 	ID string
 	// Algorithm is the one "alg" that the key may be used with (RFC 7517 §4.4). If
 	// Algorithm is empty, the key may be used with any that its type supports.
@@ -46,18 +47,19 @@ type Key struct {
 
 // equal compares keys by value, because a refresh replaces each key by a copy.
 func (k *Key) equal(other *Key) bool {
-	if k.ID != other.ID || k.Algorithm != other.Algorithm {
-		return false
-	}
-	switch public := k.Public.(type) {
+	return k.ID == other.ID && k.Algorithm == other.Algorithm && samePublicKey(k.Public, other.Public)
+}
+
+func samePublicKey(a, b crypto.PublicKey) bool {
+	switch public := a.(type) {
 	case *rsa.PublicKey:
-		o, ok := other.Public.(*rsa.PublicKey)
+		o, ok := b.(*rsa.PublicKey)
 		return ok && (public == o || public.Equal(o))
 	case *ecdsa.PublicKey:
-		o, ok := other.Public.(*ecdsa.PublicKey)
+		o, ok := b.(*ecdsa.PublicKey)
 		return ok && (public == o || public.Equal(o))
 	case ed25519.PublicKey:
-		o, ok := other.Public.(ed25519.PublicKey)
+		o, ok := b.(ed25519.PublicKey)
 		return ok && bytes.Equal(public, o)
 	}
 	return false
@@ -66,23 +68,18 @@ func (k *Key) equal(other *Key) bool {
 // StaticKeySet is a [KeySet] of keys that never change.
 type StaticKeySet []Key
 
-// Keys returns the keys whose ID is kid, or all keys if kid is empty. If there is
-// none, the error is ErrUnknownKey. Keys searches the slice; a [Validator] makes an
-// index of a StaticKeySet.
+// Keys returns the keys whose ID is kid or, if there is none, the keys without an
+// ID; all keys if kid is empty. If there is no such key, the error is ErrUnknownKey.
+// Keys searches the slice; a [Validator] makes an index of a StaticKeySet.
 func (s StaticKeySet) Keys(_ context.Context, kid string, _ bool) ([]Key, error) {
 	if kid == "" {
 		return slices.Clip(s), nil
 	}
-	var found []Key
-	for _, key := range s {
-		if key.ID == kid {
-			found = append(found, key)
-		}
+	index := newKeyIndex(s)
+	if keys := index.find(kid); len(keys) > 0 {
+		return keys, nil
 	}
-	if len(found) == 0 {
-		return nil, ErrUnknownKey
-	}
-	return found, nil
+	return nil, ErrUnknownKey
 }
 
 // keyIndex finds keys by their ID.
@@ -106,7 +103,10 @@ func (x *keyIndex) find(kid string) []Key {
 	if kid == "" {
 		return x.all
 	}
-	return x.byID[kid]
+	if keys := x.byID[kid]; len(keys) > 0 {
+		return keys
+	}
+	return x.byID[""]
 }
 
 // Keys implements KeySet, for the index of a StaticKeySet.
@@ -124,14 +124,34 @@ func ParseKeys(jwks []byte) ([]Key, error) {
 	return keys, err
 }
 
-// maxReasons is the maximum number of ignored keys that are reported one by one.
-const maxReasons = 1000
+// maxKeys is the maximum number of keys of a JWK Set that are read.
+const maxKeys = 1000
 
-// ignoredKeys says which keys of a JWK Set were ignored.
+// ignoredKeys says which keys of a JWK Set were ignored, and why.
 type ignoredKeys struct {
 	count   int
-	reasons []string // the first maxReasons of them
+	reasons []string          // one for each of the first maxKeys
+	byID    map[string]string // the reason by the ID of the key
+	signing []string          // the reasons of the keys that are not for encryption
 }
+
+// add adds the key at that position.
+func (i *ignoredKeys) add(key Key, position int, err error) {
+	i.count++
+	reason := fmt.Sprintf("%s: %v", nameOf(key, position), err)
+	i.reasons = append(i.reasons, reason)
+	if err != errEncryption {
+		i.signing = append(i.signing, reason)
+	}
+	if key.ID != "" {
+		if i.byID == nil {
+			i.byID = make(map[string]string)
+		}
+		i.byID[key.ID] = err.Error()
+	}
+}
+
+var errEncryption = errors.New("not for signatures")
 
 // parseKeys is ParseKeys that also reports the ignored keys.
 func parseKeys(jwks []byte) ([]Key, ignoredKeys, error) {
@@ -139,20 +159,26 @@ func parseKeys(jwks []byte) ([]Key, ignoredKeys, error) {
 	if err := json.Unmarshal(jwks, &document); err != nil {
 		return nil, ignoredKeys{}, errors.New("koreauth: the key set is not a JSON object")
 	}
-	var members []json.RawMessage
-	if err := json.Unmarshal(document["keys"], &members); err != nil {
+	members := json.NewDecoder(bytes.NewReader(document["keys"]))
+	if start, err := members.Token(); err != nil || start != json.Delim('[') {
 		return nil, ignoredKeys{}, errors.New(`koreauth: the key set has no array "keys"`)
 	}
 	var keys []Key
 	var ignored ignoredKeys
-	for i, member := range members {
+	for position := 0; members.More(); position++ {
+		if position == maxKeys {
+			ignored.add(Key{}, position, fmt.Errorf("this key and those after it: the set has more than %d keys", maxKeys))
+			break
+		}
+		var member json.RawMessage
+		if err := members.Decode(&member); err != nil {
+			return nil, ignoredKeys{}, errors.New(`koreauth: the key set has no array "keys"`)
+		}
 		key, err := parseKey(member)
 		if err == nil {
 			keys = append(keys, key)
-			continue
-		}
-		if ignored.count++; ignored.count <= maxReasons {
-			ignored.reasons = append(ignored.reasons, fmt.Sprintf("%s: %v", nameOf(key, i), err))
+		} else {
+			ignored.add(key, position, err)
 		}
 	}
 	if len(keys) > 0 {
@@ -194,7 +220,7 @@ func parseKey(member []byte) (key Key, err error) {
 		return key, errors.New("a private key")
 	}
 	if use != "" && use != "sig" || !slices.Contains(operations, "verify") {
-		return key, errors.New("not for signatures")
+		return key, errEncryption
 	}
 	material := make(map[string]json.RawMessage)
 	for _, name := range []string{"kty", "crv", "n", "e", "x", "y"} {
@@ -220,6 +246,9 @@ func parseKey(member []byte) (key Key, err error) {
 	key.Public = raw
 	if err := jws.CheckKey(raw); err != nil {
 		return key, err
+	}
+	if slices.ContainsFunc([]string{"RSA-OAEP", "RSA1_5", "ECDH-ES"}, func(p string) bool { return strings.HasPrefix(key.Algorithm, p) }) {
+		return key, errEncryption // RFC 7518 §4.1
 	}
 	if alg, _ := jws.Lookup(key.Algorithm); key.Algorithm != "" && !alg.Accepts(raw) {
 		return key, errors.New(`"alg" is not a signature algorithm for this type of key`)

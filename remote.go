@@ -7,57 +7,61 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/fetch"
 )
 
-// The values of RemoteKeySet's zero fields, and its limits.
+// The values of RemoteKeySet's zero fields.
 const (
-	minInterval      = 10 * time.Second
-	minIntervalEmpty = 250 * time.Millisecond // between fetches while there are no keys
-	maxAge           = 15 * time.Minute
-	maxStale         = 24 * time.Hour
-	fetchTimeout     = 5 * time.Second
-	fetchBurst       = 3
+	minInterval = 10 * time.Second
+	maxAge      = 15 * time.Minute
+	maxStale    = 24 * time.Hour
+	timeout     = 5 * time.Second
 )
 
 // RemoteKeySet is a [KeySet] that fetches the keys of an issuer and caches them.
 // Set its fields before its first use and do not change them afterwards. It is
 // safe for concurrent use by multiple goroutines, and it needs no Close: its only
-// goroutine is that of a fetch, which ends within 5 seconds.
+// goroutines are those of a fetch.
 //
 // Keys are fetched when they are first needed. A request whose key is cached does
 // not wait: keys older than MaxAge are refreshed in the background. Only if the
 // keys were not used for two MaxAge does a request wait for the refresh, and it
-// uses the old keys if the refresh fails.
+// uses the old keys if the refresh fails. Ages are measured by the wall clock and by
+// the monotonic clock, whichever says older.
 //
-// An unknown key ID causes a fetch too. Such fetches are limited to a burst of
-// three, then one per MinInterval, however many tokens with invented IDs arrive.
-// If the issuer is down, the last good keys are used until MaxStale.
+// An unknown key ID, or a signature that no key made, causes a fetch too. Such
+// fetches are limited to a burst of three, then one per MinInterval, however many
+// forged tokens arrive. If the issuer is down, the last good keys are used until
+// MaxStale, and the time between retries doubles up to eight MinInterval. While
+// there are no keys it grows from 250 ms to MinInterval. A Retry-After of the issuer
+// is obeyed, up to a minute.
 //
-// A fetch takes at most 5 seconds (the transport of the HTTP client must respect
-// the context), reads at most 1 MiB, and follows at most three redirects, within
-// one scheme, host and port. It uses https unless the host is 127.0.0.0/8, ::1 or
-// localhost.
+// A fetch makes at most three requests. Each ends after Timeout, whatever the
+// transport does, reads at most 1 MiB, and follows at most three redirects, within
+// one scheme, host and port or from http to https on one host. It uses https unless
+// the host is 127.0.0.0/8, ::1 or localhost. At most 1,000 keys are read.
 type RemoteKeySet struct {
 	// URL is where the JWK Set is. If URL is empty, it is discovered from Issuer.
 	URL string
 	// Issuer is the URL of the issuer, whose metadata names the URL of the keys:
-	// OpenID Connect Discovery 1.0 §4 or, if that is a 404, RFC 8414 §3. Issuer is
-	// not used if URL is set.
+	// OpenID Connect Discovery 1.0 §4 or, if that has a status 4xx, RFC 8414 §3.
+	// Issuer is not used if URL is set.
 	Issuer string
 	// HTTPClient sends the requests. If HTTPClient is nil, a client on
-	// http.DefaultTransport is used. The client is copied; its Timeout applies in
-	// addition to the 5 seconds, and its CheckRedirect in addition to the rules
-	// above.
+	// http.DefaultTransport is used. The client is copied; its Timeout and its
+	// CheckRedirect apply in addition to the rules above.
 	HTTPClient *http.Client
-	// MinInterval is the minimum time between fetches for unknown key IDs, after
-	// the burst, and between retries of a failed refresh. Zero means 10 seconds.
+	// Timeout is the maximum time of one request. Zero means 5 seconds.
+	Timeout time.Duration
+	// MinInterval is the minimum time between fetches for unknown keys, after the
+	// burst, and before the first retry of a failed refresh. Zero means 10 seconds.
 	// A value over MaxAge counts as MaxAge.
 	MinInterval time.Duration
 	// MaxAge is the age at which keys are refreshed. A shorter max-age in the
@@ -70,22 +74,20 @@ type RemoteKeySet struct {
 	// DangerouslyAllowHTTP allows http URLs with any host. Anyone on the network
 	// path can then replace the keys and forge tokens.
 	DangerouslyAllowHTTP bool
-	// Logger gets a warning for each background refresh that fails. If Logger is
-	// nil, nothing is logged.
+	// Logger gets a warning for each background refresh that fails, and for each
+	// fetch that brings keys which cannot be used. If Logger is nil, nothing is
+	// logged.
 	Logger *slog.Logger
 
 	current atomic.Pointer[snapshot]
 	lastErr atomic.Pointer[error] // how the last fetch ended; written with mu locked
+	logging atomic.Bool           // a call of Logger has not returned
 
-	mu            sync.Mutex // guards the fields below; never locked while waiting
-	inflight      *fetchCall // the current fetch, or nil
-	lastTry       time.Time  // when the last fetch began
-	lastEnd       time.Time  // when it ended
-	unknownBudget time.Time  // when the fetches for unknown IDs will be paid for, at one per MinInterval
+	mu       sync.Mutex // guards the fields below; never locked while waiting
+	inflight *fetchCall // the current fetch, or nil
+	pace     fetch.Pace
 
-	// The fields below are used only by the current fetch.
-	location string // the discovered URL of the keys
-	suspect  bool   // the last fetch from location failed: discover first
+	source *fetch.Keys // used only by the current fetch
 }
 
 // KeyStatus describes the keys of one issuer, for a status page or a metric.
@@ -105,19 +107,34 @@ type snapshot struct {
 	keyIndex
 	ignored  ignoredKeys
 	source   string // the URL of the keys
+	redacted string // the same, for people
 	etag     string
-	lifetime time.Duration // the time between fetched and fresh
-	fetched  time.Time
-	fresh    time.Time // when to refresh
-	stale    time.Time // when to stop using the keys
+	fetched  clock.Instant
+	lifetime time.Duration // when to refresh, after fetched
+	fresh    time.Duration // the same, or later because a refresh failed
+	stale    time.Duration // when to stop using the keys, after fetched
+}
+
+// usable reports whether the keys may be used; a nil snapshot has none.
+func (s *snapshot) usable() bool { return s != nil && s.fetched.Age() < s.stale }
+
+// addsNothing reports whether each key is one of the old keys.
+func (s *snapshot) addsNothing(old *snapshot) bool {
+	for i := range s.all {
+		if !slices.ContainsFunc(old.byID[s.all[i].ID], func(k Key) bool { return k.equal(&s.all[i]) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // fetchCall is a fetch that several callers may wait for.
 type fetchCall struct {
 	done       chan struct{} // closed when the fetch has ended
 	err        error         // valid once done is closed
-	awaited    bool          // callers whose keys are older than two MaxAge wait for it as well
-	background bool          // no caller gets its error, so it is logged
+	why        fetch.Reason
+	awaited    bool // callers whose keys are older than two MaxAge wait for it as well
+	background bool // no caller gets its error, so it is logged
 }
 
 // wait returns when the fetch has ended, or with an error when ctx is done.
@@ -130,88 +147,106 @@ func (f *fetchCall) wait(ctx context.Context) error {
 	}
 }
 
-// Keys returns the keys whose ID is kid, or all keys if kid is empty. It fetches
-// them if necessary, as the comment of RemoteKeySet describes. The error is
-// ErrUnknownKey if there is no such key, and ErrUnavailable if the fetch failed or
-// ctx is done.
+// Keys returns the keys whose ID is kid or, if there is none, the keys without an
+// ID; all keys if kid is empty. It fetches them if necessary, as the comment of
+// RemoteKeySet describes. The error is ErrUnknownKey if there is no such key, and
+// ErrUnavailable if the fetch failed or ctx is done.
 func (s *RemoteKeySet) Keys(ctx context.Context, kid string, fetch bool) ([]Key, error) {
-	now := time.Now()
-	snap := s.current.Load()
-	if snap == nil || !now.Before(snap.stale) {
-		if !fetch {
-			return nil, ErrUnknownKey
-		}
-		return s.fetched(ctx, kid, noKeys, snap)
+	need := cachedOnly
+	if fetch {
+		need = fetchUnknown
 	}
-	keys := snap.find(kid)
-	switch {
-	case len(keys) == 0 && !fetch:
-		return nil, ErrUnknownKey
-	case len(keys) == 0:
-		return s.fetched(ctx, kid, unknownID, snap)
-	case fetch && !now.Before(snap.fresh):
-		return s.refreshed(ctx, kid, snap)
+	snap, _, err := s.lookup(ctx, kid, need)
+	if err != nil {
+		return nil, err
 	}
-	return keys, nil
+	return snap.find(kid), nil
 }
 
-// fetched returns keys that are not cached. A fetch that the caller joined may
-// have read the document before the key was published, so it is followed by one
-// more.
-func (s *RemoteKeySet) fetched(ctx context.Context, kid string, why fetchReason, loaded *snapshot) ([]Key, error) {
+// fetchNeed says what may be fetched for a look-up.
+type fetchNeed int
+
+const (
+	cachedOnly   fetchNeed = iota
+	fetchFirst             // keys may be fetched if there are none at all
+	fetchUnknown           // also if none has the ID, and if they are old
+)
+
+// lookup returns a snapshot with keys for kid. fetched reports that it is the result
+// of a fetch for which the caller waited.
+func (s *RemoteKeySet) lookup(ctx context.Context, kid string, need fetchNeed) (snap *snapshot, fetched bool, err error) {
+	snap = s.current.Load()
+	hasKeys := func(now *snapshot) bool { return len(now.find(kid)) > 0 }
+	switch usable := snap.usable(); {
+	case !usable && need == cachedOnly:
+		return nil, false, ErrUnknownKey
+	case !usable:
+		snap, err = s.fetchUntil(ctx, fetch.NoKeys, snap, hasKeys)
+		return snap, true, err
+	case hasKeys(snap):
+		if need == fetchUnknown && snap.fetched.Age() >= snap.fresh {
+			snap, err = s.refreshed(ctx, snap)
+			if err == nil && !hasKeys(snap) {
+				err = ErrUnknownKey
+			}
+		}
+		return snap, false, err
+	case need != fetchUnknown:
+		return snap, false, ErrUnknownKey
+	}
+	snap, err = s.fetchUntil(ctx, fetch.UnknownKey, snap, hasKeys)
+	return snap, true, err
+}
+
+// fetchUntil fetches keys that are not in the loaded snapshot, and returns the first
+// snapshot with enough. A fetch that the caller joined may have read the document
+// before the key was published, so it is followed by one more. If there is still not
+// enough, the error is ErrUnknownKey.
+func (s *RemoteKeySet) fetchUntil(ctx context.Context, why fetch.Reason, loaded *snapshot, enough func(*snapshot) bool) (*snapshot, error) {
 	for again := true; ; again = false {
 		f, joined, err := s.begin(ctx, why, loaded)
 		if err != nil {
-			return nil, err
+			return loaded, err
 		}
 		if err := f.wait(ctx); err != nil {
-			return nil, err
+			return loaded, err
 		}
 		if f.err != nil {
-			return nil, s.failed(f.err, why)
+			return loaded, s.failed(f.err, why)
 		}
 		loaded = s.current.Load()
-		if !time.Now().Before(loaded.stale) {
-			return nil, s.failed(errStale, why)
+		if !loaded.usable() {
+			return loaded, s.failed(errStale, why)
 		}
-		if keys := loaded.find(kid); len(keys) > 0 {
-			return keys, nil
+		if enough(loaded) {
+			return loaded, nil
 		}
 		if !joined || !again {
-			return nil, ErrUnknownKey
+			return loaded, ErrUnknownKey
 		}
-		why = unknownID
+		why = fetch.UnknownKey
 	}
 }
 
 // refreshed returns keys that are cached and due for a refresh.
-func (s *RemoteKeySet) refreshed(ctx context.Context, kid string, old *snapshot) ([]Key, error) {
-	f, _, err := s.begin(ctx, oldKeys, old)
+func (s *RemoteKeySet) refreshed(ctx context.Context, old *snapshot) (*snapshot, error) {
+	f, _, err := s.begin(ctx, fetch.OldKeys, old)
 	if err != nil || !f.awaited {
-		return old.find(kid), nil // A refresh is not yet due again, or is running.
+		return old, nil // A refresh is not yet due again, or is running.
 	}
 	if err := f.wait(ctx); err != nil {
-		return nil, err
+		return old, err
 	}
 	now := s.current.Load()
-	if !time.Now().Before(now.stale) {
-		return nil, s.failed(cmp.Or(f.err, errStale), noKeys)
+	if !now.usable() {
+		return now, s.failed(cmp.Or(f.err, errStale), fetch.NoKeys)
 	}
-	if keys := now.find(kid); len(keys) > 0 {
-		return keys, nil
-	}
-	return nil, ErrUnknownKey
+	return now, nil
 }
 
-var errStale = errors.New("the last good keys are too old")
-
-// fetchReason is why keys are fetched. Each reason has its own rate limit.
-type fetchReason int
-
-const (
-	noKeys fetchReason = iota
-	unknownID
-	oldKeys
+var (
+	errStale = errors.New("the last good keys are too old")
+	errLimit = fmt.Errorf("%w: not fetched: the limit of fetches for unknown keys is reached", ErrUnknownKey)
 )
 
 // endedFetch is returned by begin when a fetch ended after the caller looked at
@@ -225,7 +260,7 @@ var endedFetch = func() *fetchCall {
 // begin joins the current fetch or starts one. If the keys have changed since the
 // caller loaded them, it returns endedFetch. If the rate limit forbids a fetch, err
 // is what the caller should return.
-func (s *RemoteKeySet) begin(ctx context.Context, why fetchReason, loaded *snapshot) (f *fetchCall, joined bool, err error) {
+func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snapshot) (f *fetchCall, joined bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inflight != nil {
@@ -235,52 +270,29 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetchReason, loaded *snaps
 		return endedFetch, true, nil
 	}
 	now := time.Now()
-	if next := s.next(why); now.Before(next) {
+	if next := s.pace.Next(why, s.interval()); now.Before(next) {
 		if err := s.lastError(); err != nil {
 			return nil, false, unavailable(err, next.Sub(now))
 		}
-		return nil, false, ErrUnknownKey
-	}
-	if why == unknownID {
-		if s.unknownBudget.Before(now) {
-			s.unknownBudget = now
-		}
-		s.unknownBudget = s.unknownBudget.Add(s.interval())
+		return nil, false, errLimit
 	}
 	s.inflight = &fetchCall{
 		done:       make(chan struct{}),
-		awaited:    now.Sub(s.lastEnd)/2 >= s.age(),
-		background: why == oldKeys,
+		why:        why,
+		awaited:    s.pace.Idle()/2 >= s.age(),
+		background: why == fetch.OldKeys,
 	}
-	s.lastTry = now
+	s.pace.Begin(why, now, s.interval())
 	// A caller that gives up must not fail the others.
 	go s.run(context.WithoutCancel(ctx), s.inflight)
 	return s.inflight, false, nil
 }
 
-// next returns when a fetch for that reason may begin. The caller has locked mu.
-func (s *RemoteKeySet) next(why fetchReason) time.Time {
-	failed := s.lastError() != nil
-	switch {
-	case why == unknownID:
-		next := s.unknownBudget
-		for range fetchBurst - 1 { // The product of the largest intervals would overflow.
-			next = next.Add(-s.interval())
-		}
-		return next
-	case why == noKeys && failed:
-		return s.lastTry.Add(min(s.interval(), minIntervalEmpty))
-	case why == oldKeys && failed:
-		return s.lastTry.Add(s.interval())
-	}
-	return time.Time{}
-}
-
 // failed returns the error for callers that waited for a fetch that failed.
-func (s *RemoteKeySet) failed(cause error, why fetchReason) error {
+func (s *RemoteKeySet) failed(cause error, why fetch.Reason) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return unavailable(cause, max(0, time.Until(s.next(why))))
+	return unavailable(cause, max(0, time.Until(s.pace.Next(why, s.interval()))))
 }
 
 // lastError returns why the last fetch failed, or nil.
@@ -293,104 +305,104 @@ func (s *RemoteKeySet) lastError() error {
 
 // run is the goroutine of a fetch.
 func (s *RemoteKeySet) run(ctx context.Context, f *fetchCall) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	snap, err := (*snapshot)(nil), errors.New("the HTTP client did not return")
-	defer func() {
-		// A panic of the user's transport would end the whole program, because no
-		// server recovers in this goroutine.
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the HTTP client panicked with a %T", p)
-		}
-		s.mu.Lock()
-		if err == nil {
-			s.current.Store(snap)
-		} else if old := s.current.Load(); old != nil && time.Now().Before(old.stale) {
-			// The old keys count as fresh until the next retry is due, so that
-			// requests do not lock mu until then.
-			later := *old
-			if due := s.lastTry.Add(s.interval()); due.After(later.fresh) {
-				later.fresh = due
-			}
-			s.current.Store(&later)
-		}
-		s.lastErr.Store(&err)
-		s.inflight, f.err, s.lastEnd = nil, err, time.Now()
-		s.mu.Unlock()
-		close(f.done) // before logging, because a Logger may be slow
-		if err != nil && f.background && s.Logger != nil {
-			s.Logger.WarnContext(ctx, "koreauth: key refresh failed; still using the last good keys", "cause", oneLine(err.Error()))
-		}
-	}()
-	snap, err = s.load(ctx)
+	snap, err := s.load(ctx, f.why)
+	s.mu.Lock()
+	s.pace.End(err)
+	if err == nil {
+		s.current.Store(snap)
+	} else if old := s.current.Load(); old.usable() {
+		// The old keys count as fresh until the next retry is due, so that requests
+		// do not lock mu until then.
+		later := *old
+		later.fresh = max(old.fresh, old.fetched.Age()+time.Until(s.pace.Next(fetch.OldKeys, s.interval())))
+		s.current.Store(&later)
+	}
+	s.lastErr.Store(&err)
+	s.inflight, f.err = nil, err
+	s.mu.Unlock()
+	close(f.done) // before logging, because a Logger may be slow
+	switch {
+	case err != nil && f.background:
+		s.warn(ctx, "koreauth: key refresh failed; still using the last good keys", slog.String("cause", oneLine(err.Error())))
+	case err == nil && len(snap.ignored.signing) > 0:
+		s.warn(ctx, "koreauth: the issuer publishes keys that cannot be used", slog.String("issuer", s.Issuer),
+			slog.String("keys", oneLine(strings.Join(snap.ignored.signing[:min(10, len(snap.ignored.signing))], "; "))))
+	}
 }
 
-// load fetches the keys, and before them their URL if it is not known.
-func (s *RemoteKeySet) load(ctx context.Context) (*snapshot, error) {
+// warn logs, unless the Logger has not returned from an earlier call. A panic of the
+// Logger is ignored: it would end the whole program, because no server recovers in
+// the goroutine of a fetch.
+func (s *RemoteKeySet) warn(ctx context.Context, message string, attrs ...slog.Attr) {
+	if s.Logger == nil || !s.logging.CompareAndSwap(false, true) {
+		return
+	}
+	defer func() {
+		_ = recover()
+		s.logging.Store(false)
+	}()
+	s.Logger.LogAttrs(ctx, slog.LevelWarn, message, attrs...)
+}
+
+// load fetches the keys. For an unknown key it also asks the metadata whether the
+// keys have moved, if that has not been asked for MaxAge.
+func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapshot, err error) {
+	defer func() {
+		if p := recover(); p != nil { // as in warn
+			snap, err = nil, fmt.Errorf("reading the keys panicked with a %T", p)
+		}
+	}()
 	if faults := s.faults(); len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	if s.URL != "" {
-		return s.loadKeys(ctx, s.URL)
+	if s.source == nil {
+		s.source = fetch.New(fetch.Config{
+			URL: s.URL, Issuer: s.Issuer, Client: s.HTTPClient,
+			Timeout: cmp.Or(s.Timeout, timeout), AllowHTTP: s.DangerouslyAllowHTTP,
+		})
 	}
-	known := s.location
-	var failed error
-	if known != "" && !s.suspect {
-		snap, err := s.loadKeys(ctx, known)
-		if err == nil {
-			return snap, nil
-		}
-		// The keys may have moved. If there is no time left to discover their URL,
-		// the next fetch begins with that.
-		failed, s.suspect = err, true
-	}
-	location, err := fetch.Discover(ctx, fetch.WithRedirectRules(s.HTTPClient), s.Issuer, s.DangerouslyAllowHTTP)
-	switch {
-	case err != nil && known != "" && failed == nil:
-		location, s.suspect = known, false // The next fetch tries the known URL first again.
-	case err != nil:
-		return nil, errors.Join(failed, err)
-	case location == known && failed != nil:
-		return nil, failed
-	}
-	snap, err := s.loadKeys(ctx, location)
-	if err == nil {
-		s.location, s.suspect = location, false
-	}
-	return snap, err
-}
-
-// loadKeys fetches the JWK Set from location.
-func (s *RemoteKeySet) loadKeys(ctx context.Context, location string) (*snapshot, error) {
 	old := s.current.Load()
-	var etag string
-	if old != nil && old.source == location {
-		etag = old.etag
+	etag := func(location string) string {
+		if old != nil && old.source == location {
+			return old.etag
+		}
+		return ""
 	}
-	doc, err := fetch.Get(ctx, fetch.WithRedirectRules(s.HTTPClient), location, etag)
+	doc, err := s.source.Fetch(ctx, etag, why == fetch.UnknownKey)
 	if err != nil {
 		return nil, err
 	}
-	snap := &snapshot{source: location, etag: etag, lifetime: s.lifetime(doc)}
-	if doc.Status == http.StatusNotModified && etag != "" {
-		snap.keyIndex, snap.ignored = old.keyIndex, old.ignored
+	snap, err = s.snapshot(doc, old)
+	if err != nil || why != fetch.UnknownKey || old == nil || !snap.addsNothing(old) {
+		return snap, err
+	}
+	moved, err := s.source.FetchMoved(ctx, s.age())
+	if err != nil || moved == nil {
+		return snap, nil // The keys at the old URL are good.
+	}
+	if newer, err := s.snapshot(moved, nil); err == nil {
+		return newer, nil
+	}
+	return snap, nil
+}
+
+// snapshot reads a document. old is what a 304 refers to.
+func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, error) {
+	snap := &snapshot{source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.lifetime(doc)}
+	if doc.Status == http.StatusNotModified {
+		snap.keyIndex, snap.ignored, snap.etag = old.keyIndex, old.ignored, old.etag
 		if len(doc.Header.Values("Cache-Control")) == 0 {
 			snap.lifetime = old.lifetime // RFC 9111 §3.2: headers that a 304 lacks stay.
 		}
 	} else {
-		if err := doc.OK(); err != nil {
-			return nil, err
-		}
 		keys, ignored, err := parseKeys(doc.Body)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", doc.URL, err)
 		}
-		snap.keyIndex, snap.ignored = newKeyIndex(keys), ignored
-		snap.etag = doc.Header.Get("ETag")
+		snap.keyIndex, snap.ignored, snap.etag = newKeyIndex(keys), ignored, doc.Header.Get("ETag")
 	}
-	snap.fetched = time.Now()
-	snap.fresh = snap.fetched.Add(snap.lifetime)
-	snap.stale = snap.fetched.Add(max(cmp.Or(s.MaxStale, maxStale), s.age()))
+	snap.fresh = snap.lifetime
+	snap.stale = max(cmp.Or(s.MaxStale, maxStale), s.age())
 	return snap, nil
 }
 
@@ -413,10 +425,7 @@ func (s *RemoteKeySet) status() KeyStatus {
 	status := KeyStatus{Err: s.lastError()}
 	if snap := s.current.Load(); snap != nil {
 		status.Keys, status.Ignored, status.Reasons = len(snap.all), snap.ignored.count, slices.Clone(snap.ignored.reasons)
-		status.Fetched, status.StaleAt = snap.fetched, snap.stale
-		if u, err := url.Parse(snap.source); err == nil {
-			status.Source = fetch.RedactURL(u)
-		}
+		status.Fetched, status.StaleAt, status.Source = snap.fetched.Wall(), snap.fetched.Wall().Add(snap.stale), snap.redacted
 	}
 	return status
 }
@@ -435,9 +444,9 @@ func (s *RemoteKeySet) faults() (faults []error) {
 	default:
 		faults = append(faults, errors.New("RemoteKeySet has neither URL nor Issuer: set one"))
 	}
-	for i, value := range []time.Duration{s.MinInterval, s.MaxAge, s.MaxStale} {
+	for i, value := range []time.Duration{s.Timeout, s.MinInterval, s.MaxAge, s.MaxStale} {
 		if value < 0 {
-			name := []string{"MinInterval", "MaxAge", "MaxStale"}[i]
+			name := []string{"Timeout", "MinInterval", "MaxAge", "MaxStale"}[i]
 			faults = append(faults, fmt.Errorf("RemoteKeySet.%s is negative: set zero for its default, or more", name))
 		}
 	}

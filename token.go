@@ -2,6 +2,7 @@ package koreauth
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -77,6 +78,21 @@ func (t *parsedToken) decode() (headerText string, err error) {
 	t.signature = signature
 	t.content = &verifiedToken{payload: payload}
 	return headerText, nil
+}
+
+// tryKeys verifies the signature with the candidates among keys.
+func (t *parsedToken) tryKeys(keys []Key) error {
+	candidates, err := t.header.candidates(keys)
+	if err != nil {
+		return err
+	}
+	for _, key := range candidates {
+		if key != nil && t.header.algorithm.Verify(key.Public, t.signed, t.signature) {
+			t.verified, t.content.key = true, *key
+			return nil
+		}
+	}
+	return ErrSignature
 }
 
 // refusal returns the rejection of the token for that reason.
@@ -177,13 +193,44 @@ func (h *tokenHeader) checkSyntax() error {
 // 9068 §2.1, RFC 8725 §3.11), and what checkSyntax returns. Media types are
 // case-insensitive (RFC 7515 §4.1.9).
 func (h *tokenHeader) checkAccessToken() error {
-	if !h.wrongType && !strings.EqualFold(h.typ, "JWT") && !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") {
-		return fmt.Errorf(`%w: header "typ" is none of JWT, at+jwt and application/at+jwt`, ErrTokenType)
+	if !h.wrongType && !strings.EqualFold(h.typ, "JWT") && !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") && !strings.EqualFold(h.typ, "application/jwt") {
+		return fmt.Errorf(`%w: header "typ" is none of JWT, at+jwt, application/jwt and application/at+jwt`, ErrTokenType)
 	}
 	return h.checkSyntax()
 }
 
-// accepts reports whether the token may have been signed with the key.
-func (h *tokenHeader) accepts(key *Key) bool {
-	return (h.kid == "" || h.kid == key.ID) && (key.Algorithm == "" || key.Algorithm == h.alg) && h.algorithm.Accepts(key.Public)
+// maxTried is the maximum number of keys that are tried for a token, which limits
+// the work for a forged one.
+const maxTried = 4
+
+// candidates returns the keys that may have signed the token: of those whose ID is
+// "kid" or, if there is none, those without an ID, the keys that fit "alg". Without
+// "kid", any key may have. Equal keys are returned once.
+func (h *tokenHeader) candidates(keys []Key) (found [maxTried]*Key, err error) {
+	named := h.kid != "" && slices.ContainsFunc(keys, func(k Key) bool { return k.ID == h.kid })
+	n := 0
+	for i := range keys {
+		key := &keys[i]
+		switch {
+		case named && key.ID != h.kid, h.kid != "" && !named && key.ID != "":
+		case !h.fits(key), slices.ContainsFunc(found[:n], func(k *Key) bool { return samePublicKey(k.Public, key.Public) }):
+		case n == maxTried:
+			return found, errTooManyKeys
+		default:
+			found[n] = key
+			n++
+		}
+	}
+	if n == 0 {
+		return found, ErrUnknownKey
+	}
+	return found, nil
+}
+
+var errTooManyKeys = fmt.Errorf(`%w: more than four keys could have signed the token: publish them with a "kid"`, ErrUnknownKey)
+
+// fits reports whether the key can be used with "alg". EdDSA with an Ed25519 key is
+// also called Ed25519 (RFC 9864 §2.2).
+func (h *tokenHeader) fits(key *Key) bool {
+	return (key.Algorithm == "" || jws.SameAlgorithm(key.Algorithm, h.alg)) && h.algorithm.Accepts(key.Public)
 }

@@ -2,8 +2,8 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,11 +20,13 @@ import (
 const (
 	maxDocument  = 1 << 20
 	maxRedirects = 3
+	maxHanging   = 8 // requests that a transport has not returned from
 )
 
 // Document is the response to a request for metadata or keys.
 type Document struct {
 	URL    string // redacted, for error texts
+	Source string // the whole URL
 	Status int
 	Header http.Header
 	Body   []byte // only of a 200
@@ -32,9 +35,34 @@ type Document struct {
 // OK returns an error unless the status is 200.
 func (d *Document) OK() error {
 	if d.Status != http.StatusOK {
-		return fmt.Errorf("%s: status %d", d.URL, d.Status)
+		return &StatusError{d.URL, d.Status, retryAfter(d.Header)}
 	}
 	return nil
+}
+
+// StatusError reports a response with a status other than 200.
+type StatusError struct {
+	URL        string // redacted
+	Status     int
+	RetryAfter time.Duration // as the header says; zero if it does not
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("%s: status %d", e.URL, e.Status) }
+
+// retryAfter returns the value of Retry-After (RFC 9110 §10.2.3), or zero.
+func retryAfter(header http.Header) time.Duration {
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	switch {
+	case err == nil:
+		return time.Duration(seconds) * time.Second
+	case errors.Is(err, strconv.ErrRange):
+		return time.Duration(1<<31) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
 }
 
 // MaxAge returns the max-age of Cache-Control (RFC 9111 §5.2.2.1), if there is
@@ -56,91 +84,118 @@ func (d *Document) MaxAge(longest time.Duration) (age time.Duration, ok bool) {
 	return 0, false
 }
 
-// Get sends one GET request. With an etag it is a conditional request.
-func Get(ctx context.Context, client *http.Client, location, etag string) (*Document, error) {
+// getter sends GET requests with the HTTP client of a user, whose transport may
+// misbehave in any way.
+type getter struct {
+	client  *http.Client // nil: one on http.DefaultTransport
+	timeout time.Duration
+	hanging atomic.Int32 // requests that have not returned, although their time is over
+}
+
+// conditions are the request headers that depend on what is cached.
+type conditions struct {
+	etag    string // "": an unconditional request
+	noCache bool   // caches on the way must not answer (RFC 9111 §5.2.1.4)
+}
+
+// get returns when the request has ended or its timeout has passed, even if the
+// transport ignores the context.
+func (g *getter) get(ctx context.Context, location string, with conditions) (*Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
-		return nil, err
+		return nil, errors.New("the URL cannot be parsed")
+	}
+	from := redactURL(req.URL)
+	if g.hanging.Load() >= maxHanging {
+		return nil, fmt.Errorf("%s: the HTTP client has not returned from %d earlier requests", from, maxHanging)
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	if etag != "" {
-		req.Header.Set("If-None-Match", etag)
+	if with.etag != "" {
+		req.Header.Set("If-None-Match", with.etag)
+	}
+	if with.noCache {
+		req.Header.Set("Cache-Control", "no-cache")
 	}
 	req.Close = true // No idle connection, and so no goroutine, outlives the fetch.
-	from := RedactURL(req.URL)
-	res, err := client.Do(req)
+	type result struct {
+		doc *Document
+		err error
+	}
+	done := make(chan result, 1)
+	g.hanging.Add(1)
+	go func() {
+		defer g.hanging.Add(-1)
+		doc, err := g.send(ctx, req)
+		done <- result{doc, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("%s: %w", from, r.err)
+		}
+		r.doc.URL, r.doc.Source = from, location
+		return r.doc, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", from, context.Cause(ctx))
+	}
+}
+
+// send sends one request and reads the document. It turns a panic of the transport
+// into an error, because no server recovers in its goroutine.
+func (g *getter) send(ctx context.Context, req *http.Request) (doc *Document, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			doc, err = nil, fmt.Errorf("the HTTP client panicked with a %T", p)
+		}
+	}()
+	res, err := withRedirectRules(g.client).Do(req)
 	if err != nil {
 		var withURL *url.Error // Its text has the whole URL.
 		if errors.As(err, &withURL) {
 			err = withURL.Err
 		}
-		return nil, fmt.Errorf("%s: %w", from, err)
+		return nil, err
 	}
 	defer res.Body.Close()
 	// The body of a custom transport may ignore the context.
-	defer context.AfterFunc(ctx, func() { res.Body.Close() })()
-	doc := &Document{from, res.StatusCode, res.Header, nil}
+	defer context.AfterFunc(ctx, func() {
+		defer func() { _ = recover() }()
+		res.Body.Close()
+	})()
+	doc = &Document{Status: res.StatusCode, Header: res.Header}
 	if res.StatusCode != http.StatusOK {
 		return doc, nil // The body of an error response is not read.
 	}
 	doc.Body, err = io.ReadAll(io.LimitReader(res.Body, maxDocument+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", from, err)
+		return nil, err
 	}
 	if len(doc.Body) > maxDocument {
-		return nil, fmt.Errorf("%s: the document is larger than 1 MiB", from)
+		return nil, errors.New("the document is larger than 1 MiB")
 	}
+	doc.Body = bytes.TrimPrefix(doc.Body, []byte("\xef\xbb\xbf")) // RFC 8259 §8.1
 	return doc, nil
 }
 
-// Discover returns the URL of the keys from the metadata of the issuer.
-func Discover(ctx context.Context, client *http.Client, issuer string, allowHTTP bool) (string, error) {
-	base := strings.TrimSuffix(issuer, "/")
-	doc, err := Get(ctx, client, base+"/.well-known/openid-configuration", "")
-	if err == nil && doc.Status == http.StatusNotFound {
-		u, parseErr := url.Parse(base)
-		if parseErr != nil {
-			return "", parseErr
-		}
-		// RFC 8414 §3.1: between the host and the path of the issuer.
-		doc, err = Get(ctx, client, u.Scheme+"://"+u.Host+"/.well-known/oauth-authorization-server"+u.EscapedPath(), "")
-	}
-	if err != nil {
-		return "", err
-	}
-	if err := doc.OK(); err != nil {
-		return "", err
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(doc.Body, &members); err != nil {
-		return "", fmt.Errorf("%s: the metadata is not a JSON object", doc.URL)
-	}
-	var named, location string
-	_ = json.Unmarshal(members["issuer"], &named) // Another type is not the issuer either.
-	if named != issuer {
-		return "", fmt.Errorf(`%s: the metadata is that of another issuer: "issuer" must equal the configured one (RFC 8414 §3.3)`, doc.URL)
-	}
-	_ = json.Unmarshal(members["jwks_uri"], &location) // Another type is not a URL either.
-	if fault := CheckURL(location, allowHTTP); fault != "" {
-		return "", fmt.Errorf("%s: jwks_uri %s", doc.URL, fault)
-	}
-	return location, nil
-}
-
-// WithRedirectRules returns a copy of client, which may be nil, that follows at
-// most three redirects, and only within one scheme, host and port.
-func WithRedirectRules(client *http.Client) *http.Client {
+// withRedirectRules returns a copy of client, which may be nil, that follows at
+// most three redirects, and only within one scheme, host and port, or from http to
+// https on the same host.
+func withRedirectRules(client *http.Client) *http.Client {
 	var restricted http.Client
 	if client != nil {
 		restricted = *client
 	}
 	userCheck := restricted.CheckRedirect
 	restricted.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		last := via[len(via)-1].URL
 		if len(via) > maxRedirects {
-			return errors.New("more than three redirects")
+			return fmt.Errorf("more than three redirects, the last to %s", redactURL(req.URL))
 		}
-		if origin(req.URL) != origin(via[0].URL) {
-			return errors.New("redirect to another scheme, host or port")
+		upgraded := last.Scheme == "http" && req.URL.Scheme == "https" && strings.EqualFold(last.Hostname(), req.URL.Hostname())
+		if origin(req.URL) != origin(last) && !upgraded {
+			return fmt.Errorf("redirect to %s, which has another scheme, host or port", redactURL(req.URL))
 		}
 		req.Close = true
 		if userCheck != nil {
@@ -160,8 +215,8 @@ func origin(u *url.URL) string {
 	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 }
 
-// RedactURL returns a URL without user, password, query and fragment.
-func RedactURL(u *url.URL) string {
+// redactURL returns a URL without user, password, query and fragment.
+func redactURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 

@@ -40,17 +40,24 @@ func Lookup(name string) (Algorithm, bool) {
 	return a, ok
 }
 
+// SameAlgorithm reports whether two names are of one algorithm. EdDSA is supported
+// with Ed25519 only, so it is the same as Ed25519 (RFC 9864 §2.2).
+func SameAlgorithm(a, b string) bool {
+	return a == b || (a == "EdDSA" || a == "Ed25519") && (b == "EdDSA" || b == "Ed25519")
+}
+
 var algorithms = map[string]Algorithm{
-	"RS256": {crypto.SHA256, rsaPKCS1, nil},
-	"RS384": {crypto.SHA384, rsaPKCS1, nil},
-	"RS512": {crypto.SHA512, rsaPKCS1, nil},
-	"PS256": {crypto.SHA256, rsaPSS, nil},
-	"PS384": {crypto.SHA384, rsaPSS, nil},
-	"PS512": {crypto.SHA512, rsaPSS, nil},
-	"ES256": {crypto.SHA256, ecdsaRaw, elliptic.P256()},
-	"ES384": {crypto.SHA384, ecdsaRaw, elliptic.P384()},
-	"ES512": {crypto.SHA512, ecdsaRaw, elliptic.P521()},
-	"EdDSA": {0, ed25519Pure, nil},
+	"RS256":   {crypto.SHA256, rsaPKCS1, nil},
+	"RS384":   {crypto.SHA384, rsaPKCS1, nil},
+	"RS512":   {crypto.SHA512, rsaPKCS1, nil},
+	"PS256":   {crypto.SHA256, rsaPSS, nil},
+	"PS384":   {crypto.SHA384, rsaPSS, nil},
+	"PS512":   {crypto.SHA512, rsaPSS, nil},
+	"ES256":   {crypto.SHA256, ecdsaRaw, elliptic.P256()},
+	"ES384":   {crypto.SHA384, ecdsaRaw, elliptic.P384()},
+	"ES512":   {crypto.SHA512, ecdsaRaw, elliptic.P521()},
+	"EdDSA":   {0, ed25519Pure, nil},
+	"Ed25519": {0, ed25519Pure, nil}, // RFC 9864 §2.2
 }
 
 // Accepts reports whether the algorithm can be used with the key.

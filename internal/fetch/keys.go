@@ -1,0 +1,173 @@
+package fetch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// maxRequests is the maximum number of requests of one fetch.
+const maxRequests = 3
+
+// Keys fetches the JWK Set of one issuer. It remembers where the set is, so its
+// methods must not be called concurrently.
+type Keys struct {
+	get       getter
+	url       string // of the set; "": discovered
+	issuer    string
+	allowHTTP bool
+
+	location   string    // the discovered URL of the set
+	discovered time.Time // when
+	suspect    bool      // the last fetch from location failed: discover first
+	requests   int       // of the current fetch
+}
+
+// Config is what a Keys needs. One of URL and Issuer is required.
+type Config struct {
+	URL       string // of the JWK Set
+	Issuer    string // whose metadata names the URL of the JWK Set
+	Client    *http.Client
+	Timeout   time.Duration // of one request
+	AllowHTTP bool
+}
+
+// New returns a Keys.
+func New(c Config) *Keys {
+	return &Keys{get: getter{client: c.Client, timeout: c.Timeout}, url: c.URL, issuer: c.Issuer, allowHTTP: c.AllowHTTP}
+}
+
+// Fetch returns the JWK Set, or a 304 if etag returns the tag of the current one
+// for its URL. With noCache, caches on the way must not answer.
+func (k *Keys) Fetch(ctx context.Context, etag func(location string) string, noCache bool) (*Document, error) {
+	k.requests = 0
+	if k.url != "" {
+		return k.fetchFrom(ctx, k.url, etag, noCache)
+	}
+	known := k.location
+	var failed error
+	if known != "" && !k.suspect {
+		doc, err := k.fetchFrom(ctx, known, etag, noCache)
+		if err == nil {
+			return doc, nil
+		}
+		failed, k.suspect = err, true // The keys may have moved.
+	}
+	location, err := k.discover(ctx)
+	switch {
+	case err != nil && (known == "" || failed != nil):
+		return nil, errors.Join(failed, err)
+	case err != nil: // The metadata may be gone, and the keys still there.
+		location = known
+	case location == known && failed != nil:
+		return nil, failed
+	}
+	if k.requests == maxRequests {
+		return nil, errors.Join(failed, errors.New("the keys have moved: the next fetch uses their new URL"))
+	}
+	doc, err := k.fetchFrom(ctx, location, etag, noCache)
+	k.suspect = err != nil
+	return doc, err
+}
+
+// FetchMoved returns the JWK Set if the metadata now names another URL for it, and
+// nil if it does not. It does nothing if the URL was discovered less than age ago.
+// It belongs to the fetch that Fetch has begun.
+func (k *Keys) FetchMoved(ctx context.Context, age time.Duration) (*Document, error) {
+	if k.url != "" || time.Since(k.discovered) < age || k.requests == maxRequests {
+		return nil, nil
+	}
+	known := k.location
+	location, err := k.discover(ctx)
+	if err != nil || location == known {
+		return nil, err
+	}
+	if k.requests == maxRequests {
+		return nil, nil
+	}
+	return k.fetchFrom(ctx, location, func(string) string { return "" }, true)
+}
+
+// fetchFrom fetches the JWK Set from a URL.
+func (k *Keys) fetchFrom(ctx context.Context, location string, etag func(string) string, noCache bool) (*Document, error) {
+	k.requests++
+	with := conditions{etag(location), noCache}
+	doc, err := k.get.get(ctx, location, with)
+	if err != nil {
+		return nil, err
+	}
+	if doc.Status == http.StatusNotModified && with.etag != "" {
+		return doc, nil
+	}
+	return doc, doc.OK()
+}
+
+// discover reads the URL of the JWK Set from the metadata of the issuer, and
+// remembers it.
+func (k *Keys) discover(ctx context.Context) (string, error) {
+	base := strings.TrimSuffix(k.issuer, "/")
+	k.requests++
+	doc, err := k.get.get(ctx, base+"/.well-known/openid-configuration", conditions{})
+	if err == nil && doc.Status >= 400 && doc.Status <= 499 && k.requests < maxRequests {
+		first := doc.OK()
+		u, parseErr := url.Parse(base)
+		if parseErr != nil {
+			return "", parseErr
+		}
+		// RFC 8414 §3.1: between the host and the path of the issuer.
+		k.requests++
+		doc, err = k.get.get(ctx, u.Scheme+"://"+u.Host+"/.well-known/oauth-authorization-server"+u.EscapedPath(), conditions{})
+		if err == nil && doc.Status != http.StatusOK {
+			return "", errors.Join(first, doc.OK())
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := doc.OK(); err != nil {
+		return "", err
+	}
+	location, err := k.readMetadata(doc)
+	if err == nil {
+		k.location, k.discovered = location, time.Now()
+	}
+	return location, err
+}
+
+// readMetadata returns "jwks_uri" (RFC 8414 §2).
+func (k *Keys) readMetadata(doc *Document) (string, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(doc.Body, &members); err != nil {
+		return "", fmt.Errorf("%s: the metadata is not a JSON object", doc.URL)
+	}
+	var named, location string
+	_ = json.Unmarshal(members["issuer"], &named) // Another type is not the issuer either.
+	if named != k.issuer {
+		return "", fmt.Errorf(`%s: the metadata is that of the issuer %q: "issuer" must equal the configured one, %q (RFC 8414 §3.3)`, doc.URL, shorten(named), k.issuer)
+	}
+	_ = json.Unmarshal(members["jwks_uri"], &location) // Another type is not a URL either.
+	if fault := CheckURL(location, k.allowHTTP); fault != "" {
+		return "", fmt.Errorf("%s: jwks_uri %s", doc.URL, fault)
+	}
+	// The exception for loopback is for an issuer on this machine.
+	if u, err := url.Parse(location); err == nil && u.Scheme == "http" && !k.allowHTTP {
+		if issuer, err := url.Parse(k.issuer); err != nil || !isLoopback(issuer.Hostname()) {
+			return "", fmt.Errorf("%s: jwks_uri is http on this machine, but the issuer is not on this machine", doc.URL)
+		}
+	}
+	return location, nil
+}
+
+// shorten cuts a text of the network for an error text.
+func shorten(text string) string {
+	const limit = 200
+	if len(text) <= limit {
+		return text
+	}
+	return text[:limit] + "…"
+}

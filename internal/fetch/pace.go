@@ -1,0 +1,97 @@
+package fetch
+
+import (
+	"errors"
+	"time"
+
+	"github.com/koreauth/koreauth/internal/clock"
+)
+
+const (
+	minIntervalEmpty = 250 * time.Millisecond // the first retry while there are no keys
+	fetchBurst       = 3
+	maxBackoff       = 8           // times MinInterval
+	maxRetryAfter    = time.Minute // of what an issuer may ask for
+)
+
+// Reason is why keys are fetched. Each reason has its own rate limit.
+type Reason int
+
+const (
+	NoKeys     Reason = iota
+	UnknownKey        // no key has the ID, or none made the signature
+	OldKeys
+)
+
+// Pace decides when keys may be fetched.
+type Pace struct {
+	lastTry   time.Time     // when the last fetch began
+	lastEnd   clock.Instant // when it ended
+	failures  int           // the failed fetches since the last good one
+	notBefore time.Time     // until when the issuer asked to wait
+	budget    time.Time     // when the fetches for unknown keys will be paid for, at one per interval
+}
+
+// Next returns when a fetch for that reason may begin.
+func (p *Pace) Next(why Reason, interval time.Duration) time.Time {
+	var next time.Time
+	switch {
+	case why == UnknownKey:
+		next = p.budget
+		for range fetchBurst - 1 { // The product of the largest intervals would overflow.
+			next = next.Add(-interval)
+		}
+	case why == NoKeys && p.failures > 0:
+		next = p.lastTry.Add(backoff(min(minIntervalEmpty, interval), p.failures, interval))
+	case why == OldKeys && p.failures > 0:
+		longest := interval
+		for range maxBackoff - 1 {
+			longest = max(longest, longest+interval) // no overflow
+		}
+		next = p.lastTry.Add(backoff(interval, p.failures, longest))
+	}
+	if next.Before(p.notBefore) {
+		return p.notBefore
+	}
+	return next
+}
+
+// backoff doubles the first interval for each further failure, up to longest.
+func backoff(first time.Duration, failures int, longest time.Duration) time.Duration {
+	for range failures - 1 {
+		if first > longest/2 {
+			return longest
+		}
+		first *= 2
+	}
+	return min(first, longest)
+}
+
+// Idle returns how long ago the last fetch ended.
+func (p *Pace) Idle() time.Duration { return p.lastEnd.Age() }
+
+// Begin notes that a fetch begins.
+func (p *Pace) Begin(why Reason, now time.Time, interval time.Duration) {
+	p.lastTry = now
+	if why != UnknownKey {
+		return
+	}
+	if p.budget.Before(now) {
+		p.budget = now
+	}
+	p.budget = p.budget.Add(interval)
+}
+
+// End notes that the fetch has ended. A StatusError may ask to wait.
+func (p *Pace) End(err error) {
+	p.lastEnd = clock.Now()
+	if err == nil {
+		p.failures, p.notBefore = 0, time.Time{}
+		return
+	}
+	p.failures++
+	var status *StatusError
+	if errors.As(err, &status) {
+		p.notBefore = time.Now().Add(min(status.RetryAfter, maxRetryAfter))
+	}
+}
