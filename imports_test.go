@@ -40,6 +40,8 @@ var allowedImports = map[string][]string{
 	"contrib/koreredis": {"revocation"},
 
 	"internal/strictjson": {nothing},
+	"internal/jws":        {nothing},
+	"internal/fetch":      {nothing},
 	"internal/door":       {nothing},
 	"internal/trials/...": {everything},
 

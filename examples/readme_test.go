@@ -111,7 +111,7 @@ func TestReadmeTableOfRefusals(t *testing.T) {
 		"ErrNoToken":           koreauth.ErrNoToken,
 		"ErrBadRequest":        koreauth.ErrBadRequest,
 		"ErrInvalidToken":      koreauth.ErrExpired,
-		"ErrInsufficientScope": koreauth.Grant("API Clients", koreauth.Read).Check(&koreauth.Claims{}),
+		"ErrInsufficientScope": koreauth.Grant("API Clients", koreauth.Read).Check(nil, &koreauth.Claims{}),
 		"ErrUnavailable":       koreauth.ErrUnavailable,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,6 @@
-// Command start is the least that guards an API: the start of the README, in a
-// program. Its issuer is made up, so put your own realm there; until then every
-// request with a token is answered with 503.
+// Command start is the smallest program that protects an API, as shown in the
+// README. Replace Issuer with the URL of your realm: the issuer named here does not
+// exist, so every request with a token gets the response 503.
 package main
 
 import (
@@ -29,7 +29,7 @@ func newAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/ping", guard.Wrap(ping))
 	mux.Handle("GET /v1/clients", guard.Require(koreauth.Grant("API Clients", koreauth.Read))(listClients))
-	mux.Handle("GET /v1/sims", guard.Require(koreauth.Scope("sims:read"))(listSIMs))
+	mux.Handle("GET /v1/sims", guard.Require(koreauth.Product("SuperSIM"))(listSIMs))
 	return mux
 }
 

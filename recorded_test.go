@@ -19,9 +19,9 @@ import (
 )
 
 // testdata/interop holds what Keycloak and node-oidc-provider sent to the tests
-// of the module in interop/, which runs them. It is judged here again, without
-// a server, at the time it was sent: bubbles of testing/synctest begin in the
-// year 2000 and sleep until then.
+// of the module in interop/, which runs these servers. The tests here validate it
+// again, without a server, at the time when it was sent: a bubble of
+// testing/synctest starts in the year 2000 and sleeps until that time.
 
 // recordedIssuer is a folder of testdata/interop.
 type recordedIssuer struct {
@@ -35,9 +35,9 @@ type recordedIssuer struct {
 // recordedToken is an entry of tokens.json.
 type recordedToken struct {
 	What     string
-	Want     string   // "accepted", or the reason of the refusal
-	Audience []string // what the API accepts besides api-gw
-	Rotated  bool     // signed with a key that keys.json does not have
+	Want     string   // "accepted", or the name of the expected error
+	Audience []string // audiences that the API accepts besides api-gw
+	Rotated  bool     // signed with a key that is not in keys.json
 	Token    string
 }
 
@@ -75,7 +75,7 @@ func eachRecorded(t *testing.T, test func(*testing.T, *recordedIssuer)) {
 	}
 }
 
-// config trusts the issuer as a user would, with every algorithm it signs with.
+// config returns a Config for the issuer with every algorithm that it uses.
 func (i *recordedIssuer) config(audience ...string) koreauth.Config {
 	return koreauth.Config{
 		Issuer:     i.url,
@@ -84,7 +84,7 @@ func (i *recordedIssuer) config(audience ...string) koreauth.Config {
 	}
 }
 
-// recordedMembers are a segment's members, read with nothing of koreauth's.
+// recordedMembers returns the members of a segment, decoded without koreauth.
 func recordedMembers(t *testing.T, token string, segment int) map[string]any {
 	t.Helper()
 	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[segment])
@@ -101,7 +101,7 @@ func recordedTime(t *testing.T, token, claim string) time.Time {
 	return time.Unix(int64(seconds), 0)
 }
 
-func TestRecordedTokens(t *testing.T) {
+func TestRecorded_Tokens(t *testing.T) {
 	eachRecorded(t, func(t *testing.T, issuer *recordedIssuer) {
 		require.NotEmpty(t, issuer.tokens)
 		sent := recordedTime(t, issuer.tokens[0].Token, "iat").Add(time.Minute)
@@ -142,7 +142,7 @@ func TestRecordedTokens(t *testing.T) {
 	})
 }
 
-// assertRecordedClaims compares what koreauth has read with what encoding/json has.
+// assertRecordedClaims compares claims with the payload that encoding/json decoded.
 func assertRecordedClaims(t *testing.T, payload map[string]any, claims *koreauth.Claims) {
 	t.Helper()
 	assert.Equal(t, payload["iss"], claims.Issuer)
@@ -179,8 +179,8 @@ func assertRecordedClaims(t *testing.T, payload map[string]any, claims *koreauth
 	assert.Equal(t, payload, all)
 }
 
-// recordedStrings makes a []string, never nil, of an array of strings of
-// whatever type.
+// recordedStrings returns the strings of an array or slice of any type. It never
+// returns nil.
 func recordedStrings(array any) []string {
 	text, _ := json.Marshal(array)
 	var all []string
@@ -188,7 +188,7 @@ func recordedStrings(array any) []string {
 	return append([]string{}, all...)
 }
 
-func TestRecordedKeyDocuments(t *testing.T) {
+func TestRecorded_KeyDocuments(t *testing.T) {
 	eachRecorded(t, func(t *testing.T, issuer *recordedIssuer) {
 		for _, file := range []string{"keys.json", "keys-rotated.json", "keys-removed.json"} {
 			var document struct {
@@ -214,7 +214,7 @@ func TestRecordedKeyDocuments(t *testing.T) {
 // recordedServer serves the recorded documents at their URLs.
 type recordedServer struct {
 	*recordedIssuer
-	keys     string // the file to serve
+	keys     string // name of the key document to serve
 	requests []string
 }
 
@@ -229,14 +229,14 @@ func (s *recordedServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// The rotation as it was recorded: a new key beside the old one, then the old
-// one gone.
-func TestRecordedRotation(t *testing.T) {
+// The recorded rotation: the issuer first adds a new key and later removes the
+// old one.
+func TestRecorded_Rotation(t *testing.T) {
 	eachRecorded(t, func(t *testing.T, issuer *recordedIssuer) {
 		synctest.Test(t, func(t *testing.T) {
 			old := issuer.tokens[0].Token
-			fresh := issuer.tokens[len(issuer.tokens)-1]
-			require.True(t, fresh.Rotated)
+			rotated := issuer.tokens[len(issuer.tokens)-1]
+			require.True(t, rotated.Rotated)
 			server := &recordedServer{recordedIssuer: issuer, keys: "keys.json"}
 			config := issuer.config()
 			config.HTTPClient = &http.Client{Transport: server}
@@ -253,14 +253,14 @@ func TestRecordedRotation(t *testing.T) {
 			assert.Equal(t, []string{issuer.url + "/.well-known/openid-configuration", issuer.keysURL}, server.requests)
 
 			server.keys = "keys-rotated.json"
-			accepts(fresh.Token) // On its first request.
+			accepts(rotated.Token) // accepted on its first request
 			accepts(old)
 
 			server.keys = "keys-removed.json"
-			time.Sleep(16 * time.Minute) // Longer than keys serve without a refresh.
-			accepts(fresh.Token)         // The refresh goes on behind its back.
+			time.Sleep(16 * time.Minute) // longer than MaxAge
+			accepts(rotated.Token)       // starts a refresh in the background
 			synctest.Wait()
-			accepts(fresh.Token)
+			accepts(rotated.Token)
 			_, err = validator.Validate(t.Context(), old)
 			assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 		})
