@@ -54,23 +54,33 @@ func TestFetch_Timeout(t *testing.T) {
 		net.respondKeys(delayed(keysTimeout-1, keysOf("a")))
 		wantKey(t, net.keySet(), "a", keysTimeout-1)
 	})
-	withFakeTime(t, "discovery and keys share one timeout", func(t *testing.T, net *network) {
+	withFakeTime(t, "Timeout is that of one request", func(t *testing.T, net *network) {
+		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(4*time.Second, reply(404, "")))
+		net.respond("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", delayed(4*time.Second, metadata(edIssuer, keysURL)))
+		net.respondKeys(delayed(4*time.Second, keysOf("a")))
+		wantKey(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", 12*time.Second)
+	})
+	withFakeTime(t, "what was discovered is kept if the keys take too long", func(t *testing.T, net *network) {
 		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(3*time.Second, metadata(edIssuer, keysURL)))
-		net.respondKeys(delayed(1999*time.Millisecond, keysOf("a")))
+		net.respondKeys(hanging)
 		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
-		wantKey(t, set, "a", 4999*time.Millisecond)
-
-		net.respondKeys(delayed(2*time.Second+1, keysOf("a")))
-		set = &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
-		wantUnavailable(t, set, "a", keysTimeout, 0)
+		wantUnavailable(t, set, "a", 3*time.Second+keysTimeout, 0)
+		net.respond(edIssuer+"/.well-known/openid-configuration", reply(503, ""))
+		net.respondKeys(keysOf("a"))
+		wantKey(t, set, "a", 0)
 	})
-	withFakeTime(t, "discovery at both locations and keys share one timeout", func(t *testing.T, net *network) {
-		net.respond(edIssuer+"/.well-known/openid-configuration", delayed(2*time.Second, reply(404, "")))
-		net.respond("https://issuer.example.com/.well-known/oauth-authorization-server/realms/one", delayed(2*time.Second, metadata(edIssuer, keysURL)))
-		net.respondKeys(delayed(2*time.Second, keysOf("a")))
-		wantUnavailable(t, &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}, "a", keysTimeout, 0)
-		assert.Equal(t, 3, net.requestCount())
-	})
+	for _, d := range []time.Duration{time.Second, 7 * time.Second, time.Minute} {
+		withFakeTime(t, fmt.Sprintf("Timeout can be %v", d), func(t *testing.T, net *network) {
+			net.respondKeys(delayed(d-1, keysOf("a")))
+			set := net.keySet()
+			set.Timeout = d
+			wantKey(t, set, "a", d-1)
+			net.respondKeys(hanging)
+			set = net.keySet()
+			set.Timeout = d
+			wantUnavailable(t, set, "a", d, 0)
+		})
+	}
 }
 
 // slowBody returns one byte per second until the request is canceled.
@@ -266,7 +276,8 @@ func TestFetch_Redirects(t *testing.T) {
 		{"to http is rejected", keysURL, "http://issuer.example.com/keys"},
 		{"to http on port 443 is rejected", keysURL, "http://issuer.example.com:443/keys"},
 		{"from loopback to another host is rejected", "http://localhost:8080/keys", "http://127.0.0.1:8080/keys"},
-		{"from http to https is rejected", "http://localhost:8080/keys", "https://localhost:8080/keys"},
+		{"from http to https on another host is rejected", "http://localhost:8080/keys", "https://issuer.example.com/keys"},
+		{"from http to https on a subdomain is rejected", "http://issuer.example.com/keys", "https://keys.issuer.example.com/keys"},
 		{"to another scheme is rejected", keysURL, "file:///etc/keys"},
 	} {
 		withFakeTime(t, c.name, func(t *testing.T, net *network) {

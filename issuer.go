@@ -52,7 +52,7 @@ func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error 
 		err = t.tryKeys(keys)
 		// The issuer may have replaced the key and kept its ID.
 		if remote, ok := i.keys.(*RemoteKeySet); ok && snap != nil && need == fetchUnknown && (err == ErrSignature || err == ErrUnknownKey) {
-			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.find(t.header.kid)) == nil })
+			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.mayHaveSigned(t.header.kid)) == nil })
 			if fetchErr == nil {
 				err = nil
 			}
@@ -85,12 +85,12 @@ func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys [
 		}
 		return keys, nil, err
 	}
-	snap, fetched, err := remote.lookup(ctx, kid, need)
+	snap, fetched, err := remote.lookup(ctx, need, func(snap *snapshot) bool { return len(snap.mayHaveSigned(kid)) > 0 })
 	switch {
 	case err == nil && fetched:
-		return snap.find(kid), nil, nil
+		return snap.mayHaveSigned(kid), nil, nil
 	case err == nil:
-		return snap.find(kid), snap, nil
+		return snap.mayHaveSigned(kid), snap, nil
 	case errors.Is(err, ErrUnknownKey) && snap != nil && snap.ignored.byID[kid] != "":
 		return nil, nil, fmt.Errorf("%w: the issuer publishes this key, but it cannot be used: %s", ErrUnknownKey, snap.ignored.byID[kid])
 	case errors.Is(err, ErrUnknownKey):

@@ -22,9 +22,9 @@ import (
 // KeySet finds the keys of an issuer. [StaticKeySet] and [RemoteKeySet] implement
 // it; implement it yourself to get keys from elsewhere.
 type KeySet interface {
-	// Keys returns the keys whose ID is kid or, if there is none, the keys without an
-	// ID; all keys if kid is empty. If there is no such key, Keys returns an empty
-	// slice or ErrUnknownKey. Any other error counts
+	// Keys returns the keys whose ID is kid, or all keys if kid is empty. If there
+	// is none, Keys returns an empty slice or ErrUnknownKey, or the keys without an
+	// ID, one of which may have signed the token. Any other error counts
 	// as ErrUnavailable. Keys may use the network only if fetch is true, and must
 	// then return when ctx is done. It is called for every token, and must be safe
 	// for concurrent use by multiple goroutines. The caller does not change the
@@ -68,18 +68,23 @@ func samePublicKey(a, b crypto.PublicKey) bool {
 // StaticKeySet is a [KeySet] of keys that never change.
 type StaticKeySet []Key
 
-// Keys returns the keys whose ID is kid or, if there is none, the keys without an
-// ID; all keys if kid is empty. If there is no such key, the error is ErrUnknownKey.
-// Keys searches the slice; a [Validator] makes an index of a StaticKeySet.
+// Keys returns the keys whose ID is kid, or all keys if kid is empty. If there is
+// none, the error is ErrUnknownKey. Keys searches the slice; a [Validator] makes an
+// index of a StaticKeySet.
 func (s StaticKeySet) Keys(_ context.Context, kid string, _ bool) ([]Key, error) {
 	if kid == "" {
 		return slices.Clip(s), nil
 	}
-	index := newKeyIndex(s)
-	if keys := index.find(kid); len(keys) > 0 {
-		return keys, nil
+	var found []Key
+	for _, key := range s {
+		if key.ID == kid {
+			found = append(found, key)
+		}
 	}
-	return nil, ErrUnknownKey
+	if len(found) == 0 {
+		return nil, ErrUnknownKey
+	}
+	return found, nil
 }
 
 // keyIndex finds keys by their ID.
@@ -103,7 +108,13 @@ func (x *keyIndex) find(kid string) []Key {
 	if kid == "" {
 		return x.all
 	}
-	if keys := x.byID[kid]; len(keys) > 0 {
+	return x.byID[kid]
+}
+
+// mayHaveSigned returns the keys to try for a token with that kid: if no key has the
+// ID, those without an ID.
+func (x *keyIndex) mayHaveSigned(kid string) []Key {
+	if keys := x.find(kid); len(keys) > 0 {
 		return keys
 	}
 	return x.byID[""]
@@ -111,7 +122,7 @@ func (x *keyIndex) find(kid string) []Key {
 
 // Keys implements KeySet, for the index of a StaticKeySet.
 func (x *keyIndex) Keys(_ context.Context, kid string, _ bool) ([]Key, error) {
-	return x.find(kid), nil
+	return x.mayHaveSigned(kid), nil
 }
 
 // ParseKeys returns the keys of a JWK Set (RFC 7517 §5) that can verify
@@ -124,20 +135,23 @@ func ParseKeys(jwks []byte) ([]Key, error) {
 	return keys, err
 }
 
-// maxKeys is the maximum number of keys of a JWK Set that are read.
+// maxKeys is the maximum number of keys of a JWK Set that are read, and of ignored
+// keys that are reported.
 const maxKeys = 1000
 
 // ignoredKeys says which keys of a JWK Set were ignored, and why.
 type ignoredKeys struct {
 	count   int
-	reasons []string          // one for each of the first maxKeys
+	reasons []string          // of the first maxKeys
 	byID    map[string]string // the reason by the ID of the key
 	signing []string          // the reasons of the keys that are not for encryption
 }
 
 // add adds the key at that position.
 func (i *ignoredKeys) add(key Key, position int, err error) {
-	i.count++
+	if i.count++; i.count > maxKeys {
+		return
+	}
 	reason := fmt.Sprintf("%s: %v", nameOf(key, position), err)
 	i.reasons = append(i.reasons, reason)
 	if err != errEncryption {
@@ -151,7 +165,11 @@ func (i *ignoredKeys) add(key Key, position int, err error) {
 	}
 }
 
-var errEncryption = errors.New("not for signatures")
+var (
+	errEncryption   = errors.New("not for signatures")
+	errUnknownType  = errors.New("not a key of a known type")
+	errTooManyInSet = fmt.Errorf("the set has more than %d keys", maxKeys)
+)
 
 // parseKeys is ParseKeys that also reports the ignored keys.
 func parseKeys(jwks []byte) ([]Key, ignoredKeys, error) {
@@ -165,16 +183,19 @@ func parseKeys(jwks []byte) ([]Key, ignoredKeys, error) {
 	}
 	var keys []Key
 	var ignored ignoredKeys
+	known := 0 // keys of a known type, each of which takes time
 	for position := 0; members.More(); position++ {
-		if position == maxKeys {
-			ignored.add(Key{}, position, fmt.Errorf("this key and those after it: the set has more than %d keys", maxKeys))
-			break
-		}
 		var member json.RawMessage
 		if err := members.Decode(&member); err != nil {
 			return nil, ignoredKeys{}, errors.New(`koreauth: the key set has no array "keys"`)
 		}
-		key, err := parseKey(member)
+		key, err := Key{}, errTooManyInSet
+		if known < maxKeys {
+			key, err = parseKey(member)
+		}
+		if err != errUnknownType {
+			known++
+		}
 		if err == nil {
 			keys = append(keys, key)
 		} else {
@@ -204,17 +225,20 @@ func nameOf(key Key, position int) string {
 func parseKey(member []byte) (key Key, err error) {
 	var jwkMembers map[string]json.RawMessage
 	if err := json.Unmarshal(member, &jwkMembers); err != nil {
-		return key, errors.New("not a JSON object")
+		return key, errUnknownType
 	}
-	var use string
+	var kty, use string
 	operations := []string{"verify"}
 	for _, m := range []struct {
 		name string
 		to   any
-	}{{"kid", &key.ID}, {"alg", &key.Algorithm}, {"use", &use}, {"key_ops", &operations}} {
+	}{{"kty", &kty}, {"kid", &key.ID}, {"alg", &key.Algorithm}, {"use", &use}, {"key_ops", &operations}} {
 		if value, ok := jwkMembers[m.name]; ok && string(value) != "null" && json.Unmarshal(value, m.to) != nil {
 			return key, fmt.Errorf("%q has the wrong type", m.name)
 		}
+	}
+	if kty != "RSA" && kty != "EC" && kty != "OKP" {
+		return key, errUnknownType
 	}
 	if _, private := jwkMembers["d"]; private {
 		return key, errors.New("a private key")
@@ -234,14 +258,14 @@ func parseKey(member []byte) (key Key, err error) {
 	}
 	parsed, err := jwk.ParseKey(document)
 	if err != nil {
-		return key, errors.New("not a key of a known type")
+		return key, errUnknownType
 	}
 	if public, ok := parsed.(jwk.RSAPublicKey); ok && new(big.Int).SetBytes(public.E()).Cmp(big.NewInt(jws.MaxExponent)) > 0 {
 		return key, errors.New("an RSA exponent over 2^31-1") // Raw would truncate it.
 	}
 	var raw any
 	if err := parsed.Raw(&raw); err != nil {
-		return key, errors.New("not a key of a known type")
+		return key, errUnknownType
 	}
 	key.Public = raw
 	if err := jws.CheckKey(raw); err != nil {

@@ -254,11 +254,17 @@ func TestStaticKeySet_Keys(t *testing.T) {
 			assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 		})
 	})
-	t.Run("a key without an ID verifies no token with a kid", func(t *testing.T) {
+	t.Run("a key without an ID verifies a token whose kid no key has", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			v := edValidator(t, koreauth.StaticKeySet{{Public: edPublic("a")}})
-			_, err := v.Validate(t.Context(), edToken(t, "a", nil))
-			assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+			set := koreauth.StaticKeySet{{Public: edPublic("a")}}
+			_, err := edValidator(t, set).Validate(t.Context(), edToken(t, "a", nil))
+			assert.NoError(t, err)
+			_, err = edValidator(t, set).Validate(t.Context(), edToken(t, "b", nil))
+			assert.ErrorIs(t, err, koreauth.ErrSignature)
+
+			set = append(set, koreauth.Key{ID: "a", Public: edPublic("b")})
+			_, err = edValidator(t, set).Validate(t.Context(), edToken(t, "a", nil))
+			assert.ErrorIs(t, err, koreauth.ErrSignature, "the key with the kid takes precedence")
 		})
 	})
 }

@@ -147,16 +147,16 @@ func (f *fetchCall) wait(ctx context.Context) error {
 	}
 }
 
-// Keys returns the keys whose ID is kid or, if there is none, the keys without an
-// ID; all keys if kid is empty. It fetches them if necessary, as the comment of
-// RemoteKeySet describes. The error is ErrUnknownKey if there is no such key, and
-// ErrUnavailable if the fetch failed or ctx is done.
+// Keys returns the keys whose ID is kid, or all keys if kid is empty. It fetches
+// them if necessary, as the comment of RemoteKeySet describes. The error is
+// ErrUnknownKey if there is no such key, and ErrUnavailable if the fetch failed or
+// ctx is done.
 func (s *RemoteKeySet) Keys(ctx context.Context, kid string, fetch bool) ([]Key, error) {
 	need := cachedOnly
 	if fetch {
 		need = fetchUnknown
 	}
-	snap, _, err := s.lookup(ctx, kid, need)
+	snap, _, err := s.lookup(ctx, need, func(snap *snapshot) bool { return len(snap.find(kid)) > 0 })
 	if err != nil {
 		return nil, err
 	}
@@ -172,11 +172,10 @@ const (
 	fetchUnknown           // also if none has the ID, and if they are old
 )
 
-// lookup returns a snapshot with keys for kid. fetched reports that it is the result
-// of a fetch for which the caller waited.
-func (s *RemoteKeySet) lookup(ctx context.Context, kid string, need fetchNeed) (snap *snapshot, fetched bool, err error) {
+// lookup returns a snapshot that has the wanted keys. fetched reports that it is the
+// result of a fetch for which the caller waited.
+func (s *RemoteKeySet) lookup(ctx context.Context, need fetchNeed, hasKeys func(*snapshot) bool) (snap *snapshot, fetched bool, err error) {
 	snap = s.current.Load()
-	hasKeys := func(now *snapshot) bool { return len(now.find(kid)) > 0 }
 	switch usable := snap.usable(); {
 	case !usable && need == cachedOnly:
 		return nil, false, ErrUnknownKey

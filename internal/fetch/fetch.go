@@ -126,9 +126,12 @@ func (g *getter) get(ctx context.Context, location string, with conditions) (*Do
 	done := make(chan result, 1)
 	g.hanging.Add(1)
 	go func() {
-		defer g.hanging.Add(-1)
-		doc, err := g.send(ctx, req)
-		done <- result{doc, err}
+		r := result{err: errors.New("the HTTP client did not return")} // as after runtime.Goexit
+		defer func() {
+			g.hanging.Add(-1)
+			done <- r
+		}()
+		r.doc, r.err = g.send(ctx, req)
 	}()
 	select {
 	case r := <-done:
