@@ -8,30 +8,46 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// The program as it stands, with a realm behind the made-up address.
-func TestStart(t *testing.T) {
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://keycloak.example.com"})
+func TestClientsNeedGrant(t *testing.T) {
+	api := newAPI(koretest.Validator{Claims: &koreauth.Claims{Products: []string{"SuperSIM"}}})
+	for path, status := range map[string]int{"/v1/sims": 200, "/v1/clients": 403} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("Authorization", "Bearer any")
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		assert.Equal(t, status, w.Code, path)
+	}
+}
+
+func TestNewAPI_ProtectsRoutes(t *testing.T) {
+	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)
-	network := http.DefaultTransport
-	http.DefaultTransport = issuer.HTTPClient().Transport
-	defer func() { http.DefaultTransport = network }()
-	reader, err := issuer.Mint(koretest.Token{Claims: map[string]any{"scope": "sims:read"}})
+	defer issuer.Close()
+	require.NoError(t, issuer.Register(koretest.Client{ID: "granted", Resources: map[string][]string{"API Clients": {"Read"}}}))
+	require.NoError(t, issuer.Register(koretest.Client{ID: "product", Products: []string{"SuperSIM"}}))
+	granted, err := issuer.Mint(koretest.Token{ClientID: "granted"})
 	require.NoError(t, err)
-	api := newAPI()
+	product, err := issuer.Mint(koretest.Token{ClientID: "product"})
+	require.NoError(t, err)
+	validator, err := koreauth.NewValidator(koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}})
+	require.NoError(t, err)
+	api := newAPI(validator)
 
 	for _, test := range []struct {
 		name, path, token string
 		status            int
 	}{
-		{"a good token may ping", "/v1/ping", issuer.Ungranted(), 200},
-		{"nobody else may", "/v1/ping", "", 401},
-		{"a grant opens its route", "/v1/clients", issuer.Valid(), 200},
-		{"and nothing else does", "/v1/clients", issuer.Ungranted(), 403},
-		{"a scope opens its route", "/v1/sims", reader, 200},
-		{"and a grant does not", "/v1/sims", issuer.Valid(), 403},
+		{"ping with a valid token", "/v1/ping", issuer.Ungranted(), 200},
+		{"ping with an expired token", "/v1/ping", issuer.Expired(), 403},
+		{"ping without a token", "/v1/ping", "", 401},
+		{"clients with the grant", "/v1/clients", granted, 200},
+		{"clients with only the product", "/v1/clients", product, 403},
+		{"SIMs with the product", "/v1/sims", product, 200},
+		{"SIMs with only the grant", "/v1/sims", granted, 403},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, test.path, nil)
