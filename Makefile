@@ -1,23 +1,38 @@
 FUZZTIME ?= 30s
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
+PLATFORMS = linux/386 linux/arm windows/amd64 darwin/arm64
 
-.PHONY: test check lint vuln fuzz bench interop faults soak mutants
-test: ## every test; needs a C compiler for the race detector
+.PHONY: test quick check lint vuln platforms modules fuzz bench interop faults soak mutants mutants-check
+test: ## all tests, with the race detector; needs a C compiler
 	go test -race -shuffle=on ./...
 
-check: lint vuln test ## what CI runs
+quick: ## all tests but the trials, without the race detector
+	go test -shuffle=on $$(go list ./... | grep -v /internal/trials/)
+
+check: lint vuln platforms modules test ## what CI runs, except for interop
 
 lint:
-	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "not gofmt's: $$out"; exit 1; }
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "run gofmt on: $$out"; exit 1; }
 	go vet ./...
 	go fix -diff ./...
 	go run $(STATICCHECK) ./...
 
-vuln: ## skipped only where the database cannot be fetched
+vuln: ## skipped only if the database cannot be fetched
 	@out=$$(go run $(GOVULNCHECK) ./... 2>&1) && echo "$$out" || case "$$out" in \
-	*"fetching vulnerabilities:"*) echo "govulncheck: skipped, its database cannot be reached" ;; \
+	*"fetching vulnerabilities:"*) echo "govulncheck: skipped: the database cannot be fetched" ;; \
 	*) echo "$$out"; exit 1 ;; esac
+
+platforms: ## builds and vets for other platforms; tests the root package on 32 bits
+	@set -e; for p in $(PLATFORMS); do echo "$$p"; \
+	export CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/}; go build ./...; go vet ./...; done
+	@case "$$(go env GOHOSTOS)/$$(go env GOHOSTARCH)" in \
+	linux/amd64) CGO_ENABLED=0 GOARCH=386 go test . ;; \
+	*) echo "tests on 386: skipped: they need linux/amd64" ;; esac
+
+modules: ## builds and vets the modules in folders of this repository
+	@set -e; for m in $$(find . -name go.mod -not -path ./go.mod -not -path '*/.*/*' -not -path '*/node_modules/*'); do \
+	echo "$$m"; (cd $$(dirname $$m) && go build ./... && go vet ./...); done
 
 fuzz: ## each fuzz test for FUZZTIME
 	set -e; for pkg in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -29,11 +44,14 @@ bench: ## writes bench/RESULTS.md
 interop: ## against Keycloak and oidc-provider; needs Java, Maven and Node.js
 	interop/run.sh
 
-faults: ## writes docs/FAULTS.md
-	go test ./internal/faults -update
+faults: ## writes docs/reports/faults.md
+	go test ./internal/trials/faults -update
 
-soak: ## ten minutes without and ten with the race detector; writes docs/SOAK.md
-	go run ./internal/soak -for 10m -write; go run -race ./internal/soak -for 10m -write
+soak: ## ten minutes without and ten with the race detector; writes docs/reports/soak.md
+	go run ./internal/trials/soak -for 10m -write; go run -race ./internal/trials/soak -for 10m -write
 
-mutants: ## every weakening of the code must fail a test; writes docs/MUTANTS.md
-	go run ./internal/mutants
+mutants: ## a test must fail for every weakened check; writes docs/reports/mutants.md
+	go run ./internal/trials/mutants
+
+mutants-check: ## reports mutants that no longer match the source
+	go run ./internal/trials/mutants -check

@@ -16,8 +16,8 @@ import (
 	"github.com/koreauth/koreauth"
 )
 
-func TestAKeyWithACurveAndNoPointPanicsNot(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+func TestAlgorithm_CurveWithoutPoint(t *testing.T) {
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.HTTPClient = []string{"ES256"}, nil
 		c.Keys = koreauth.StaticKeySet{{ID: signingKeys()["ES256"].ID, Public: &ecdsa.PublicKey{Curve: elliptic.P256()}}}
 	})
@@ -25,13 +25,13 @@ func TestAKeyWithACurveAndNoPointPanicsNot(t *testing.T) {
 	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 }
 
-func TestAnRSAExponentThatCannotBeWorkedWithFitsNothing(t *testing.T) {
+func TestAlgorithm_RSAExponentTooLarge(t *testing.T) {
 	public := *signingKeys()["RS256"].Public().(*rsa.PublicKey)
 	public.E = math.MaxInt32
 	public.E += 2
-	issuer, v := judge(t, "RS256", func(c *koreauth.Config) {
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 		c.HTTPClient = nil
-		c.Keys = keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+		c.Keys = keySetFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
 			return []koreauth.Key{{ID: kid, Public: &public}}, nil
 		})
 	})
@@ -39,12 +39,12 @@ func TestAnRSAExponentThatCannotBeWorkedWithFitsNothing(t *testing.T) {
 	require.ErrorIs(t, err, koreauth.ErrUnknownKey)
 }
 
-func TestAnEd25519KeyOfAnotherLengthFitsNothing(t *testing.T) {
+func TestAlgorithm_Ed25519KeyOfWrongLength(t *testing.T) {
 	for _, public := range []ed25519.PublicKey{nil, {1}, append(slices.Clone(edPublic("k")), 0)} {
-		v := edValidator(t, keysFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+		v := edValidator(t, keySetFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
 			return []koreauth.Key{{ID: kid, Public: public}}, nil
 		}))
-		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 would panic.
-		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "%d bytes", len(public))
+		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 panics on such a key
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a key of %d bytes", len(public))
 	}
 }

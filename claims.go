@@ -1,72 +1,97 @@
 package koreauth
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
-// Claims are what a token says (RFC 7519 §4, RFC 9068 §2.2, and KORE's own, as
-// its documentation shows them). A claim that is absent, or not of the type named here, is
-// zero. Those that have no field are had with Decode.
+// Claims are the claims of a token: those of RFC 7519 §4 and RFC 9068 §2.2, and
+// those that KORE documents. A field is zero if the claim is absent or has another
+// type than the field. Use Decode to read any other claim.
 //
-// Printed or logged, Claims show issuer, subject, client and account only.
-// encoding/json writes the fields by their names here, without ClientOwner; that
-// is for answers of one's own, and UnmarshalJSON does not read it back.
+// fmt and log/slog print only issuer, subject, client and account. json.Marshal
+// writes the fields under their Go names, without ClientOwner, for use in your own
+// responses. UnmarshalJSON reads the claim names of a token, so it does not accept
+// what json.Marshal writes.
 type Claims struct {
 	Issuer   string   // iss
 	Subject  string   // sub
 	ID       string   // jti
-	ClientID string   // client_id, or azp where there is no client_id
+	ClientID string   // client_id, or azp if there is no client_id
 	Audience []string // aud, a string or an array of strings
 
-	// Scopes are the words of scope, split at spaces, or its elements if it is
-	// an array; scp counts only where scope is absent.
+	// Scopes are the scope claim split at spaces, or its elements if it is an
+	// array. scp is used if there is no scope claim.
 	Scopes []string
 
 	IssuedAt  time.Time // iat
 	NotBefore time.Time // nbf
 	Expiry    time.Time // exp
 
-	AccountID   string   // account-id: the one account that the client belongs to
-	ClientType  string   // client-type: "admin" or "standard"
-	ClientOwner string   `json:"-"` // client-owner: an e-mail address, so not for logs
-	IPRanges    []string // ip-range
+	AccountID   string // account-id: the one account that the client belongs to
+	ClientType  string // client-type: "admin" or "standard"
+	ClientOwner string `json:"-"` // client-owner: an e-mail address, so do not log it
 
-	// Products are scopes.products: plain strings, or the resourceName of
-	// objects.
+	// IPRanges is ip-range: the addresses that may send the token, such as
+	// "10.0.0.0/8". It is empty if the claim is absent, null or []. A string is one
+	// entry. A value or an array element of another type becomes an entry with its
+	// JSON text, which no address matches, so that it still restricts.
+	IPRanges []string
+
+	// Products are scopes.products: strings, or the resourceName of objects.
 	Products []string
-	// Resources are scopes.globalResources, entry by entry.
+	// Resources are the entries of scopes.globalResources.
 	Resources []Resource
 
-	payload *string // all of it, for Decode; fmt prints what is behind no pointer
-	judged  judged
+	// Confirmation is cnf (RFC 7800 §3), the key that the sender must prove to
+	// have. Nil means that the token is not bound to a key.
+	Confirmation *Confirmation
+
+	payload *string // the whole payload, for Decode; fmt does not follow pointers inside a struct, so it cannot print secrets
+	extra   extraClaims
 }
 
 // Resource is one entry of KORE's scopes.globalResources.
 type Resource struct {
 	Name   string   // resourceName, such as "API Clients"
-	Access []Access // access; nothing if it is not an array of strings
+	Access []Access // access; nil if it is not an array of strings
 }
 
-// judged is what the validator must know of a payload beyond the fields.
-type judged struct {
-	kid          string // of the header, for the log
-	typ          string // payload typ
-	hasType      bool   // typ is there, of whatever type
-	bound        bool   // cnf is there
-	oddNotBefore bool   // nbf is there and no number
+// Access is a permission on a KORE resource. Values are compared exactly.
+type Access string
+
+// The permissions that KORE documents.
+const (
+	Read   Access = "Read"
+	Write  Access = "Write"
+	Modify Access = "Modify"
+	Delete Access = "Delete"
+)
+
+// Confirmation names the key that a token is bound to (RFC 7800 §3). If both
+// fields are set, the sender must prove to have both keys. If both are empty, the
+// token is bound in a way that this package does not support, and is rejected.
+type Confirmation struct {
+	CertificateSHA256 string // x5t#S256, of a client certificate (RFC 8705 §3.1)
+	KeySHA256         string // jkt, of a DPoP key (RFC 9449 §6.1)
 }
 
-// clone returns a copy that shares nothing that can be changed.
+// extraClaims are what the validator needs beyond the exported fields.
+type extraClaims struct {
+	kid          string // of the header, for logs
+	typ          string // typ of the payload
+	hasType      bool   // typ is present, with any type
+	oddNotBefore bool   // nbf is present and not a number
+}
+
+// clone returns a deep copy.
 func (c *Claims) clone() *Claims {
 	if c == nil {
 		return nil
@@ -80,17 +105,20 @@ func (c *Claims) clone() *Claims {
 	for i := range own.Resources {
 		own.Resources[i].Access = slices.Clone(own.Resources[i].Access)
 	}
+	if c.Confirmation != nil {
+		confirmation := *c.Confirmation
+		own.Confirmation = &confirmation
+	}
 	return &own
 }
 
-// UnmarshalJSON reads claims from the payload of a token or from the answer of
-// an introspection endpoint (RFC 7662). It verifies nothing: it is for test
-// kits and for what comes from a trusted place. Anything but one JSON object,
-// in valid UTF-8 and without duplicate members, is an error; null changes
-// nothing.
+// UnmarshalJSON reads claims from the payload of a token or from an introspection
+// response (RFC 7662 §2.2). It verifies nothing: use it in tests and for data from
+// a trusted source. The data must be one JSON object in valid UTF-8 without
+// duplicate members; null changes nothing.
 func (c *Claims) UnmarshalJSON(data []byte) error {
 	if string(data) == "null" {
-		return nil // encoding/json's convention
+		return nil // the convention of encoding/json
 	}
 	var read Claims
 	payload := string(data)
@@ -101,250 +129,201 @@ func (c *Claims) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// decode reads a payload, once. Names match exactly, at every depth.
+// decode reads a payload. Names are compared exactly, at every depth.
 func (c *Claims) decode(payload *string) error {
 	var (
 		azp    string
-		client bool // client_id is there, of whatever type
-		scope  bool // scope is there, of whatever type
+		client bool // client_id is present, with any type
+		scope  bool // scope is present, with any type
 	)
-	r := readObject(*payload)
-	for r.more() {
-		switch r.name {
+	r := strictjson.ReadObject(*payload)
+	for r.More() {
+		switch r.Name() {
 		case "iss":
-			c.Issuer, _ = r.str()
+			c.Issuer, _ = r.String()
 		case "sub":
-			c.Subject, _ = r.str()
+			c.Subject, _ = r.String()
 		case "jti":
-			c.ID, _ = r.str()
+			c.ID, _ = r.String()
 		case "aud":
-			c.Audience = r.oneOrMany()
+			c.Audience = strictjson.OneOrMany(r)
 		case "client_id":
 			client = true
-			c.ClientID, _ = r.str()
+			c.ClientID, _ = r.String()
 		case "azp":
-			azp, _ = r.str()
+			azp, _ = r.String()
 		case "exp":
-			c.Expiry = r.date()
+			c.Expiry = strictjson.NumericDate(r)
 		case "nbf":
-			c.NotBefore = r.date()
-			c.judged.oddNotBefore = c.NotBefore.IsZero()
+			c.NotBefore = strictjson.NumericDate(r)
+			c.extra.oddNotBefore = c.NotBefore.IsZero()
 		case "iat":
-			c.IssuedAt = r.date()
+			c.IssuedAt = strictjson.NumericDate(r)
 		case "typ":
-			c.judged.hasType = true
-			c.judged.typ, _ = r.str()
+			c.extra.hasType = true
+			c.extra.typ, _ = r.String()
 		case "cnf":
-			c.judged.bound = true
-			r.skip()
+			c.Confirmation = readConfirmation(r)
 		case "scope":
 			scope = true
-			c.Scopes = r.words()
+			c.Scopes = strictjson.Words(r)
 		case "scp":
 			if scope {
-				r.skip()
+				r.Skip()
 			} else {
-				c.Scopes = r.words()
+				c.Scopes = strictjson.Words(r)
 			}
-		case "scopes":
-			c.decodeScopes(r)
-		case "account-id":
-			c.AccountID, _ = r.str()
-		case "client-type":
-			c.ClientType, _ = r.str()
-		case "client-owner":
-			c.ClientOwner, _ = r.str()
-		case "ip-range":
-			c.IPRanges = strs[string](r)
 		default:
-			r.skip()
+			c.decodeKORE(r)
 		}
 	}
 	if !client {
 		c.ClientID = azp
 	}
 	c.payload = payload
-	return r.end()
+	return r.End()
 }
 
-// decodeScopes reads KORE's scopes object. What has another shape grants
-// nothing, and spoils nothing beside it.
-func (c *Claims) decodeScopes(r *jsonReader) {
-	if r.peek() != '{' {
-		r.skip()
+// decodeKORE reads the current member, if it is one of KORE's claims.
+func (c *Claims) decodeKORE(r *strictjson.Reader) {
+	switch r.Name() {
+	case "scopes":
+		c.decodeScopes(r)
+	case "account-id":
+		c.AccountID, _ = r.String()
+	case "client-type":
+		c.ClientType, _ = r.String()
+	case "client-owner":
+		c.ClientOwner, _ = r.String()
+	case "ip-range":
+		c.IPRanges = readIPRanges(r)
+	default:
+		r.Skip()
+	}
+}
+
+// decodeScopes reads KORE's scopes object. A part of another type grants nothing
+// and does not affect the other parts.
+func (c *Claims) decodeScopes(r *strictjson.Reader) {
+	if r.Peek() != '{' {
+		r.Skip()
 		return
 	}
-	for r.enter(); r.more(); {
+	for r.Enter(); r.More(); {
 		switch {
-		case r.name == "globalResources" && r.peek() == '[':
-			for r.enter(); r.more(); {
-				if resource, ok := r.resource(); ok {
+		case r.Name() == "globalResources" && r.Peek() == '[':
+			for r.Enter(); r.More(); {
+				if resource, ok := readResource(r); ok {
 					c.Resources = append(c.Resources, resource)
 				}
 			}
-		case r.name == "products" && r.peek() == '[':
-			for r.enter(); r.more(); {
-				if resource, ok := r.resource(); ok {
+		case r.Name() == "products" && r.Peek() == '[':
+			for r.Enter(); r.More(); {
+				if resource, ok := readResource(r); ok {
 					c.Products = append(c.Products, resource.Name)
 				}
 			}
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
 }
 
-// resource reads an object with a resourceName, or a plain name.
-func (r *jsonReader) resource() (res Resource, ok bool) {
-	if r.peek() != '{' {
-		res.Name, ok = r.str()
+// readConfirmation reads cnf. An unknown or empty member may be a restriction that this
+// package does not know: both fields are then empty.
+func readConfirmation(r *strictjson.Reader) *Confirmation {
+	c, unsupported := &Confirmation{}, false
+	if r.Peek() != '{' {
+		r.Skip()
+		return c
+	}
+	for r.Enter(); r.More(); {
+		value := ""
+		switch r.Name() {
+		case "x5t#S256":
+			c.CertificateSHA256, _ = r.String()
+			value = c.CertificateSHA256
+		case "jkt":
+			c.KeySHA256, _ = r.String()
+			value = c.KeySHA256
+		default:
+			r.Skip()
+		}
+		unsupported = unsupported || value == ""
+	}
+	if unsupported {
+		return &Confirmation{}
+	}
+	return c
+}
+
+// readIPRanges reads ip-range, in which every odd value becomes an entry.
+func readIPRanges(r *strictjson.Reader) []string {
+	switch r.Peek() {
+	case 'n':
+		r.Skip()
+		return nil
+	case '[':
+		var entries []string
+		for r.Enter(); r.More(); {
+			entries = append(entries, stringOrRaw(r))
+		}
+		return entries
+	}
+	return []string{stringOrRaw(r)}
+}
+
+// stringOrRaw reads a string, or the JSON text of any other value.
+func stringOrRaw(r *strictjson.Reader) string {
+	if r.Peek() != '"' {
+		return r.Raw()
+	}
+	text, _ := r.String()
+	return text
+}
+
+// readResource reads an object with a resourceName, or a string.
+func readResource(r *strictjson.Reader) (res Resource, ok bool) {
+	if r.Peek() != '{' {
+		res.Name, ok = r.String()
 		return res, ok
 	}
-	for r.enter(); r.more(); {
-		switch r.name {
+	for r.Enter(); r.More(); {
+		switch r.Name() {
 		case "resourceName":
-			res.Name, ok = r.str()
+			res.Name, ok = r.String()
 		case "access":
-			res.Access = strs[Access](r)
+			res.Access = strictjson.Strings[Access](r)
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
 	return res, ok
 }
 
-// oneOrMany reads a string or an array of strings (RFC 7519 §4.1.3).
-func (r *jsonReader) oneOrMany() []string {
-	if r.peek() == '[' {
-		return strs[string](r)
-	}
-	if one, ok := r.str(); ok {
-		return []string{one}
-	}
-	return nil
-}
-
-// words reads a scope: a string of words (RFC 6749 §3.3: U+0020 alone
-// separates them), or an array, whose elements are taken whole.
-func (r *jsonReader) words() []string {
-	if r.peek() == '[' {
-		return strs[string](r)
-	}
-	text, _ := r.str()
-	var words []string
-	for text != "" {
-		var word string
-		if word, text, _ = strings.Cut(text, " "); word != "" {
-			words = append(words, word)
-		}
-	}
-	return words
-}
-
-// The range of a date: years that time.Time can print and compute with, and
-// never the zero time, which means that there is none.
-const (
-	firstSecond = -62135596799 // 0001-01-01T00:00:01Z
-	lastSecond  = 253402300799 // 9999-12-31T23:59:59Z
-)
-
-// date reads a NumericDate (RFC 7519 §2); zero if it is no number. One beyond
-// the calendar is its first or last moment: dates never wrap.
-func (r *jsonReader) date() time.Time {
-	text := r.num()
-	if text == "" {
-		return time.Time{}
-	}
-	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return time.Unix(min(max(seconds, firstSecond), lastSecond), 0).UTC()
-	}
-	// Out of range is ±Inf, which is what is wanted; the grammar is checked.
-	seconds, _ := strconv.ParseFloat(text, 64)
-	whole, fraction := math.Modf(min(max(seconds, firstSecond), lastSecond))
-	return time.Unix(int64(whole), int64(fraction*1e9)).UTC()
-}
-
-// Decode unmarshals all claims of the token into v, as json.Unmarshal does: for
-// those that have no field of their own. encoding/json matches names without
-// regard to case; where two members of the token would so come to one field of
-// v, Decode fails, for it would not be said which of them counts. Claims that
-// were not read from JSON have nothing to decode, which is an error too.
+// Decode unmarshals all claims of the token into v, as json.Unmarshal does.
+// encoding/json ignores the case of names: if two members of the token would be
+// decoded into one field of v, Decode returns an error, because it would be
+// ambiguous which one counts. It also returns an error if the claims were not read
+// from JSON.
 //
-// Some of KORE's claims are secrets ("api-key"): do not log what you decode.
+// Some claims of KORE's tokens are secrets, such as "api-key": do not log what you
+// decode.
 func (c *Claims) Decode(v any) error {
 	if c == nil || c.payload == nil {
-		return errors.New("koreauth: claims were not read from a token: nothing to decode")
+		return errors.New("koreauth: the claims were not read from a token, so there is nothing to decode")
 	}
 	into := reflect.ValueOf(v)
 	for into.Kind() == reflect.Pointer || into.Kind() == reflect.Interface {
-		into = into.Elem() // json.Unmarshal goes through both.
+		into = into.Elem() // as json.Unmarshal does
 	}
 	if into.IsValid() {
-		if err := foldsTogether([]byte(*c.payload), into.Type()); err != nil {
-			return err
+		if field, ok := strictjson.AmbiguousField([]byte(*c.payload), into.Type()); ok {
+			return fmt.Errorf("koreauth: decode claims: more than one member of the token matches field %s", field)
 		}
 	}
 	if err := json.Unmarshal([]byte(*c.payload), v); err != nil {
 		return fmt.Errorf("koreauth: decode claims: %w", err)
-	}
-	return nil
-}
-
-var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
-
-// foldsTogether reports an error if two members of an object in data would be
-// decoded to one struct field of t.
-func foldsTogether(data []byte, t reflect.Type) error {
-	for t != nil && t.Kind() == reflect.Pointer && !t.Implements(unmarshaler) {
-		t = t.Elem()
-	}
-	if t == nil || t.Implements(unmarshaler) || reflect.PointerTo(t).Implements(unmarshaler) {
-		return nil
-	}
-	switch t.Kind() {
-	case reflect.Struct:
-		var members map[string]json.RawMessage
-		if json.Unmarshal(data, &members) != nil {
-			return nil // No object: json.Unmarshal will say so.
-		}
-		fields := make(map[string]reflect.StructField)
-		for _, field := range reflect.VisibleFields(t) {
-			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			if name == "-" || !field.IsExported() || field.Anonymous && name == "" {
-				continue // Not a member; what is embedded comes as fields of its own.
-			}
-			fields[cmp.Or(name, field.Name)] = field
-		}
-		for name, field := range fields {
-			found := 0
-			for member, value := range members {
-				if _, elsewhere := fields[member]; member != name && (elsewhere || !strings.EqualFold(member, name)) {
-					continue // encoding/json prefers the exact name.
-				}
-				if found++; found > 1 {
-					return fmt.Errorf("koreauth: decode claims: more than one member of the token would be field %s", field.Name)
-				}
-				if err := foldsTogether(value, field.Type); err != nil {
-					return err
-				}
-			}
-		}
-	case reflect.Map:
-		var members map[string]json.RawMessage
-		_ = json.Unmarshal(data, &members) // as above
-		for _, value := range members {
-			if err := foldsTogether(value, t.Elem()); err != nil {
-				return err
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		var elements []json.RawMessage
-		_ = json.Unmarshal(data, &elements) // as above
-		for _, value := range elements {
-			if err := foldsTogether(value, t.Elem()); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
-// Package koreauth guards HTTP APIs that accept KORE access tokens: JWTs of a
-// Keycloak realm, which clients fetch with the OAuth 2.0 client-credentials
-// grant. It is middleware for net/http, and so for gorilla/mux.
+// Package koreauth protects HTTP APIs that accept KORE access tokens: JWTs of a
+// Keycloak realm, which clients get with the OAuth 2.0 client-credentials grant. It
+// is middleware for net/http, and for each router that takes such middleware, such
+// as gorilla/mux.
 //
 //	validator, err := koreauth.NewValidator(koreauth.Config{
 //		Issuer:   "https://keycloak.example.com/realms/KORE-CIDP",
@@ -14,73 +15,70 @@
 //	mux := http.NewServeMux()
 //	mux.Handle("GET /v1/ping", guard.Wrap(ping))
 //	mux.Handle("GET /v1/clients", guard.Require(koreauth.Grant("API Clients", koreauth.Read))(listClients))
-//	mux.Handle("GET /v1/sims", guard.Require(koreauth.Scope("sims:read"))(listSIMs))
+//	mux.Handle("GET /v1/sims", guard.Require(koreauth.Product("SuperSIM"))(listSIMs))
 //
-// A [Validator] judges tokens, as its [Config] says. A [Middleware] finds the
-// token of a request, has it judged, and either serves the request, with the
-// [Claims] for the handler to have from [FromContext], or refuses it. A
-// [Requirement] is what a route wants of a token beyond its being good.
+// A [Validator] validates tokens as its [Config] describes. A [Middleware], here
+// called a guard, finds the token of a request and has it validated. It then calls
+// the handler, for which [FromContext] returns the [Claims], or rejects the request.
+// A [Requirement] is a further condition, such as a scope or a grant.
 //
-// With gorilla/mux, the same guard goes on a router, a subrouter or a route:
+// With gorilla/mux, a guard can protect a router, a subrouter or a route:
 //
 //	r := mux.NewRouter()
 //	r.Use(guard.Wrap)
 //	r.Handle("/v1/clients/{id}", guard.Require(koreauth.Grant("API Clients", koreauth.Delete))(del)).Methods("DELETE")
 //
-// # What is checked, in which order
+// # What is checked
 //
-// What costs nothing comes first and the network last, and the first check that
-// fails is the reason of the refusal:
+// Checks run from cheap to expensive. The first one that fails is the reason for
+// the rejection:
 //
-//  1. The token has at most 16 KiB, and three segments of strict base64url; its
+//  1. The token has at most 16 KiB and three segments of strict base64url. Its
 //     header is one JSON object without duplicate members.
-//  2. The header's "alg" is one of [Config].Algorithms, its "typ" that of an
-//     access token if there is one, and it has neither "crit" nor "b64". Keys
-//     that it embeds or points to are not read.
-//  3. The issuer has a key that fits "kid" and "alg".
-//  4. The signature holds.
+//  2. "alg" is one of [Config].Algorithms, "typ" is absent or that of an access
+//     token, and there is neither "crit" nor "b64". Keys that the header embeds or
+//     refers to are not read.
+//  3. The issuer has a key for "kid" and "alg".
+//  4. The signature is correct.
 //  5. The payload is one JSON object without duplicate members.
-//  6. "iss", "aud", "exp", "nbf", "iat" under [Config].MaxAge, "typ", and the
-//     client are as they must be. A token that is bound to a key of its sender
-//     ("cnf") is refused.
-//  7. The requirements of the route are met.
+//  6. "iss", "aud", "exp", "nbf", "iat" (with [Config].MaxAge), "typ" and the client
+//     match the Config. A token with "cnf" needs [Options].Sender.
+//  7. The requirements are met: those of Config.Require, then Options.Sender,
+//     Options.Require and those of the route.
 //
-// Names are matched exactly, at every depth. Until the signature holds, what a
-// token claims decides only whether its key is worth fetching, so that a token
-// which is forged and expired is reported as forged.
+// Names are compared exactly, at every depth. Before the signature is verified,
+// claims are used only to select one of several issuers, and to decide whether an
+// unknown key is worth a fetch.
 //
-// A token that was verified before costs no signature again, as long as the key
-// that made it is still the issuer's; the rest is checked each time. See
+// The signature of a token that was verified before is not verified again, as long
+// as the issuer still has the key. All other checks are repeated. See
 // [Config].CacheSize.
 //
-// # Refusals
+// # Rejected requests
 //
-// Every refusal is an [*Error] of one of five classes, which alone decides what
-// the client is told: [ErrNoToken], [ErrBadRequest], [ErrInvalidToken],
-// [ErrInsufficientScope] and [ErrUnavailable]. The reason, such as [ErrExpired],
-// is for the log. Answers are KORE's own, [KOREErrors], unless [Options] has
-// another [ErrorFormat].
+// Each rejection is an [*Error]. Its class decides the response: [ErrNoToken],
+// [ErrBadRequest], [ErrInvalidToken], [ErrInsufficientScope], [ErrForbidden] or
+// [ErrUnavailable]. Its reason, such as [ErrExpired], is for the log. The responses
+// are KORE's ([KOREErrors]), unless [Options].Errors is set.
 //
-// A token that cannot be judged, because the issuer's keys cannot be had, is not
-// called a bad one: the answer is 503, and the client may try it again.
+// If the keys of the issuer cannot be fetched, the response is 503, never 401 or
+// 403: the token may be valid, and the client should retry with it.
 //
 // # Keys
 //
-// Keys come from the issuer by discovery, or from Config.JWKSURL, when the first
-// token wants them; [Validator.Ready] fetches them before. They are refreshed
-// behind the requests' back, and once more when a token names one that is not
-// known, within limits; the last good ones serve through an outage. Nothing
-// runs between fetches and nothing is to be closed. See [RemoteKeySet].
+// The keys are discovered from the issuer, or fetched from Config.JWKSURL, when the
+// first token arrives or when [Validator.Ready] is called. They are refreshed in the
+// background, and when a token names an unknown key (rate-limited). In an outage of
+// the issuer the last good keys are used. No goroutine runs between fetches, and
+// there is nothing to close. See [RemoteKeySet].
 //
 // # What is not checked
 //
-// A good token is good until it expires, or its key is gone: the package knows
-// nothing of revocation, nor of Keycloak's not-before policy, and asks no
-// introspection endpoint. It takes no opaque or encrypted tokens, and none that
-// are signed with a shared secret. It does not compare "ip-range" with the
-// client's address, which behind a proxy only the program knows. It fetches no
-// tokens either: that is a client's work.
+// The package does not know whether a token was revoked, and it does not compare
+// "ip-range" with the address of the client: a Requirement can do both. It accepts
+// no encrypted tokens, and none that are signed with a shared secret. Opaque tokens
+// need [Config].Opaque. It gets no tokens: that is the job of a client.
 //
-// Package koretest has an issuer for tests and demonstrations, and a validator
-// that needs none.
+// Package source finds tokens outside the Authorization header. Package koretest
+// provides an issuer for tests and demos, and a fake validator.
 package koreauth

@@ -11,85 +11,87 @@ import (
 	"time"
 )
 
-// The classes of refusal. Every refusal is one of them by errors.Is; the class
-// alone decides what the client is told.
+// The classes of errors. Each rejection has one of them, found with errors.Is.
+// The class alone decides the response to the client.
 var (
-	// ErrNoToken means that the request carries no bearer token (RFC 6750 §3.1).
+	// ErrNoToken means that the request has no bearer token (RFC 6750 §3.1).
 	ErrNoToken = errors.New("koreauth: no token")
-	// ErrBadRequest means that the request carries more than one token, or one that is
-	// not a token at all (RFC 6750 §2, §3.1 "invalid_request").
+
+	// ErrBadRequest means that the request has more than one token, or one whose
+	// syntax is not that of a bearer token (RFC 6750 §2, §3.1 "invalid_request").
 	ErrBadRequest = errors.New("koreauth: bad request")
-	// ErrInvalidToken means that the token was judged and is not good; one of the
-	// reasons below says why (RFC 6750 §3.1 "invalid_token").
+
+	// ErrInvalidToken means that the token is not valid. One of the reasons below
+	// says why (RFC 6750 §3.1 "invalid_token").
 	ErrInvalidToken = errors.New("koreauth: invalid token")
-	// ErrInsufficientScope means that the token is good, and a [Requirement] was not met
-	// (RFC 6750 §3.1 "insufficient_scope").
+
+	// ErrInsufficientScope means that the token is valid and does not meet a
+	// [Requirement] (RFC 6750 §3.1 "insufficient_scope").
 	ErrInsufficientScope = errors.New("koreauth: insufficient scope")
-	// ErrUnavailable means that the token could not be judged, because the issuer's keys
-	// cannot be had or the request's context is done. It says nothing against
-	// the token; the client may try the same one again.
+
+	// ErrForbidden means that the token is valid and sufficient, and that the
+	// request is not allowed for another reason, such as its address or an account
+	// that is not the client's. Another token would not help, so the response has
+	// no challenge (RFC 9110 §15.5.4).
+	ErrForbidden = errors.New("koreauth: forbidden")
+
+	// ErrUnavailable means that the token could not be checked, because the keys of
+	// the issuer could not be fetched or the context of the request is done. The
+	// token may be valid: the client should retry with it (RFC 9110 §15.6.4).
 	ErrUnavailable = errors.New("koreauth: temporarily unavailable")
 )
 
-// The reasons for [ErrInvalidToken], which each of them wraps: count them, log
-// them, but do not tell the client.
+// The reasons for [ErrInvalidToken]. Each wraps it. Reasons are for logs and
+// counters, not for the client.
 var (
-	// ErrMalformed means that it is not a compact JWS of strict base64url and strict JSON, or
-	// larger than 16 KiB (RFC 7515 §5.2, RFC 7519 §7.2).
-	ErrMalformed = fmt.Errorf("%w: malformed", ErrInvalidToken)
-	// ErrAlgorithm means that "alg" is missing or not in Config.Algorithms (RFC 8725 §3.1).
-	ErrAlgorithm = fmt.Errorf("%w: algorithm not accepted", ErrInvalidToken)
-	// ErrSignature means that the key did not make this signature.
-	ErrSignature = fmt.Errorf("%w: bad signature", ErrInvalidToken)
-	// ErrUnknownKey means that the issuer publishes no key that fits "kid" and "alg".
-	ErrUnknownKey = fmt.Errorf("%w: unknown key", ErrInvalidToken)
-	// ErrExpired means that "exp" has come, or is missing or no number (RFC 7519 §4.1.4).
-	ErrExpired = fmt.Errorf("%w: expired", ErrInvalidToken)
-	// ErrNotYetValid means that "nbf" is still to come, or no number (RFC 7519 §4.1.5).
-	ErrNotYetValid = fmt.Errorf("%w: not yet valid", ErrInvalidToken)
-	// ErrTooOld means that under Config.MaxAge "iat" is too long ago, in the future,
-	// missing or no number.
-	ErrTooOld = fmt.Errorf("%w: too old", ErrInvalidToken)
-	// ErrIssuer means that "iss" is not Config.Issuer (RFC 8725 §3.8).
-	ErrIssuer = fmt.Errorf("%w: wrong issuer", ErrInvalidToken)
-	// ErrAudience means that "aud" names none of Config.Audience (RFC 8725 §3.9).
-	ErrAudience = fmt.Errorf("%w: wrong audience", ErrInvalidToken)
-	// ErrTokenType means that it is not an access token, such as Keycloak's ID and refresh
-	// tokens (RFC 8725 §3.11).
-	ErrTokenType = fmt.Errorf("%w: not an access token", ErrInvalidToken)
-	// ErrClient means that the client is not in Config.ClientIDs.
-	ErrClient = fmt.Errorf("%w: client not accepted", ErrInvalidToken)
-	// ErrBinding means that the token is bound to a key of its sender ("cnf", RFC 7800),
-	// which nothing here can confirm.
-	ErrBinding = fmt.Errorf("%w: sender not confirmed", ErrInvalidToken)
+	ErrMalformed   = reason("malformed")              // not a compact JWS of strict base64url and JSON, or over 16 KiB (RFC 7515 §5.2)
+	ErrAlgorithm   = reason("algorithm not accepted") // "alg" is missing or not in Config.Algorithms (RFC 8725 §3.1)
+	ErrSignature   = reason("bad signature")          // no key with this "kid" made the signature (RFC 7515 §5.2)
+	ErrUnknownKey  = reason("unknown key")            // the issuer has no key for this "kid" and "alg" (RFC 7515 §4.1.4)
+	ErrIssuer      = reason("wrong issuer")           // "iss" is not Config.Issuer (RFC 8725 §3.8)
+	ErrAudience    = reason("wrong audience")         // "aud" has none of Config.Audience (RFC 8725 §3.9)
+	ErrExpired     = reason("expired")                // "exp" is in the past, missing or not a number (RFC 7519 §4.1.4)
+	ErrNotYetValid = reason("not yet valid")          // "nbf" is in the future or not a number (RFC 7519 §4.1.5)
+	ErrTooOld      = reason("too old")                // "iat" is over Config.MaxAge ago, in the future, or missing (RFC 7519 §4.1.6)
+	ErrTokenType   = reason("not an access token")    // "typ" is that of another token, such as an ID token (RFC 8725 §3.11)
+	ErrClient      = reason("client not accepted")    // the client is not in Config.ClientIDs (RFC 9068 §2.2)
+	ErrBinding     = reason("sender not confirmed")   // "cnf" binds the token to a key, which nothing confirmed (RFC 7800 §3)
+	ErrRevoked     = reason("revoked")                // a Requirement found that the token was revoked (RFC 7009)
 )
 
-var classes = []error{ErrNoToken, ErrBadRequest, ErrInvalidToken, ErrInsufficientScope, ErrUnavailable}
+func reason(text string) error { return fmt.Errorf("%w: %s", ErrInvalidToken, text) }
+
+var classes = []error{ErrNoToken, ErrBadRequest, ErrInvalidToken, ErrInsufficientScope, ErrForbidden, ErrUnavailable}
 
 var reasons = []error{
-	ErrMalformed, ErrAlgorithm, ErrSignature, ErrUnknownKey, ErrExpired, ErrNotYetValid,
-	ErrTooOld, ErrIssuer, ErrAudience, ErrTokenType, ErrClient, ErrBinding,
+	ErrMalformed, ErrAlgorithm, ErrSignature, ErrUnknownKey, ErrIssuer, ErrAudience, ErrExpired,
+	ErrNotYetValid, ErrTooOld, ErrTokenType, ErrClient, ErrBinding, ErrRevoked,
 }
 
-// Error is a refusal. Its text is for the operator and holds nothing that the
-// token says; what the client reads is made by an [ErrorFormat].
+// errAbsent is the ErrNoToken of a request without a token. WrapOptional lets a
+// request through for this error only, not for an ErrNoToken that a
+// TokenValidator returns.
+var errAbsent = fmt.Errorf("%w", ErrNoToken)
+
+// Error is a rejection. Its text is for the operator and has no claim of the
+// token. An [ErrorFormat] makes what the client reads.
 type Error struct {
-	// Class is one of the five classes; nil counts as ErrUnavailable.
+	// Class is one of the classes. If Class is nil, ErrUnavailable is used.
 	Class error
-	// Reason is why: under ErrInvalidToken one of the reasons, else the cause.
-	// It may wrap more, and may be nil.
+	// Reason says why. For ErrInvalidToken it is or wraps one of the reasons;
+	// for the other classes it is the cause, or nil.
 	Reason error
-	// Required names what a failed requirement asked for: scopes as they are,
-	// a grant as "resource:access", a product by its name.
+	// Required lists what a failed requirement asked for: scopes as they are, a
+	// grant as "resource:access", a product by its name.
 	Required []string
-	// RetryAfter is how long, under ErrUnavailable, no other answer can come.
-	// Zero means not known.
+	// RetryAfter is the time until the keys may be fetched again, for
+	// ErrUnavailable. Zero means unknown.
 	RetryAfter time.Duration
-	// KeyID, Issuer and ClientID are what the token says of itself, as far as
-	// it was read. Unless the signature held they are anybody's text.
+	// KeyID, Issuer and ClientID are taken from the token, as far as it was read.
+	// Unless the signature was verified, an attacker may have written them.
 	KeyID, Issuer, ClientID string
 
-	verified bool // the signature held
+	verified bool // the signature was verified
 }
 
 // Error returns the class, the reason and what was required.
@@ -122,10 +124,10 @@ func (e *Error) Unwrap() []error {
 
 // classOf returns the class of err, or nil if it has none.
 func classOf(err error) error {
-	if err == errAbsent { // most often, and cheap to tell
+	if err == errAbsent { // the most frequent one, found without a search
 		return ErrNoToken
 	}
-	// A refusal has the class that it says, whatever its cause wraps.
+	// An *Error has the class of its field, whatever its Reason wraps.
 	e, ok := err.(*Error)
 	if (ok || errors.As(err, &e)) && e != nil && slices.Contains(classes, e.Class) {
 		return e.Class
@@ -138,9 +140,8 @@ func classOf(err error) error {
 	return nil
 }
 
-// asRefusal returns err as an Error that is the caller's own. What has no class
-// could not be judged: a user's own validator may fail in any way, never into an
-// accept.
+// asRefusal returns a copy of err as an Error. An error of no class becomes
+// ErrUnavailable, so that no failure of a user's TokenValidator accepts a token.
 func asRefusal(err error) *Error {
 	refusal := &Error{}
 	direct, ok := err.(*Error)
@@ -149,7 +150,7 @@ func asRefusal(err error) *Error {
 	}
 	class := classOf(err)
 	if !ok && err != nil || direct != nil && direct.Class != class {
-		refusal.Reason = err // Something was wrapped round it, or it is not ours.
+		refusal.Reason = err // Keep what wraps the *Error, or an error that is not one.
 	}
 	if refusal.Class = class; class == nil {
 		refusal.Class = ErrUnavailable
@@ -157,23 +158,24 @@ func asRefusal(err error) *Error {
 	return refusal
 }
 
-// unavailable is the refusal of a token that could not be judged.
+// unavailable is the rejection of a token that could not be checked.
 func unavailable(cause error, retryAfter time.Duration) *Error {
 	return &Error{Class: ErrUnavailable, Reason: fmt.Errorf("%w: %w", ErrUnavailable, cause), RetryAfter: retryAfter}
 }
 
-// ErrorFormat makes the answer to a refusal. The error is an [*Error], so that
-// errors.Is finds its class; those here take an error of no class, or nil, for
-// [ErrUnavailable]. A status outside 400-599 is sent as 500. Headers
-// are not its business: the challenge follows the class.
-type ErrorFormat func(err error) (status int, contentType string, body []byte)
+// ErrorFormat makes the response to a rejected request. The error is an [*Error]:
+// use errors.Is to find its class. The formats of this package handle nil and
+// errors of no class as [ErrUnavailable]. A status outside 400-599 is sent as
+// 500. An ErrorFormat cannot set headers: WWW-Authenticate depends on the class
+// alone. It must be safe for concurrent use by multiple goroutines.
+type ErrorFormat func(r *http.Request, err error) (status int, contentType string, body []byte)
 
-// answer is what a client is told of a class, in either dialect.
+// answer is the response for a class, for KOREErrors and for the other formats.
 type answer struct {
 	koreStatus  int
 	koreBody    string
 	status      int    // RFC 6750 §3.1
-	code        string // likewise, or the nearest there is
+	code        string // RFC 6750 §3.1, or a similar word where it has none
 	description string
 }
 
@@ -181,6 +183,7 @@ const (
 	koreUnauthorized = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
 	koreForbidden    = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
 	koreScope        = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Insufficient scope"}`
+	koreDenied       = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}`
 	koreUnavailable  = `{"message":"Authorization is temporarily unavailable","error":"temporarily_unavailable"}`
 )
 
@@ -194,22 +197,25 @@ func answerTo(err error) answer {
 		return answer{403, koreForbidden, 401, "invalid_token", "The access token is expired, revoked, malformed or not for this API"}
 	case ErrInsufficientScope:
 		return answer{403, koreScope, 403, "insufficient_scope", "The access token does not grant what the request needs"}
+	case ErrForbidden:
+		return answer{403, koreDenied, 403, "access_denied", "The request is not allowed"}
 	}
-	return answer{503, koreUnavailable, 503, "temporarily_unavailable", "The access token cannot be judged now; try it again"}
+	return answer{503, koreUnavailable, 503, "temporarily_unavailable", "The access token cannot be checked now; retry later"}
 }
 
-// KOREErrors answers as KORE's documentation says that its gateway does: 401
-// without a usable request, 403 for a token that is not good or does not suffice, and 503
-// in an outage, as application/json.
-func KOREErrors(err error) (status int, contentType string, body []byte) {
+// KOREErrors responds with the statuses and JSON bodies documented for KORE's API
+// gateway: 401 if the request has no usable token, 403 if the token is invalid or
+// not sufficient or the request is forbidden, and 503 if the token could not be
+// checked.
+func KOREErrors(_ *http.Request, err error) (status int, contentType string, body []byte) {
 	a := answerTo(err)
 	return a.koreStatus, "application/json", []byte(a.koreBody)
 }
 
-// RFC6750Errors answers with the statuses and error codes of RFC 6750 §3.1, as
-// application/json: {"error":…,"error_description":…}, and "scope" where that
-// is what is missing.
-func RFC6750Errors(err error) (status int, contentType string, body []byte) {
+// RFC6750Errors responds with the statuses and error codes of RFC 6750 §3.1, as
+// application/json: {"error":…,"error_description":…}. It adds a "scope" member
+// if a requirement was not met.
+func RFC6750Errors(_ *http.Request, err error) (status int, contentType string, body []byte) {
 	a := answerTo(err)
 	body = mustJSON(struct {
 		Error       string `json:"error"`
@@ -219,9 +225,9 @@ func RFC6750Errors(err error) (status int, contentType string, body []byte) {
 	return a.status, "application/json", body
 }
 
-// ProblemErrors answers with the statuses of RFC 6750 §3.1 and a problem
-// document of RFC 9457, whose "error" member is the code of RFC 6750.
-func ProblemErrors(err error) (status int, contentType string, body []byte) {
+// ProblemErrors responds with the statuses of RFC 6750 §3.1 and a problem document
+// (RFC 9457), whose "error" member is the error code of RFC 6750.
+func ProblemErrors(_ *http.Request, err error) (status int, contentType string, body []byte) {
 	a := answerTo(err)
 	body = mustJSON(struct {
 		Type   string `json:"type"`
@@ -241,18 +247,21 @@ func mustJSON(v any) []byte {
 	return body
 }
 
-// errorCode is the "error" parameter of a class's challenge; none where RFC 6750
-// §3.1 wants none: a request without a token, and no challenge at all in an
-// outage.
-func errorCode(class error) string {
-	if class == ErrNoToken || class == ErrUnavailable {
-		return ""
+// challengeCode returns the "error" parameter of the challenge of a class. It
+// returns false if a response of that class has no challenge, because another token
+// would not help. A request without a token gets no error code (RFC 6750 §3.1).
+func challengeCode(class error) (code string, ok bool) {
+	switch class {
+	case ErrNoToken:
+		return "", true
+	case ErrForbidden, ErrUnavailable:
+		return "", false
 	}
-	return answerTo(class).code
+	return answerTo(class).code, true
 }
 
-// scopeParam lists what was required as RFC 6750 §3 wants it: separated by
-// spaces, in characters that need no escape within quotes.
+// scopeParam returns what was required in the form of the "scope" parameter (RFC
+// 6750 §3): separated by spaces, in characters that need no escape in quotes.
 func scopeParam(refusal *Error) string {
 	if refusal.Class != ErrInsufficientScope || len(refusal.Required) == 0 {
 		return ""

@@ -26,9 +26,10 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-var updateGolden = flag.Bool("update", false, "write testdata/golden anew; then read what has changed")
+var updateGolden = flag.Bool("update", false, "rewrite the files of testdata/golden; review the changes")
 
-// The two bodies that KORE documents, byte for byte, and its look-alikes.
+// bodyA and bodyB are the bodies that KORE documents, byte for byte. The others
+// have the same form.
 const (
 	bodyA     = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
 	bodyB     = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
@@ -36,7 +37,7 @@ const (
 	bodyDown  = `{"message":"Authorization is temporarily unavailable","error":"temporarily_unavailable"}`
 )
 
-var formats = map[string]koreauth.ErrorFormat{
+var errorFormats = map[string]koreauth.ErrorFormat{
 	"KOREErrors":    koreauth.KOREErrors,
 	"RFC6750Errors": koreauth.RFC6750Errors,
 	"ProblemErrors": koreauth.ProblemErrors,
@@ -57,52 +58,47 @@ var classesAndReasons = []struct {
 	{koreauth.ErrUnavailable, nil},
 }
 
-// requirementFunc is a user's own requirement.
-type requirementFunc func(*koreauth.Claims) error
-
-func (f requirementFunc) Check(c *koreauth.Claims) error { return f(c) }
-
-// refusalRow is a way to be refused.
-type refusalRow struct {
+// rejection is a request that a guard rejects.
+type rejection struct {
 	name      string
 	header    []string // Authorization
 	validator koretest.Validator
 	require   koreauth.Requirement
 }
 
-func refusalRows() []refusalRow {
+func rejections() []rejection {
 	bearer := []string{"Bearer abc"}
-	rows := []refusalRow{
+	rows := []rejection{
 		{"no Authorization", nil, koretest.Validator{}, nil},
 		{"another scheme", []string{"Basic dTpw"}, koretest.Validator{}, nil},
 		{"two Authorization lines", []string{"Bearer abc", "Bearer abc"}, koretest.Validator{}, nil},
-		{"Bearer with nothing", []string{"Bearer"}, koretest.Validator{}, nil},
+		{"Bearer without a token", []string{"Bearer"}, koretest.Validator{}, nil},
 		{"invalid token, no reason given", bearer, koretest.Validator{Err: koreauth.ErrInvalidToken}, nil},
 	}
 	for _, reason := range classesAndReasons[2].reasons {
 		name := strings.TrimPrefix(reason.Error(), "koreauth: ")
-		rows = append(rows, refusalRow{name, bearer, koretest.Validator{Err: reason}, nil})
+		rows = append(rows, rejection{name, bearer, koretest.Validator{Err: reason}, nil})
 	}
 	claims := koretest.Validator{Claims: &koreauth.Claims{}}
 	return append(rows,
-		refusalRow{"one scope is missing", bearer, claims, koreauth.Scope("sims:read")},
-		refusalRow{"one grant is missing", bearer, claims, koreauth.Grant("API Clients", koreauth.Read)},
-		refusalRow{"several things are missing", bearer, claims,
+		rejection{"one scope is missing", bearer, claims, koreauth.Scope("sims:read")},
+		rejection{"one grant is missing", bearer, claims, koreauth.Grant("API Clients", koreauth.Read)},
+		rejection{"several requirements are not met", bearer, claims,
 			koreauth.AllOf(koreauth.Grant("API Clients", koreauth.Read, koreauth.Delete), koreauth.Scope("a", "b"), koreauth.Product("SuperSIM"))},
-		refusalRow{"a requirement of one's own that names nothing", bearer, claims,
-			requirementFunc(func(*koreauth.Claims) error { return errors.New("no") })},
-		refusalRow{"unavailable, nobody knows for how long", bearer, koretest.Validator{Err: koreauth.ErrUnavailable}, nil},
-		refusalRow{"unavailable for 1.5 s", bearer,
+		rejection{"a custom requirement that names nothing", bearer, claims,
+			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return errors.New("no") })},
+		rejection{"unavailable, for an unknown time", bearer, koretest.Validator{Err: koreauth.ErrUnavailable}, nil},
+		rejection{"unavailable for 1.5 s", bearer,
 			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}}, nil},
-		refusalRow{"the validator's error has no class", bearer, koretest.Validator{Err: io.ErrUnexpectedEOF}, nil},
+		rejection{"the validator's error has no class", bearer, koretest.Validator{Err: io.ErrUnexpectedEOF}, nil},
 	)
 }
 
-// answer sends the row's request to a guard that answers by format.
-func (row refusalRow) answer(t *testing.T, method string, format koreauth.ErrorFormat) *http.Response {
+// respond sends the row's request to a guard that uses format.
+func (row rejection) respond(t *testing.T, method string, format koreauth.ErrorFormat) *http.Response {
 	t.Helper()
 	guard := koreauth.New(row.validator, &koreauth.Options{Errors: format})
-	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was reached") })
+	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") })
 	handler := guard.Wrap(next)
 	if row.require != nil {
 		handler = guard.Require(row.require)(next)
@@ -114,8 +110,8 @@ func (row refusalRow) answer(t *testing.T, method string, format koreauth.ErrorF
 	return w.Result()
 }
 
-// dump writes an answer down: status, every header, and the body as it is.
-func dump(t *testing.T, res *http.Response) string {
+// dumpResponse returns the status, all headers and the body of a response.
+func dumpResponse(t *testing.T, res *http.Response) string {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintln(&b, res.Status)
@@ -125,15 +121,15 @@ func dump(t *testing.T, res *http.Response) string {
 	return strings.ReplaceAll(b.String(), "\r\n", "\n") + "\n" + string(body)
 }
 
-// TestGolden holds every cell of the table of refusals. Run it with -update
-// after a change that is wanted.
-func TestGolden(t *testing.T) {
-	for name, format := range formats {
+// TestErrors_Golden compares the response to each kind of rejected request with
+// a file. Run it with -update after an intended change.
+func TestErrors_Golden(t *testing.T) {
+	for name, format := range errorFormats {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			for _, row := range refusalRows() {
+			for _, row := range rejections() {
 				for _, method := range []string{http.MethodGet, http.MethodHead} {
-					fmt.Fprintf(&b, "=== %s %s\n%s\n", method, row.name, dump(t, row.answer(t, method, format)))
+					fmt.Fprintf(&b, "=== %s %s\n%s\n", method, row.name, dumpResponse(t, row.respond(t, method, format)))
 				}
 			}
 			file := filepath.Join("testdata", "golden", name+".txt")
@@ -147,9 +143,9 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestTable says the table once more, in words that a golden file cannot
-// change by itself.
-func TestTable(t *testing.T) {
+// TestErrors_ResponsesByClass checks the table of responses in code, so that
+// -update cannot change it by accident.
+func TestErrors_ResponsesByClass(t *testing.T) {
 	const realm = `Bearer realm="api"`
 	for _, test := range []struct {
 		name       string
@@ -165,13 +161,13 @@ func TestTable(t *testing.T) {
 		{"invalid token", koreauth.ErrExpired, 403, bodyB, 401, "invalid_token", realm + `, error="invalid_token"`},
 		{"insufficient scope", &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: []string{"API Clients:Read", "a"}},
 			403, bodyScope, 403, "insufficient_scope", realm + `, error="insufficient_scope", scope="API%20Clients:Read a"`},
-		{"insufficient scope of nobody knows what", koreauth.ErrInsufficientScope,
+		{"insufficient scope, unknown which", koreauth.ErrInsufficientScope,
 			403, bodyScope, 403, "insufficient_scope", realm + `, error="insufficient_scope"`},
 		{"unavailable", koreauth.ErrUnavailable, 503, bodyDown, 503, "temporarily_unavailable", ""},
-		{"an error of no class", errors.New("lost"), 503, bodyDown, 503, "temporarily_unavailable", ""},
-		{"nil, which is nobody's to send", nil, 503, bodyDown, 503, "temporarily_unavailable", ""},
+		{"an error without a class", errors.New("look-up failed"), 503, bodyDown, 503, "temporarily_unavailable", ""},
+		{"a nil error", nil, 503, bodyDown, 503, "temporarily_unavailable", ""},
 	} {
-		for name, format := range formats {
+		for name, format := range errorFormats {
 			t.Run(name+"/"+test.name, func(t *testing.T) {
 				w := httptest.NewRecorder()
 				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: format})
@@ -207,9 +203,9 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// A recorder would keep a body that a real server drops, and the other way
-// round.
-func TestRefusalsOverHTTP(t *testing.T) {
+// httptest.ResponseRecorder does not treat HEAD as a server does, so this test
+// uses a server.
+func TestErrors_OverHTTP(t *testing.T) {
 	server := httptest.NewServer(koreauth.New(koretest.Validator{}, nil).Wrap(http.NotFoundHandler()))
 	defer server.Close()
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, "BREW"} {
@@ -233,7 +229,7 @@ func TestRefusalsOverHTTP(t *testing.T) {
 	}
 }
 
-func TestErrorFormatOfOnesOwn(t *testing.T) {
+func TestErrors_CustomFormat(t *testing.T) {
 	answerWith := func(format koreauth.ErrorFormat, method string, err error) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: format}).
@@ -241,9 +237,9 @@ func TestErrorFormatOfOnesOwn(t *testing.T) {
 		return w
 	}
 
-	t.Run("it decides status, content type and body, and nothing else", func(t *testing.T) {
+	t.Run("it sets only status, content type and body", func(t *testing.T) {
 		var got error
-		w := answerWith(func(err error) (int, string, []byte) {
+		w := answerWith(func(_ *http.Request, err error) (int, string, []byte) {
 			got = err
 			return http.StatusTeapot, "text/plain", []byte("short and stout")
 		}, http.MethodGet, fmt.Errorf("wrapped: %w", koreauth.ErrExpired))
@@ -261,7 +257,7 @@ func TestErrorFormatOfOnesOwn(t *testing.T) {
 	})
 
 	t.Run("HEAD has no body", func(t *testing.T) {
-		w := answerWith(func(error) (int, string, []byte) { return 400, "text/plain", []byte("no") }, http.MethodHead, nil)
+		w := answerWith(func(*http.Request, error) (int, string, []byte) { return 400, "text/plain", []byte("no") }, http.MethodHead, nil)
 		assert.Empty(t, w.Body.String())
 	})
 
@@ -270,7 +266,7 @@ func TestErrorFormatOfOnesOwn(t *testing.T) {
 		{100, 500}, {1 << 30, 500},
 	} {
 		t.Run(fmt.Sprintf("status %d is sent as %d", test.status, test.want), func(t *testing.T) {
-			w := answerWith(func(error) (int, string, []byte) { return test.status, "text/plain", []byte("no") }, http.MethodGet, koreauth.ErrNoToken)
+			w := answerWith(func(*http.Request, error) (int, string, []byte) { return test.status, "text/plain", []byte("no") }, http.MethodGet, koreauth.ErrNoToken)
 			assert.Equal(t, test.want, w.Code)
 			assert.Equal(t, `Bearer realm="api"`, w.Header().Get("WWW-Authenticate"))
 			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
@@ -278,7 +274,7 @@ func TestErrorFormatOfOnesOwn(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsWholeSecondsRoundedUp(t *testing.T) {
+func TestErrors_RetryAfterRoundsUp(t *testing.T) {
 	for _, test := range []struct {
 		after time.Duration
 		want  string
@@ -295,7 +291,7 @@ func TestRetryAfterIsWholeSecondsRoundedUp(t *testing.T) {
 		})
 	}
 
-	t.Run("it stands on 503 alone", func(t *testing.T) {
+	t.Run("only a 503 has it", func(t *testing.T) {
 		w := httptest.NewRecorder()
 		koreauth.New(koretest.Validator{}, nil).Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil),
 			&koreauth.Error{Class: koreauth.ErrInvalidToken, RetryAfter: time.Minute})
@@ -303,8 +299,8 @@ func TestRetryAfterIsWholeSecondsRoundedUp(t *testing.T) {
 	})
 }
 
-// What an outer handler has said of the answer it hoped for.
-func TestRefusalReplacesHeaders(t *testing.T) {
+// An outer handler may have set headers for a response that is not sent.
+func TestErrors_ReplaceHeaders(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, nil)
 	for _, err := range []error{koreauth.ErrNoToken, koreauth.ErrUnavailable} {
 		t.Run(err.Error(), func(t *testing.T) {
@@ -322,19 +318,19 @@ func TestRefusalReplacesHeaders(t *testing.T) {
 			}
 			assert.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"))
 			assert.Equal(t, []string{"application/json"}, w.Header().Values("Content-Type"))
-			assert.Equal(t, "7", w.Header().Get("X-Request-Id"), "what is not about the answer stays")
+			assert.Equal(t, "7", w.Header().Get("X-Request-Id"), "other headers are kept")
 			if errors.Is(err, koreauth.ErrUnavailable) {
 				assert.Equal(t, "1", w.Header().Get("Retry-After"))
 				assert.Empty(t, w.Header().Values("WWW-Authenticate"), "503 has no challenge")
 			} else {
 				assert.Equal(t, []string{`Bearer realm="api"`}, w.Header().Values("WWW-Authenticate"))
-				assert.Empty(t, w.Header().Values("Retry-After"), "Retry-After stands on 503 alone")
+				assert.Empty(t, w.Header().Values("Retry-After"), "only a 503 has Retry-After")
 			}
 		})
 	}
 }
 
-func TestErrorsIs(t *testing.T) {
+func TestErrors_Is(t *testing.T) {
 	var all []error
 	for _, c := range classesAndReasons {
 		all = append(append(all, c.class), c.reasons...)
@@ -349,79 +345,79 @@ func TestErrorsIs(t *testing.T) {
 					want := other == err || other == c.class
 					assert.Equal(t, want, errors.Is(err, other), "errors.Is(%v, %v)", err, other)
 				}
-				refusal := fmt.Errorf("out here: %w", &koreauth.Error{Class: c.class, Reason: err})
+				refusal := fmt.Errorf("wrapped: %w", &koreauth.Error{Class: c.class, Reason: err})
 				assert.ErrorIs(t, refusal, c.class)
 				assert.ErrorIs(t, refusal, err)
 				var found *koreauth.Error
 				require.ErrorAs(t, refusal, &found)
-				assert.Equal(t, err.Error(), found.Error(), "said once")
+				assert.Equal(t, err.Error(), found.Error(), "the class is in the text once")
 			})
 		}
 	}
 }
 
-func TestErrorText(t *testing.T) {
+func TestErrors_Text(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		err  *koreauth.Error
 		want string
 	}{
 		{"a class alone", &koreauth.Error{Class: koreauth.ErrNoToken}, "koreauth: no token"},
-		{"a reason says its class", &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrExpired}, "koreauth: invalid token: expired"},
+		{"a reason includes its class", &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrExpired}, "koreauth: invalid token: expired"},
 		{"a reason without a class", &koreauth.Error{Reason: koreauth.ErrExpired}, "koreauth: invalid token: expired"},
-		{"a cause that does not say the class", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: io.EOF},
+		{"a cause that does not include the class", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: io.EOF},
 			"koreauth: temporarily unavailable: EOF"},
-		{"what was required", &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: []string{"a", "API Clients:Read"}},
+		{"the required scopes", &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: []string{"a", "API Clients:Read"}},
 			"koreauth: insufficient scope: requires a API Clients:Read"},
-		{"nothing at all", &koreauth.Error{}, "koreauth: temporarily unavailable"},
+		{"the zero value", &koreauth.Error{}, "koreauth: temporarily unavailable"},
 		{"nil", nil, "koreauth: temporarily unavailable"},
-		{"not what the token says of itself",
+		{"values from the token are left out",
 			&koreauth.Error{Class: koreauth.ErrInvalidToken, KeyID: "kid", Issuer: "iss", ClientID: "cid"}, "koreauth: invalid token"},
 	} {
 		t.Run(test.name, func(t *testing.T) { assert.Equal(t, test.want, test.err.Error()) })
 	}
 	assert.ErrorIs(t, (*koreauth.Error)(nil), koreauth.ErrUnavailable)
 	for _, cause := range []error{koreauth.ErrExpired, io.EOF} {
-		err := authenticateWith(t, &koreauth.Error{Class: cause})
-		assert.True(t, errors.Is(err, cause), "%v, in the place of a class, is lost", cause)
+		err := authenticateError(t, &koreauth.Error{Class: cause})
+		assert.True(t, errors.Is(err, cause), "%v in the Class field is lost", cause)
 	}
 
 	// "It is invalid for an Unwrap method to return an []error containing a nil
-	// error value" (package errors): those who walk the tree need not look.
+	// error value" (package errors).
 	for _, err := range []*koreauth.Error{{}, {Class: koreauth.ErrNoToken}, {Reason: io.EOF}, nil} {
 		assert.NotContains(t, err.Unwrap(), nil, "%v", err)
 	}
 }
 
-// authenticateWith is what Authenticate makes of a validator's error.
-func authenticateWith(t *testing.T, err error) error {
+// authenticateError returns the error of Authenticate for a validator's error.
+func authenticateError(t *testing.T, err error) error {
 	t.Helper()
-	_, err = koreauth.New(koretest.Validator{Err: err}, nil).Authenticate(bearer("a"))
+	_, err = koreauth.New(koretest.Validator{Err: err}, nil).Authenticate(bearerRequest("a"))
 	require.Error(t, err)
 	return err
 }
 
-// A refusal has one class, the one that it says, whatever its cause wraps: an
-// outage must not become a verdict on the token.
-func TestClassIsTheRefusals(t *testing.T) {
+// The class of an Error is its Class field, whatever its reason wraps: an outage
+// must never be reported as an invalid token.
+func TestErrors_OwnClassDecides(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		err    error
 		status int
 	}{
-		{"unavailable because of an expired something", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrExpired}, 503},
-		{"unavailable because of no token for elsewhere",
+		{"unavailable, with ErrExpired as reason", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrExpired}, 503},
+		{"unavailable, with a reason that wraps ErrNoToken",
 			&koreauth.Error{Class: koreauth.ErrUnavailable, Reason: fmt.Errorf("%w: %w", koreauth.ErrUnavailable, koreauth.ErrNoToken)}, 503},
-		{"a reason in the place of a class", &koreauth.Error{Class: koreauth.ErrExpired}, 403},
-		{"no class, but a reason", &koreauth.Error{Reason: koreauth.ErrExpired}, 403},
-		{"a class that is none", &koreauth.Error{Class: io.EOF}, 503},
+		{"a reason in the Class field", &koreauth.Error{Class: koreauth.ErrExpired}, 403},
+		{"a reason without a class", &koreauth.Error{Reason: koreauth.ErrExpired}, 403},
+		{"a class that is not one of the package", &koreauth.Error{Class: io.EOF}, 503},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
 			koreauth.New(koretest.Validator{}, nil).Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), test.err)
 			assert.Equal(t, test.status, w.Code)
-			_, err := koreauth.New(koretest.Validator{Err: test.err}, nil).Authenticate(bearer("abc"))
-			status, _, _ := koreauth.KOREErrors(err)
+			_, err := koreauth.New(koretest.Validator{Err: test.err}, nil).Authenticate(bearerRequest("abc"))
+			status, _, _ := koreauth.KOREErrors(nil, err)
 			assert.Equal(t, test.status, status)
 			var refusal *koreauth.Error
 			require.ErrorAs(t, err, &refusal)
@@ -434,61 +430,61 @@ func TestClassIsTheRefusals(t *testing.T) {
 		})
 	}
 
-	t.Run("a done context is unavailable, whatever its cause", func(t *testing.T) {
+	t.Run("a canceled context is unavailable, whatever its cause", func(t *testing.T) {
 		for _, cause := range []error{context.Canceled, koreauth.ErrExpired, koreauth.ErrNoToken} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(cause)
-			guard := koreauth.New(realValidator(t), nil)
-			_, err := guard.Authenticate(bearer(realIssuer().Valid()).WithContext(ctx))
+			guard := koreauth.New(newTestValidator(t), nil)
+			_, err := guard.Authenticate(bearerRequest(testIssuer().Valid()).WithContext(ctx))
 			require.ErrorIs(t, err, koreauth.ErrUnavailable)
 			assert.ErrorIs(t, err, cause)
-			status, _, _ := koreauth.KOREErrors(err)
+			status, _, _ := koreauth.KOREErrors(nil, err)
 			assert.Equal(t, http.StatusServiceUnavailable, status, "the cause is %v", cause)
 		}
 	})
 }
 
-// A nil *Error in an error is Go's oldest trap: it could not be judged, and
-// makes nothing panic.
-func TestTypedNilRefusal(t *testing.T) {
-	trap := (*koreauth.Error)(nil)
-	good := koretest.Validator{Claims: &koreauth.Claims{}}
+// An error that holds a nil *Error means that the token could not be verified.
+// It must not cause a panic.
+func TestErrors_TypedNil(t *testing.T) {
+	typedNil := (*koreauth.Error)(nil)
+	accept := koretest.Validator{Claims: &koreauth.Claims{}}
 	for name, handler := range map[string]http.Handler{
-		"from a validator":          koreauth.New(koretest.Validator{Err: trap}, nil).Wrap(whoami),
-		"from a validator, wrapped": koreauth.New(koretest.Validator{Err: fmt.Errorf("x: %w", trap)}, nil).Wrap(whoami),
-		"from a requirement":        koreauth.New(good, nil).Require(requirementFunc(func(*koreauth.Claims) error { return trap }))(whoami),
-		"from a Source": koreauth.New(good, &koreauth.Options{
-			Sources: []koreauth.Source{func(*http.Request) ([]string, error) { return nil, trap }},
+		"from a validator":          koreauth.New(koretest.Validator{Err: typedNil}, nil).Wrap(whoami),
+		"from a validator, wrapped": koreauth.New(koretest.Validator{Err: fmt.Errorf("x: %w", typedNil)}, nil).Wrap(whoami),
+		"from a requirement":        koreauth.New(accept, nil).Require(koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return typedNil }))(whoami),
+		"from a Source": koreauth.New(accept, &koreauth.Options{
+			Sources: []koreauth.Source{func(*http.Request) ([]string, error) { return nil, typedNil }},
 		}).Wrap(whoami),
-		"in Refuse": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { koreauth.New(good, nil).Refuse(w, r, trap) }),
+		"in Refuse": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { koreauth.New(accept, nil).Refuse(w, r, typedNil) }),
 		"in a format": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			status, _, _ := koreauth.RFC6750Errors(trap)
+			status, _, _ := koreauth.RFC6750Errors(nil, typedNil)
 			w.WriteHeader(status)
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.NotPanics(t, func() {
-				status, _ := ask(handler, bearer("a"))
+				status, _ := serve(handler, bearerRequest("a"))
 				assert.Equal(t, http.StatusServiceUnavailable, status)
 			})
 		})
 	}
 }
 
-// What one who gets a refusal does to it reaches no other request.
-func TestRefusalIsOnesOwn(t *testing.T) {
+// Changing an *Error must not affect another request.
+func TestErrors_AreNotShared(t *testing.T) {
 	change := func(err error) {
 		var refusal *koreauth.Error
 		require.ErrorAs(t, err, &refusal)
 		*refusal = koreauth.Error{Class: koreauth.ErrUnavailable, Required: []string{"changed"}, RetryAfter: time.Hour, KeyID: "changed"}
 	}
-	plain := koreauth.New(book(), nil)
-	changing := koreauth.New(book(), &koreauth.Options{Errors: func(err error) (int, string, []byte) {
+	plain := koreauth.New(newTokenTable(), nil)
+	changing := koreauth.New(newTokenTable(), &koreauth.Options{Errors: func(_ *http.Request, err error) (int, string, []byte) {
 		change(err)
-		return koreauth.KOREErrors(koreauth.ErrNoToken)
+		return koreauth.KOREErrors(nil, koreauth.ErrNoToken)
 	}})
 	for name, r := range map[string]*http.Request{
-		"no token": bearer(""), "bad request": get("/", "Authorization", "Bearer"), "invalid token": bearer("x"),
+		"no token": bearerRequest(""), "bad request": get("/", "Authorization", "Bearer"), "invalid token": bearerRequest("x"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := httptest.NewRecorder()
@@ -497,7 +493,7 @@ func TestRefusalIsOnesOwn(t *testing.T) {
 			change(err)
 			challenge := httptest.NewRecorder()
 			changing.Wrap(whoami).ServeHTTP(challenge, r)
-			assert.Equal(t, want.Header().Get("WWW-Authenticate"), challenge.Header().Get("WWW-Authenticate"), "the challenge is not the format's")
+			assert.Equal(t, want.Header().Get("WWW-Authenticate"), challenge.Header().Get("WWW-Authenticate"), "the format does not change the challenge")
 			got := httptest.NewRecorder()
 			plain.Wrap(whoami).ServeHTTP(got, r)
 			assert.Equal(t, want.Result(), got.Result())
@@ -505,37 +501,37 @@ func TestRefusalIsOnesOwn(t *testing.T) {
 	}
 }
 
-// TestFormatsAlone calls the formats as a user's own format would, to change
-// one thing of them.
-func TestFormatsAlone(t *testing.T) {
-	for name, format := range formats {
+// TestErrors_FormatsCalledDirectly calls the formats as a custom ErrorFormat
+// would.
+func TestErrors_FormatsCalledDirectly(t *testing.T) {
+	for name, format := range errorFormats {
 		for _, err := range []error{nil, io.EOF, koreauth.ErrBinding, fmt.Errorf("x: %w", koreauth.ErrBadRequest), &koreauth.Error{}} {
-			status, contentType, body := format(err)
+			status, contentType, body := format(nil, err)
 			assert.True(t, 400 <= status && status <= 599, "%s(%v) has status %d", name, err, status)
 			assert.Contains(t, contentType, "json")
 			assert.True(t, json.Valid(body), "%s(%v) has body %q", name, err, body)
 			if len(body) > 0 {
 				body[0] = 'x'
 			}
-			_, _, again := format(err)
-			assert.True(t, json.Valid(again), "a caller may change the body it got")
+			_, _, again := format(nil, err)
+			assert.True(t, json.Valid(again), "the caller may change the returned body")
 		}
 	}
 }
 
-// FuzzRefusal: whatever a refusal holds, the answer's body is JSON, its
-// challenge can be read, and neither shows what the token says.
+// FuzzRefusal checks that for any *Error the response body is JSON, the challenge
+// is well-formed, and neither contains a value from the token.
 func FuzzRefusal(f *testing.F) {
 	f.Add("scope", "kid", 1)
 	f.Add("a\"b\\c\r\nX: y", "<script>", 3)
 	f.Add("\xff\x00 é", "", 4)
-	f.Fuzz(func(t *testing.T, required, said string, class int) {
+	f.Fuzz(func(t *testing.T, required, value string, class int) {
 		const mark = "ATTACKER-"
 		refusal := &koreauth.Error{
 			Class: classesAndReasons[uint(class)%5].class, Required: []string{required, "b"},
-			KeyID: mark + said, Issuer: mark + said, ClientID: mark + said,
+			KeyID: mark + value, Issuer: mark + value, ClientID: mark + value,
 		}
-		for name, format := range formats {
+		for name, format := range errorFormats {
 			w := httptest.NewRecorder()
 			koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: format}).
 				Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), refusal)
@@ -543,11 +539,11 @@ func FuzzRefusal(f *testing.F) {
 				t.Errorf("%s: the body is not JSON: %q", name, w.Body)
 			}
 			if strings.Contains(w.Body.String(), mark) || strings.Contains(fmt.Sprint(w.Header()), mark) {
-				t.Errorf("%s: the answer says what the token says: %q %v", name, w.Body, w.Header())
+				t.Errorf("%s: the response contains a value from the token: %q %v", name, w.Body, w.Header())
 			}
 			challenge := w.Header().Get("WWW-Authenticate")
 			if strings.ContainsFunc(challenge, func(c rune) bool { return c < ' ' || c > '~' }) || strings.Count(challenge, `"`)%2 != 0 {
-				t.Errorf("%s: the challenge cannot be read: %q", name, challenge)
+				t.Errorf("%s: the challenge is malformed: %q", name, challenge)
 			}
 			if after := w.Header().Get("Retry-After"); after != "" {
 				if n, err := strconv.Atoi(after); err != nil || n < 1 {
@@ -558,7 +554,7 @@ func FuzzRefusal(f *testing.F) {
 	})
 }
 
-func TestOnlyInsufficientScopeNamesWhatWasRequired(t *testing.T) {
+func TestErrors_ScopeOnlyIfInsufficient(t *testing.T) {
 	w := httptest.NewRecorder()
 	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Errors: koreauth.RFC6750Errors})
 	guard.Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), &koreauth.Error{Class: koreauth.ErrInvalidToken, Required: []string{"a"}})
@@ -566,24 +562,24 @@ func TestOnlyInsufficientScopeNamesWhatWasRequired(t *testing.T) {
 	assert.NotContains(t, w.Body.String(), `"scope"`)
 }
 
-// compressing is a writer as gzip middleware makes it.
-type compressing struct {
+// gzipWriter compresses what is written to it, as gzip middleware does.
+type gzipWriter struct {
 	http.ResponseWriter
 	z *gzip.Writer
 }
 
-func (c compressing) Write(b []byte) (int, error) { return c.z.Write(b) }
+func (c gzipWriter) Write(b []byte) (int, error) { return c.z.Write(b) }
 
-func TestARefusalSurvivesACompressingWriterOutside(t *testing.T) {
+func TestErrors_InsideGzipMiddleware(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{}, nil)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
 		defer z.Close()
-		guard.Wrap(http.NotFoundHandler()).ServeHTTP(compressing{w, z}, r)
+		guard.Wrap(http.NotFoundHandler()).ServeHTTP(gzipWriter{w, z}, r)
 	}))
 	defer server.Close()
-	res, err := server.Client().Get(server.URL) // which takes gzip, and undoes it
+	res, err := server.Client().Get(server.URL) // The client decompresses the body.
 	require.NoError(t, err)
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
@@ -591,9 +587,9 @@ func TestARefusalSurvivesACompressingWriterOutside(t *testing.T) {
 	assert.Equal(t, `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`, string(body))
 }
 
-func TestAWrappedOutageStaysAnOutage(t *testing.T) {
+func TestErrors_WrappedOutageIs503(t *testing.T) {
 	outage := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrSignature}
-	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("mine: %w", outage)}, nil)
+	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("wrapped: %w", outage)}, nil)
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer a")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
 // The start: a validator that knows the issuer, a guard, routes. In production
@@ -276,8 +277,8 @@ func ExampleMiddleware_WrapOptional_incorrect() {
 // The answers of other KORE APIs, which carry a code of their own. Headers and
 // the challenge stay the guard's business.
 func ExampleErrorFormat() {
-	format := func(err error) (status int, contentType string, body []byte) {
-		status, contentType, _ = koreauth.KOREErrors(err)
+	format := func(_ *http.Request, err error) (status int, contentType string, body []byte) {
+		status, contentType, _ = koreauth.KOREErrors(nil, err)
 		answer := map[string]any{"status": status, "code": 30000, "message": http.StatusText(status)}
 		if errors.Is(err, koreauth.ErrInsufficientScope) {
 			answer["code"], answer["message"] = 30010, "Resource access is forbidden"
@@ -301,7 +302,7 @@ func ExampleErrorFormat() {
 
 func ExampleKOREErrors() {
 	for _, err := range []error{koreauth.ErrNoToken, koreauth.ErrExpired, koreauth.ErrUnavailable} {
-		status, contentType, body := koreauth.KOREErrors(err)
+		status, contentType, body := koreauth.KOREErrors(nil, err)
 		fmt.Println(status, contentType, string(body))
 	}
 	// Output:
@@ -323,7 +324,7 @@ func ExampleRFC6750Errors() {
 }
 
 func ExampleProblemErrors() {
-	status, contentType, body := koreauth.ProblemErrors(koreauth.ErrInsufficientScope)
+	status, contentType, body := koreauth.ProblemErrors(nil, koreauth.ErrInsufficientScope)
 	fmt.Println(status, contentType, string(body))
 	// Output: 403 application/problem+json {"type":"about:blank","title":"Forbidden","status":403,"error":"insufficient_scope"}
 }
@@ -369,7 +370,7 @@ func ExampleHeader() {
 
 func ExampleForm() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{koreauth.Form("access_token")},
+		Sources: []koreauth.Source{source.Form("access_token")},
 	})
 	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "the handler can read the form:", r.FormValue("sim"))
@@ -385,7 +386,7 @@ func ExampleForm() {
 
 func ExampleJSON() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{koreauth.JSON("token")},
+		Sources: []koreauth.Source{source.JSON("token")},
 	})
 	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var call struct{ SIM string }
@@ -402,7 +403,7 @@ func ExampleJSON() {
 
 func ExampleQuery() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{koreauth.Query("access_token")},
+		Sources: []koreauth.Source{source.Query("access_token")},
 	})
 	w := httptest.NewRecorder()
 	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})).
@@ -413,7 +414,7 @@ func ExampleQuery() {
 
 func ExamplePath() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{koreauth.Path("token")},
+		Sources: []koreauth.Source{source.Path("token")},
 	})
 	api := http.NewServeMux()
 	api.Handle("GET /hooks/{token}/sims", guard.Wrap(
@@ -429,7 +430,7 @@ func ExamplePath() {
 // Router.Use as well as for a single route.
 func ExamplePathVars() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{koreauth.PathVars(mux.Vars, "token")},
+		Sources: []koreauth.Source{source.PathVars(mux.Vars, "token")},
 	})
 	router := mux.NewRouter()
 	router.Use(guard.Wrap)
@@ -445,7 +446,7 @@ func ExamplePathVars() {
 // http.CrossOriginProtection stands outside the guard.
 func ExampleCookie() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{koreauth.Cookie("access_token")},
+		Sources: []koreauth.Source{source.Cookie("access_token")},
 	})
 	handler := http.NewCrossOriginProtection().Handler(guard.Wrap(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})))
@@ -465,8 +466,8 @@ func ExampleCookie() {
 
 func ExampleScope() {
 	claims := &koreauth.Claims{Scopes: []string{"sims:read", "email"}}
-	fmt.Println(koreauth.Scope("sims:read").Check(claims))
-	fmt.Println(koreauth.Scope("sims:read", "sims:write").Check(claims))
+	fmt.Println(koreauth.Scope("sims:read").Check(nil, claims))
+	fmt.Println(koreauth.Scope("sims:read", "sims:write").Check(nil, claims))
 	// Output:
 	// <nil>
 	// koreauth: insufficient scope: requires sims:read sims:write
@@ -474,7 +475,7 @@ func ExampleScope() {
 
 func ExampleAnyScope() {
 	claims := &koreauth.Claims{Scopes: []string{"sims:read"}}
-	fmt.Println(koreauth.AnyScope("sims:read", "sims:write").Check(claims))
+	fmt.Println(koreauth.AnyScope("sims:read", "sims:write").Check(nil, claims))
 	// Output: <nil>
 }
 
@@ -486,8 +487,8 @@ func ExampleGrant() {
 	}`), &claims); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(koreauth.Grant("API Clients", koreauth.Read, koreauth.Write).Check(&claims))
-	fmt.Println(koreauth.Grant("API Clients", koreauth.Delete).Check(&claims))
+	fmt.Println(koreauth.Grant("API Clients", koreauth.Read, koreauth.Write).Check(nil, &claims))
+	fmt.Println(koreauth.Grant("API Clients", koreauth.Delete).Check(nil, &claims))
 	// Output:
 	// <nil>
 	// koreauth: insufficient scope: requires API Clients:Delete
@@ -495,8 +496,8 @@ func ExampleGrant() {
 
 func ExampleProduct() {
 	claims := &koreauth.Claims{Products: []string{"SuperSIM"}}
-	fmt.Println(koreauth.Product("SuperSIM").Check(claims))
-	fmt.Println(koreauth.Product("ProgrammableWireless").Check(claims))
+	fmt.Println(koreauth.Product("SuperSIM").Check(nil, claims))
+	fmt.Println(koreauth.Product("ProgrammableWireless").Check(nil, claims))
 	// Output:
 	// <nil>
 	// koreauth: insufficient scope: requires ProgrammableWireless
@@ -508,8 +509,8 @@ func ExampleAnyOf() {
 		koreauth.Grant("SIMs", koreauth.Read),
 		koreauth.Product("SuperSIM"),
 	)
-	fmt.Println(requirement.Check(&koreauth.Claims{Products: []string{"SuperSIM"}}))
-	fmt.Println(requirement.Check(&koreauth.Claims{}))
+	fmt.Println(requirement.Check(nil, &koreauth.Claims{Products: []string{"SuperSIM"}}))
+	fmt.Println(requirement.Check(nil, &koreauth.Claims{}))
 	// Output:
 	// <nil>
 	// koreauth: insufficient scope: requires SIMs:Read SuperSIM
@@ -521,8 +522,8 @@ func ExampleAllOf() {
 		koreauth.Product("SuperSIM"),
 		koreauth.AnyOf(koreauth.Scope("sims:write"), koreauth.Grant("SIMs", koreauth.Write)),
 	)
-	fmt.Println(manageSIMs.Check(&koreauth.Claims{Products: []string{"SuperSIM"}, Scopes: []string{"sims:write"}}))
-	fmt.Println(manageSIMs.Check(&koreauth.Claims{Scopes: []string{"sims:write"}}))
+	fmt.Println(manageSIMs.Check(nil, &koreauth.Claims{Products: []string{"SuperSIM"}, Scopes: []string{"sims:write"}}))
+	fmt.Println(manageSIMs.Check(nil, &koreauth.Claims{Scopes: []string{"sims:write"}}))
 	// Output:
 	// <nil>
 	// koreauth: insufficient scope: requires SuperSIM sims:write SIMs:Write
@@ -531,7 +532,7 @@ func ExampleAllOf() {
 // clientType is a requirement of one's own.
 type clientType string
 
-func (want clientType) Check(claims *koreauth.Claims) error {
+func (want clientType) Check(_ *http.Request, claims *koreauth.Claims) error {
 	if claims.ClientType == string(want) {
 		return nil
 	}
@@ -560,7 +561,7 @@ func ExampleNewValidator() {
 	})
 	fmt.Println(err)
 	// Output:
-	// koreauth: Config.Audience is empty: set it to the "aud" that tokens for this API carry, such as api-gw
+	// koreauth: Config.Audience is empty: set it to the "aud" that tokens for this API have, such as api-gw
 	// koreauth: Config.Leeway is negative: set zero for none, or more
 	// koreauth: Config.Algorithms has "HS256", which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA
 }

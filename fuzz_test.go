@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,39 +26,33 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
-// The fuzz tests hold the package against models of it, which are written with
-// encoding/json and net/url and share nothing with it. docs/FUZZING.md tells
-// how they were run.
+// The fuzz tests compare the package with models of it. The models use
+// encoding/json and net/url and share no code with the package. docs/reports/fuzzing.md
+// describes how the fuzz tests were run.
 
-// fuzzSigned signs a header and a payload, whatever they are, with the key "k".
-func fuzzSigned(header, payload string) string {
-	signed := rawURL([]byte(header)) + "." + rawURL([]byte(payload))
-	return signed + "." + rawURL(ed25519.Sign(edKey("k"), []byte(signed)))
-}
-
-const fuzzHeader = `{"alg":"EdDSA","kid":"k"}`
-
-// fuzzValidators accept such tokens: one remembers them, one does not.
-func fuzzValidators(f *testing.F) (remembering, without *koreauth.Validator) {
+// newValidatorPair returns two validators that accept tokens of signToken: one
+// with a memory and one without.
+func newValidatorPair(f *testing.F) (caching, uncached *koreauth.Validator) {
 	f.Helper()
 	config := koreauth.Config{
 		Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"},
 		Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
 	}
-	remembering, err := koreauth.NewValidator(config)
+	caching, err := koreauth.NewValidator(config)
 	require.NoError(f, err)
 	config.CacheSize = -1
-	without, err = koreauth.NewValidator(config)
+	uncached, err = koreauth.NewValidator(config)
 	require.NoError(f, err)
-	return remembering, without
+	return caching, uncached
 }
 
-// strictObject is what jsonReader should accept: a JSON object in valid UTF-8,
-// without duplicate members and half surrogate pairs. Numbers stay as written.
-func strictObject(text []byte) (map[string]any, bool) {
-	if !utf8.Valid(text) || !json.Valid(text) || hasHalfPair(text) || !allUnique(text) {
+// decodeStrict decodes what the package should accept: a JSON object in valid
+// UTF-8 without duplicate members and lone surrogates. Numbers are json.Numbers.
+func decodeStrict(text []byte) (map[string]any, bool) {
+	if !utf8.Valid(text) || !json.Valid(text) || hasLoneSurrogate(text) || !uniqueNames(text) {
 		return nil, false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -72,8 +65,8 @@ func strictObject(text []byte) (map[string]any, bool) {
 	return object, ok
 }
 
-// allUnique reports whether no object in valid JSON has a member twice.
-func allUnique(text []byte) bool {
+// uniqueNames reports whether valid JSON has no object with a duplicate member.
+func uniqueNames(text []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var value func() bool
@@ -104,9 +97,9 @@ func allUnique(text []byte) bool {
 	return value()
 }
 
-// hasHalfPair reports whether valid JSON escapes half a surrogate pair, which
-// encoding/json would mend.
-func hasHalfPair(text []byte) bool {
+// hasLoneSurrogate reports whether valid JSON has an escaped lone surrogate, which
+// encoding/json would replace.
+func hasLoneSurrogate(text []byte) bool {
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' {
 			continue
@@ -134,41 +127,41 @@ func hasHalfPair(text []byte) bool {
 	return false
 }
 
-// claimsModel is what the exported fields but the dates should be, of an object
-// that encoding/json has decoded.
-func claimsModel(members map[string]any) koreauth.Claims {
+// expectedClaims returns the claims, without dates, that the package should make
+// of an object which encoding/json has decoded.
+func expectedClaims(members map[string]any) koreauth.Claims {
 	text := func(name string) string { s, _ := members[name].(string); return s }
 	words := func(name string) []string {
 		if s, ok := members[name].(string); ok {
 			return slices.DeleteFunc(strings.Split(s, " "), func(w string) bool { return w == "" })
 		}
-		return modelStrings[string](members[name])
+		return expectedStrings[string](members[name])
 	}
 	c := koreauth.Claims{
 		Issuer: text("iss"), Subject: text("sub"), ID: text("jti"), ClientID: text("azp"),
-		Audience: modelStrings[string](members["aud"]), Scopes: words("scp"),
+		Audience: expectedStrings[string](members["aud"]), Scopes: words("scp"),
 		AccountID: text("account-id"), ClientType: text("client-type"), ClientOwner: text("client-owner"),
-		IPRanges: modelStrings[string](members["ip-range"]),
+		IPRanges: expectedStrings[string](members["ip-range"]),
 	}
 	if aud, ok := members["aud"].(string); ok {
 		c.Audience = []string{aud}
 	}
-	if _, there := members["client_id"]; there {
+	if _, ok := members["client_id"]; ok {
 		c.ClientID = text("client_id")
 	}
-	if _, there := members["scope"]; there {
+	if _, ok := members["scope"]; ok {
 		c.Scopes = words("scope")
 	}
 	scopes, _ := members["scopes"].(map[string]any)
-	c.Resources = modelResources(scopes["globalResources"])
-	for _, product := range modelResources(scopes["products"]) {
+	c.Resources = expectedResources(scopes["globalResources"])
+	for _, product := range expectedResources(scopes["products"]) {
 		c.Products = append(c.Products, product.Name)
 	}
 	return c
 }
 
-// modelStrings is an array of strings; nil for all else.
-func modelStrings[S ~string](value any) (all []S) {
+// expectedStrings returns the strings of an array of strings, else nil.
+func expectedStrings[S ~string](value any) (all []S) {
 	elements, _ := value.([]any)
 	for _, element := range elements {
 		s, ok := element.(string)
@@ -180,7 +173,9 @@ func modelStrings[S ~string](value any) (all []S) {
 	return all
 }
 
-func modelResources(value any) (all []koreauth.Resource) {
+// expectedResources returns the resources of an array. It skips elements of the
+// wrong shape.
+func expectedResources(value any) (all []koreauth.Resource) {
 	elements, _ := value.([]any)
 	for _, element := range elements {
 		switch element := element.(type) {
@@ -188,26 +183,27 @@ func modelResources(value any) (all []koreauth.Resource) {
 			all = append(all, koreauth.Resource{Name: element})
 		case map[string]any:
 			if name, ok := element["resourceName"].(string); ok {
-				all = append(all, koreauth.Resource{Name: name, Access: modelStrings[koreauth.Access](element["access"])})
+				all = append(all, koreauth.Resource{Name: name, Access: expectedStrings[koreauth.Access](element["access"])})
 			}
 		}
 	}
 	return all
 }
 
-// modelDate is a date in seconds, within the calendar; false if it is no number.
-func modelDate(value any) (float64, bool) {
+// expectedDate returns a date in seconds, limited to the years 1 to 9999, and
+// whether value is a number.
+func expectedDate(value any) (float64, bool) {
 	number, ok := value.(json.Number)
 	seconds, _ := strconv.ParseFloat(string(number), 64)
 	return min(max(seconds, -62135596799), 253402300799), ok
 }
 
-// requireClaims compares claims with what the model says of their payload.
+// requireClaims compares got with the claims that the model expects.
 func requireClaims(t *testing.T, payload string, members map[string]any, got *koreauth.Claims) {
 	t.Helper()
-	want := claimsModel(members)
+	want := expectedClaims(members)
 	for name, date := range map[string]*time.Time{"exp": &got.Expiry, "nbf": &got.NotBefore, "iat": &got.IssuedAt} {
-		seconds, isNumber := modelDate(members[name])
+		seconds, isNumber := expectedDate(members[name])
 		require.Equal(t, isNumber, !date.IsZero(), "%s of %q", name, payload)
 		if isNumber {
 			require.InDelta(t, seconds, float64(date.Unix())+float64(date.Nanosecond())/1e9, 1e-3, "%s of %q", name, payload)
@@ -228,8 +224,8 @@ func requireClaims(t *testing.T, payload string, members map[string]any, got *ko
 	}
 }
 
-// FuzzTheJSONReaderAgreesWithEncodingJSON: it accepts what is strict, no less
-// and no more, and reads the same from it.
+// FuzzTheJSONReaderAgreesWithEncodingJSON checks that UnmarshalJSON accepts exactly
+// what decodeStrict accepts, and reads the same values.
 func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"iss":"i","aud":["a","b"],"exp":1.5e3,"scope":"a b","scopes":{"globalResources":[{"resourceName":"A","access":["Read"]}]}}`,
@@ -241,10 +237,10 @@ func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if string(data) == "null" { // encoding/json's convention
+		if string(data) == "null" { // By convention, UnmarshalJSON ignores null.
 			return
 		}
-		members, strict := strictObject(data)
+		members, strict := decodeStrict(data)
 		var claims koreauth.Claims
 		err := claims.UnmarshalJSON(data)
 		require.Equal(t, strict, err == nil, "%q: %v", data, err)
@@ -254,9 +250,9 @@ func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 	})
 }
 
-// FuzzOneByteChange: a token of which one byte is changed, added or taken away,
-// or two neighbours change places, is refused, also by a validator that
-// remembers the token and its header.
+// FuzzOneByteChange checks that a token is rejected if one byte is changed, added
+// or removed, or if two adjacent bytes are swapped, also by a validator that
+// remembers the token.
 func FuzzOneByteChange(f *testing.F) {
 	algs := []string{"RS256", "ES256", "EdDSA", "PS256"}
 	var tokens []string
@@ -266,7 +262,7 @@ func FuzzOneByteChange(f *testing.F) {
 		key := signingKeys()[alg]
 		set = append(set, koreauth.Key{ID: key.ID, Algorithm: alg, Public: key.Public()})
 	}
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()["RS256"]}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["RS256"]}})
 	require.NoError(f, err)
 	require.NoError(f, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 	for _, alg := range algs {
@@ -312,18 +308,18 @@ func FuzzOneByteChange(f *testing.F) {
 		for _, v := range validators {
 			claims, err := v.Validate(t.Context(), string(changed))
 			if claims != nil || !errors.Is(err, koreauth.ErrInvalidToken) {
-				t.Fatalf("accepted, or not refused as invalid: %v\ntoken   %s\nchanged %s\nkeys %+v", err, token, changed, set)
+				t.Fatalf("want ErrInvalidToken, got %v\ntoken   %s\nchanged %s\nkeys %+v", err, token, changed, set)
 			}
 		}
 		_, err := validators[0].Validate(t.Context(), token)
-		require.NoError(t, err, "the token itself, afterwards")
+		require.NoError(t, err, "the unchanged token, afterwards")
 	})
 }
 
-// FuzzSignatures: no signature but the issuer's is good.
+// FuzzSignatures checks that only the issuer's signature is accepted.
 func FuzzSignatures(f *testing.F) {
 	algs := []string{"RS256", "RS512", "PS256", "PS384", "ES256", "ES384", "ES512", "EdDSA"}
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{signingKeys()["RS256"]}})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: issuerURL, Keys: []*koretest.Key{signingKeys()["RS256"]}})
 	require.NoError(f, err)
 	require.NoError(f, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 	var set koreauth.StaticKeySet
@@ -353,7 +349,7 @@ func FuzzSignatures(f *testing.F) {
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, which uint8, signature []byte) {
 		if len(signature) > 2048 {
-			return // refused by its length: TestTheLargestTokenIs16KiB
+			return // TestToken_LimitedTo16KiB covers large tokens.
 		}
 		claims, err := v.Validate(t.Context(), signed[int(which)%len(signed)]+rawURL(signature))
 		require.Nil(t, claims)
@@ -361,9 +357,9 @@ func FuzzSignatures(f *testing.F) {
 	})
 }
 
-// FuzzPayload: of signed payloads those are accepted that the model says, for
-// the reason that it says, and the claims are those of the bytes that verified:
-// new, remembered, and where nothing is remembered.
+// FuzzPayload compares the result for a signed payload with the model: the error,
+// and the claims of accepted tokens. The token is new, remembered, or given to a
+// validator without a memory.
 func FuzzPayload(f *testing.F) {
 	for _, tail := range []string{
 		`"sub":"s"}`, `"typ":"Bearer"}`, `"typ":"ID"}`, `"typ":1}`, `"nbf":1}`, `"nbf":9e9}`, `"nbf":"1"}`, `"cnf":{}}`, `"iss":"x"}`,
@@ -373,17 +369,17 @@ func FuzzPayload(f *testing.F) {
 	} {
 		f.Add(tail)
 	}
-	remembering, without := fuzzValidators(f)
+	caching, uncached := newValidatorPair(f)
 	prefix := `{"iss":"` + edIssuer + `","aud":["x","api-gw"],"exp":99999999999,`
 	f.Fuzz(func(t *testing.T, tail string) {
 		if len(tail) > 8<<10 {
 			return
 		}
 		payload := prefix + tail
-		members, strict := strictObject([]byte(payload))
-		want := judgedByModel(members, strict)
-		token := fuzzSigned(fuzzHeader, payload)
-		for _, v := range []*koreauth.Validator{remembering, remembering, without} {
+		members, strict := decodeStrict([]byte(payload))
+		want := expectedPayloadError(members, strict)
+		token := signToken(ed25519Header, payload)
+		for _, v := range []*koreauth.Validator{caching, caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil)
 			require.ErrorIs(t, err, want, "payload %q", payload)
@@ -394,48 +390,48 @@ func FuzzPayload(f *testing.F) {
 	})
 }
 
-// judgedByModel says what should become of a payload whose issuer, audience and
-// expiry are good, unless they are there twice.
-func judgedByModel(members map[string]any, strict bool) error {
+// expectedPayloadError returns the error for a payload that has a valid issuer,
+// audience and expiry.
+func expectedPayloadError(members map[string]any, strict bool) error {
 	if !strict {
 		return koreauth.ErrMalformed
 	}
-	if notBefore, there := members["nbf"]; there {
-		seconds, isNumber := modelDate(notBefore)
+	if notBefore, ok := members["nbf"]; ok {
+		seconds, isNumber := expectedDate(notBefore)
 		if !isNumber || seconds > float64(time.Now().Unix()) {
 			return koreauth.ErrNotYetValid
 		}
 	}
-	if typ, there := members["typ"]; there && typ != "Bearer" {
+	if typ, ok := members["typ"]; ok && typ != "Bearer" {
 		return koreauth.ErrTokenType
 	}
-	if _, there := members["cnf"]; there {
+	if _, ok := members["cnf"]; ok {
 		return koreauth.ErrBinding
 	}
 	return nil
 }
 
-// FuzzHeader: of signed headers those are accepted that the model says, for the
-// reason that it says, new and remembered.
+// FuzzHeader compares the result for a signed header with the model. The token is
+// new, remembered, or given to a validator without a memory.
 func FuzzHeader(f *testing.F) {
 	for _, header := range []string{
-		fuzzHeader, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
+		ed25519Header, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
 		`{"alg":"EdDSA","typ":"at+JWT"}`, `{"alg":"EdDSA","typ":"application/at+jwt"}`, `{"alg":"EdDSA","typ":"ID"}`, `{"alg":"EdDSA","typ":null}`,
 		`{"alg":"EdDSA","crit":[]}`, `{"alg":"EdDSA","b64":true}`, `{"alg":"EdDSA","Crit":["exp"]}`, `{"alg":"EdDSA","jwk":{"kty":"OKP"},"jku":"https://x"}`,
 		`{"alg":"EdDSA","alg":"none"}`, ` {"kid":"k" , "alg" : "\u0045dDSA"} `, `{"alg":"EdDSA","kid":"k"}x`, `{"alg":"HS256","kid":["k"]}`, `[]`, ``,
 	} {
 		f.Add(header)
 	}
-	remembering, without := fuzzValidators(f)
+	caching, uncached := newValidatorPair(f)
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999}`
 	f.Fuzz(func(t *testing.T, header string) {
 		if len(header) > 8<<10 {
 			return
 		}
-		members, strict := strictObject([]byte(header))
-		want := headerJudgedByModel(members, strict)
-		token := fuzzSigned(header, payload)
-		for _, v := range []*koreauth.Validator{remembering, remembering, without} {
+		members, strict := decodeStrict([]byte(header))
+		want := expectedHeaderError(members, strict)
+		token := signToken(header, payload)
+		for _, v := range []*koreauth.Validator{caching, caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil)
 			require.ErrorIs(t, err, want, "header %q", header)
@@ -443,10 +439,11 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-func headerJudgedByModel(members map[string]any, strict bool) error {
+// expectedHeaderError returns the error for a header.
+func expectedHeaderError(members map[string]any, strict bool) error {
 	text := func(name, absent string) (string, bool) {
-		value, there := members[name]
-		if !there {
+		value, ok := members[name]
+		if !ok {
 			return absent, true
 		}
 		s, ok := value.(string)
@@ -474,23 +471,23 @@ func headerJudgedByModel(members map[string]any, strict bool) error {
 	return nil
 }
 
-// FuzzValidate: of arbitrary text nothing is good but the tokens that were
-// signed, an error is a refusal, and there are claims exactly if there is none.
+// FuzzValidate checks that of any text only the signed tokens are accepted, that
+// an error is an *Error, and that Validate returns either claims or an error.
 func FuzzValidate(f *testing.F) {
-	remembering, without := fuzzValidators(f)
+	caching, uncached := newValidatorPair(f)
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999}`
-	good := []string{fuzzSigned(fuzzHeader, payload), fuzzSigned(`{"alg":"EdDSA"}`, payload)}
-	for _, seed := range append(slices.Clone(good),
-		"", ".", "..", "...", "a.b.c", strings.Repeat(".", 8<<10), strings.Repeat("a", 17<<10), good[0]+"=", good[0]+".x", "e30.e30.",
-		fuzzSigned(`{"alg":"EdDSA","kid":"k","crit":[]}`, payload), fuzzSigned(fuzzHeader, `{"exp":1}`),
+	valid := []string{signToken(ed25519Header, payload), signToken(`{"alg":"EdDSA"}`, payload)}
+	for _, seed := range append(slices.Clone(valid),
+		"", ".", "..", "...", "a.b.c", strings.Repeat(".", 8<<10), strings.Repeat("a", 17<<10), valid[0]+"=", valid[0]+".x", "e30.e30.",
+		signToken(`{"alg":"EdDSA","kid":"k","crit":[]}`, payload), signToken(ed25519Header, `{"exp":1}`),
 		`{"payload":"e30","signatures":[]}`, "\x00.\xff.\n") {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		for _, v := range []*koreauth.Validator{remembering, without} {
+		for _, v := range []*koreauth.Validator{caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
 			require.Equal(t, err == nil, claims != nil, "%q", token)
-			require.Equal(t, slices.Contains(good, token), err == nil, "%q", token)
+			require.Equal(t, slices.Contains(valid, token), err == nil, "%q", token)
 			if err != nil {
 				var refusal *koreauth.Error
 				require.ErrorAs(t, err, &refusal)
@@ -501,135 +498,30 @@ func FuzzValidate(f *testing.F) {
 	})
 }
 
-var b64token = regexp.MustCompile(`\A[A-Za-z0-9._~+/-]+=*\z`)
-
-// FuzzEachSource: the token that a source yields is the only one there, as
-// net/url and encoding/json see the place, and the body is put back.
-func FuzzEachSource(f *testing.F) {
-	for source := range uint8(5) {
-		f.Add(source, "POST", "application/x-www-form-urlencoded", "t=a.b.c")
-		f.Add(source, "POST", "application/json; charset=utf-8", `{"t":"a.b.c"}`)
-		f.Add(source, "GET", "application/json", `t=a&%74=b&t`)
-		f.Add(source, "POST", "application/vnd.x+json", `{"t":"a","T":"b","x":{"t":"c"},"t":null}`)
-		f.Add(source, "PUT", "text/plain; x", "t=a; t=b; u=\"t=c\"")
-	}
-	f.Fuzz(func(t *testing.T, which uint8, method, contentType, place string) {
-		r := &http.Request{
-			Method: method, URL: &url.URL{Path: "/"}, Body: io.NopCloser(strings.NewReader(place)),
-			Header: http.Header{"Content-Type": {contentType}},
-		}
-		var source koreauth.Source
-		var model func() []string
-		switch which % 5 {
-		case 0:
-			r.Header["X-Token"] = []string{place}
-			source, model = koreauth.Header("X-Token"), func() []string { return []string{place} }
-		case 1:
-			source, model = koreauth.Form("t"), func() []string { return pairsModel(place) }
-		case 2:
-			source, model = koreauth.JSON("t"), func() []string { return memberModel(place) }
-		case 3:
-			r.URL.RawQuery = place
-			source, model = koreauth.Query("t"), func() []string { return pairsModel(place) }
-		case 4:
-			r.Header["Cookie"] = []string{place}
-			source, model = koreauth.Cookie("t"), func() []string { return cookieModel(place) }
-		}
-		values, err := source(r.Clone(t.Context()))
-		if which%5 == 1 || which%5 == 2 {
-			r.Body = io.NopCloser(strings.NewReader(place))
-		}
-		require.False(t, err != nil && len(values) > 0, "%q and %v", values, err)
-
-		book := new(tokenBook)
-		_, err = koreauth.New(book, &koreauth.Options{Sources: []koreauth.Source{source}}).Authenticate(r)
-		none := errors.Is(err, koreauth.ErrNoToken)
-		if len(book.asked) == 0 {
-			require.True(t, none || errors.Is(err, koreauth.ErrBadRequest), "%v", err)
-		} else {
-			require.Len(t, book.asked, 1)
-			require.Regexp(t, b64token, book.asked[0])
-			require.Equal(t, []string{book.asked[0]}, model(), "%q", place)
-		}
-		if none || len(book.asked) > 0 {
-			body, err := io.ReadAll(r.Body)
-			require.NoError(t, err)
-			require.Equal(t, place, string(body), "what the handler reads")
-		}
-	})
-}
-
-// pairsModel are the values of t in a query or a form.
-func pairsModel(encoded string) (values []string) {
-	for pair := range strings.SplitSeq(encoded, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		name, nameErr := url.QueryUnescape(name)
-		value, valueErr := url.QueryUnescape(value)
-		if nameErr == nil && valueErr == nil && name == "t" {
-			values = append(values, value)
-		}
-	}
-	return values
-}
-
-// memberModel are the values of t at the top of a JSON object, without regard
-// to duplicates deeper down.
-func memberModel(body string) (values []string) {
-	decoder := json.NewDecoder(strings.NewReader(body))
-	_, _ = decoder.Token()
-	for decoder.More() {
-		name, _ := decoder.Token()
-		var value any
-		if decoder.Decode(&value) != nil {
-			return values
-		}
-		if text, _ := value.(string); name == "t" {
-			values = append(values, text)
-		}
-	}
-	return values
-}
-
-// cookieModel are the values of t in a Cookie line. Those that no cookie can
-// have (RFC 6265 §4.1.1, but for space and comma) are none, as to net/http.
-func cookieModel(line string) (values []string) {
-	for pair := range strings.SplitSeq(line, ";") {
-		name, value, _ := strings.Cut(strings.Trim(pair, " \t\r\n"), "=")
-		if unquoted := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(value)-len(unquoted) == 2 {
-			value = unquoted
-		}
-		odd := strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' })
-		if strings.Trim(name, " \t\r\n") == "t" && !odd {
-			values = append(values, value)
-		}
-	}
-	return values
-}
-
-// FuzzAnswers: whatever the request, the guard's answer is one of the table's,
-// byte for byte, so that nothing of the request is in it; and the handler is
-// served only with a token that was signed.
+// FuzzAnswers checks that the guard responds to any request with one of the
+// responses of the table, byte for byte, so that nothing of the request is in it,
+// and that it calls the handler only for a valid token.
 func FuzzAnswers(f *testing.F) {
 	payload := `{"iss":"` + edIssuer + `","aud":"api-gw","exp":99999999999,"scope":"email"`
-	good := fuzzSigned(fuzzHeader, payload+`,"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}]}}`)
-	poor := fuzzSigned(fuzzHeader, payload+`}`)
+	valid := signToken(ed25519Header, payload+`,"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}]}}`)
+	ungranted := signToken(ed25519Header, payload+`}`)
 	for _, authorization := range []string{
-		"", "Bearer " + good, "bearer  " + poor, "Bearer " + good + "x", "Bearer", "Basic abc", good, "Bearer a\r\nX: y", "Bearer \"<script>", "\x00", "DPoP x",
+		"", "Bearer " + valid, "bearer  " + ungranted, "Bearer " + valid + "x", "Bearer", "Basic abc", valid, "Bearer a\r\nX: y", "Bearer \"<script>", "\x00", "DPoP x",
 	} {
-		f.Add("GET", authorization, "", "a=b", "t="+poor, "application/json", `{"t":"`+good+`"}`)
-		f.Add("HEAD", authorization, authorization, "t="+good+"&t=x", "", "application/x-www-form-urlencoded", "t="+poor)
+		f.Add("GET", authorization, "", "a=b", "t="+ungranted, "application/json", `{"t":"`+valid+`"}`)
+		f.Add("HEAD", authorization, authorization, "t="+valid+"&t=x", "", "application/x-www-form-urlencoded", "t="+ungranted)
 		f.Add("POST", authorization, "", "", "t=\"", "application/x-www-form-urlencoded", "t=%zz;"+authorization)
 	}
-	remembering, _ := fuzzValidators(f)
+	caching, _ := newValidatorPair(f)
 	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	guards := make(map[string]http.Handler)
 	for name, format := range map[string]koreauth.ErrorFormat{
 		"KORE": koreauth.KOREErrors, "RFC 6750": koreauth.RFC6750Errors, "problem": koreauth.ProblemErrors,
 	} {
 		for _, sources := range [][]koreauth.Source{nil, {
-			koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Cookie("t"), koreauth.Form("t"), koreauth.JSON("t"),
+			koreauth.Header("Authorization"), source.Query("t"), source.Cookie("t"), source.Form("t"), source.JSON("t"),
 		}} {
-			guard := koreauth.New(remembering, &koreauth.Options{Errors: format, Sources: sources})
+			guard := koreauth.New(caching, &koreauth.Options{Errors: format, Sources: sources})
 			require := guard.Require(koreauth.Scope("email"), koreauth.Grant("API Clients", koreauth.Read))
 			guards[name+" "+strconv.Itoa(len(sources))] = require(served)
 		}
@@ -650,23 +542,23 @@ func FuzzAnswers(f *testing.F) {
 				unescaped, _ := url.QueryUnescape(everything)
 				var member struct{ T string }
 				_ = json.Unmarshal([]byte(body), &member)
-				require.True(t, strings.Contains(everything, good) || strings.Contains(unescaped, good) || pairsHave(query+"&"+body, good) || member.T == good,
-					"%s: served without the good token: %q", name, everything)
+				require.True(t, strings.Contains(everything, valid) || strings.Contains(unescaped, valid) || formHas(query+"&"+body, valid) || member.T == valid,
+					"%s: handler called without the valid token: %q", name, everything)
 				continue
 			}
 			format, _, _ := strings.Cut(name, " ")
-			row := tableRow{w.Code, w.Header().Get("Content-Type"), w.Body.String(), w.Header().Get("WWW-Authenticate")}
+			row := response{w.Code, w.Header().Get("Content-Type"), w.Body.String(), w.Header().Get("WWW-Authenticate")}
 			if method == http.MethodHead {
 				require.Empty(t, row.body)
 			} else {
 				require.True(t, json.Valid(w.Body.Bytes()))
 			}
-			require.True(t, slices.ContainsFunc(answersOf(format), func(want tableRow) bool {
+			require.True(t, slices.ContainsFunc(responsesOf(format), func(want response) bool {
 				if method == http.MethodHead {
 					want.body = ""
 				}
 				return row == want
-			}), "%s: not an answer of the table: %+v", name, row)
+			}), "%s: not a response of the table: %+v", name, row)
 			header := maps.Clone(w.Header())
 			for _, known := range []string{"Content-Type", "Www-Authenticate"} {
 				header.Del(known)
@@ -676,16 +568,27 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-func pairsHave(encoded, token string) bool { return slices.Contains(pairsModel(encoded), token) }
+// formHas reports whether t has the value token in a query or a form.
+func formHas(encoded, token string) bool {
+	for pair := range strings.SplitSeq(encoded, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		name, nameErr := url.QueryUnescape(name)
+		value, valueErr := url.QueryUnescape(value)
+		if nameErr == nil && valueErr == nil && name == "t" && value == token {
+			return true
+		}
+	}
+	return false
+}
 
-type tableRow struct {
+type response struct {
 	status                       int
 	contentType, body, challenge string
 }
 
-// answersOf are the rows of the README's table of refusals that a request can
-// bring about where the keys are at hand.
-func answersOf(format string) []tableRow {
+// responsesOf returns the rows of the README's table of responses that a request
+// can cause while the keys are cached.
+func responsesOf(format string) []response {
 	const (
 		bearer  = `Bearer realm="api"`
 		bad     = bearer + `, error="invalid_request"`
@@ -696,7 +599,7 @@ func answersOf(format string) []tableRow {
 	)
 	switch format {
 	case "KORE":
-		return []tableRow{
+		return []response{
 			{401, "application/json", kore, bearer}, {401, "application/json", kore, bad},
 			{403, "application/json", deny + `Invalid or expired token"}`, invalid}, {403, "application/json", deny + `Insufficient scope"}`, scope},
 		}
@@ -704,7 +607,7 @@ func answersOf(format string) []tableRow {
 		body := func(code, text, more string) string {
 			return `{"error":"` + code + `","error_description":"` + text + `"` + more + `}`
 		}
-		return []tableRow{
+		return []response{
 			{401, "application/json", body("unauthorized", "The request has no access token", ""), bearer},
 			{400, "application/json", body("invalid_request", "The request must carry one access token", ""), bad},
 			{401, "application/json", body("invalid_token", "The access token is expired, revoked, malformed or not for this API", ""), invalid},
@@ -715,14 +618,14 @@ func answersOf(format string) []tableRow {
 		return `{"type":"about:blank","title":"` + http.StatusText(status) + `","status":` + strconv.Itoa(status) + `,"error":"` + code + `"}`
 	}
 	const problem = "application/problem+json"
-	return []tableRow{
+	return []response{
 		{401, problem, body(401, "unauthorized"), bearer}, {400, problem, body(400, "invalid_request"), bad},
 		{401, problem, body(401, "invalid_token"), invalid}, {403, problem, body(403, "insufficient_scope"), scope},
 	}
 }
 
-// FuzzParseKeys: every key that is read from a document can verify, and a token
-// that names it is judged without a panic.
+// FuzzParseKeys checks that every key read from a document can verify signatures,
+// and that validating a token which names the key does not panic.
 func FuzzParseKeys(f *testing.F) {
 	for _, document := range keyDocuments() {
 		f.Add([]byte(document), []byte("signature"))
@@ -736,7 +639,7 @@ func FuzzParseKeys(f *testing.F) {
 		require.Equal(t, err == nil, len(keys) > 0)
 		for _, key := range keys[:min(len(keys), 4)] {
 			require.True(t, utf8.ValidString(key.ID))
-			requireUsable(t, key)
+			requireValidKey(t, key)
 			v, err := koreauth.NewValidator(koreauth.Config{
 				Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: algs, Keys: koreauth.StaticKeySet{key}, CacheSize: -1,
 			})
@@ -752,7 +655,8 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
-func requireUsable(t *testing.T, key koreauth.Key) {
+// requireValidKey checks that key meets the requirements of ParseKeys.
+func requireValidKey(t *testing.T, key koreauth.Key) {
 	t.Helper()
 	switch public := key.Public.(type) {
 	case *rsa.PublicKey:
@@ -768,10 +672,11 @@ func requireUsable(t *testing.T, key koreauth.Key) {
 		require.Len(t, public, ed25519.PublicKeySize)
 		require.Contains(t, []string{"", "EdDSA"}, key.Algorithm)
 	default:
-		require.Fail(t, "a key of another kind", "%T", public)
+		require.Fail(t, "unexpected type of key", "%T", public)
 	}
 }
 
+// keyDocuments returns valid and invalid JWK Sets.
 func keyDocuments() []string {
 	rsaKey := signingKeys()["RS256"].Public().(*rsa.PublicKey)
 	return []string{
@@ -784,10 +689,9 @@ func keyDocuments() []string {
 	}
 }
 
-// FuzzKeyDocuments: a key document of any bytes, with any status and any
-// Cache-Control, never replaces good keys with none; one with usable keys
-// replaces them; and the next refresh is neither before MinInterval nor after
-// MaxAge.
+// FuzzKeyDocuments checks that a response of any bytes, status and Cache-Control
+// never replaces valid keys with none, that a document with usable keys replaces
+// them, and that the next refresh is not before MinInterval and not after MaxAge.
 func FuzzKeyDocuments(f *testing.F) {
 	for i, document := range keyDocuments() {
 		f.Add([]byte(document), uint16(200), []string{"", "max-age=60", "no-store", "max-age=99999999999999999999", "max-age=0", `max-age="1"`}[i%6], `"v1"`)
@@ -797,12 +701,12 @@ func FuzzKeyDocuments(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, document []byte, status uint16, cacheControl, etag string) {
 		if status < 200 || status > 599 {
-			return // no final answer of HTTP (RFC 9110 §15)
+			return // not the status of a final response (RFC 9110 §15)
 		}
 		synctest.Test(t, func(t *testing.T) {
 			net := new(network)
-			net.keys(keysOf("good"))
-			set := net.set()
+			net.respondKeys(keysOf("good"))
+			set := net.keySet()
 			_, err := set.Keys(t.Context(), "good", true)
 			require.NoError(t, err)
 			want, err := set.Keys(t.Context(), "", false)
@@ -813,16 +717,16 @@ func FuzzKeyDocuments(f *testing.F) {
 			if replaces {
 				want = parsed
 			}
-			net.keys(func(req *http.Request) (*http.Response, error) {
+			net.respondKeys(func(req *http.Request) (*http.Response, error) {
 				resp, err := reply(int(status), string(document))(req)
 				resp.Header["Cache-Control"], resp.Header["Etag"] = []string{cacheControl}, []string{etag}
 				return resp, err
 			})
-			pass(keysMaxAge)
+			wait(keysMaxAge)
 			keys, err := set.Keys(t.Context(), "good", true)
-			require.NoError(t, err, "the old key serves during the refresh")
+			require.NoError(t, err, "the old key is used during the refresh")
 			require.Len(t, keys, 1)
-			pass(0)
+			wait(0)
 			keys, err = set.Keys(t.Context(), "", false)
 			require.NoError(t, err)
 			require.NotEmpty(t, keys)
@@ -830,17 +734,17 @@ func FuzzKeyDocuments(f *testing.F) {
 			if !replaces {
 				return
 			}
-			asked := net.count()
-			pass(keysInterval - time.Nanosecond)
+			fetches := net.requestCount()
+			wait(keysInterval - time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
-			pass(0)
-			require.Equal(t, asked, net.count(), "before MinInterval")
-			pass(keysMaxAge - keysInterval + time.Nanosecond)
+			wait(0)
+			require.Equal(t, fetches, net.requestCount(), "before MinInterval")
+			wait(keysMaxAge - keysInterval + time.Nanosecond)
 			_, err = set.Keys(t.Context(), "", true)
 			require.NoError(t, err)
-			pass(0)
-			require.Greater(t, net.count(), asked, "after MaxAge")
+			wait(0)
+			require.Greater(t, net.requestCount(), fetches, "after MaxAge")
 		})
 	})
 }

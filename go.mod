@@ -2,14 +2,19 @@ module github.com/koreauth/koreauth
 
 go 1.26.0
 
+// The library: parsing of keys, and the memory of verified tokens.
 require (
-	github.com/gorilla/mux v1.8.1
 	github.com/lestrrat-go/jwx/v2 v2.1.7
 	github.com/maypok86/otter/v2 v2.4.0
-	github.com/stretchr/testify v1.12.1
-	golang.org/x/oauth2 v0.37.0
 )
 
+// Tests and examples only.
+require (
+	github.com/gorilla/mux v1.8.1
+	github.com/stretchr/testify v1.12.1
+)
+
+// Indirect.
 require (
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1 // indirect
 	github.com/goccy/go-json v0.10.6 // indirect

@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"regexp"
 	"strings"
-	"unicode/utf8"
 )
 
-// maxUnverified is how much of a value that anybody may have written is logged.
-const maxUnverified = 64
-
-// logRefusal writes one record: at Debug where there is no token, at Info what
-// is the client's fault, at Error what is ours or the issuer's. The token is for
-// leaving it out.
+// logRefusal writes one record for a rejected request: at Debug if it has no
+// token, at Error if the token could not be checked, else at Info. token is passed
+// so that it can be removed from the cause.
 func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string) {
 	level := slog.LevelInfo
 	switch e.Class {
@@ -26,19 +21,19 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 	if logger == nil || !logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("class", plain(e.Class))}
+	attrs := []slog.Attr{slog.String("class", withoutPrefix(e.Class))}
 	if reason := reasonOf(e); reason != nil {
-		attrs = append(attrs, slog.String("reason", strings.TrimPrefix(plain(reason), plain(ErrInvalidToken)+": ")))
+		attrs = append(attrs, slog.String("reason", strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": ")))
 	}
-	for _, said := range []struct{ name, value string }{
+	for _, a := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
 	} {
-		value := printable(said.value)
+		value := printable(a.value)
 		if !e.verified {
-			said.name, value = "unverified_"+said.name, cut(value)
+			a.name, value = "unverified_"+a.name, truncate(value)
 		}
 		if value != "" {
-			attrs = append(attrs, slog.String(said.name, value))
+			attrs = append(attrs, slog.String(a.name, value))
 		}
 	}
 	if required := scopeParam(e); required != "" {
@@ -48,18 +43,18 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
-		if len(token) >= 8 { // shorter ones are words, and no secret
+		if len(token) >= 8 { // A shorter token is a word, not a secret.
 			cause = strings.ReplaceAll(cause, token, "[redacted]")
 		}
 		attrs = append(attrs, slog.String("cause", cause))
 	}
-	logger.LogAttrs(ctx, level, "koreauth: request refused", attrs...)
+	logger.LogAttrs(ctx, level, "koreauth: request rejected", attrs...)
 }
 
-// plain is the text of one of our errors, without the package's name.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
+// withoutPrefix is the text of one of our errors without the name of the package.
+func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
 
-// reasonOf returns which of the reasons it is, or nil.
+// reasonOf returns the reason that e wraps, or nil.
 func reasonOf(e *Error) error {
 	for _, reason := range reasons {
 		if errors.Is(e.Reason, reason) {
@@ -69,8 +64,8 @@ func reasonOf(e *Error) error {
 	return nil
 }
 
-// causeOf returns what the Reason says beyond the class and the reason, on one
-// line.
+// causeOf returns what Reason says in addition to the class and the reason, on
+// one line.
 func causeOf(e *Error) string {
 	if e.Reason == nil {
 		return ""
@@ -82,47 +77,4 @@ func causeOf(e *Error) string {
 		}
 	}
 	return oneLine(cause)
-}
-
-// oneLine makes a text of ours, with all that it wraps, fit for a record.
-func oneLine(text string) string { return redact(strings.ReplaceAll(text, "\n", "; ")) }
-
-// secretLike is what looks like an e-mail address, or like a JWT or the start of
-// one: base64 of `{"` and of the other ways to begin a JSON object, or three long
-// segments.
-var secretLike = regexp.MustCompile(`@|%40|eyJ[\w-]{4,}|\be(?:yAi|wo|w0K|wk)[\w-]{6,}|[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}`)
-
-// printable returns a value for logs, or nothing if it looks like a secret.
-func printable(value string) string {
-	if secretLike.MatchString(value) {
-		return ""
-	}
-	return value
-}
-
-// redact takes out of a text each word that looks like a secret. The texts are
-// ours, but what they wrap need not be.
-func redact(text string) string {
-	if !secretLike.MatchString(text) {
-		return text
-	}
-	words := strings.Fields(text)
-	for i, word := range words {
-		if secretLike.MatchString(word) {
-			words[i] = "[redacted]"
-		}
-	}
-	return strings.Join(words, " ")
-}
-
-// cut shortens a value, between characters.
-func cut(value string) string {
-	if len(value) <= maxUnverified {
-		return value
-	}
-	end := maxUnverified
-	for end > 0 && !utf8.RuneStart(value[end]) {
-		end--
-	}
-	return value[:end]
 }

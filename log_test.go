@@ -23,10 +23,11 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
-// records returns what a guard logs while it judges a request.
-func records(t *testing.T, validator koreauth.TokenValidator, r *http.Request, required ...koreauth.Requirement) []map[string]any {
+// logRecords returns the records that a guard logs for a request.
+func logRecords(t *testing.T, validator koreauth.TokenValidator, r *http.Request, required ...koreauth.Requirement) []map[string]any {
 	t.Helper()
 	var log bytes.Buffer
 	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -46,48 +47,48 @@ func records(t *testing.T, validator koreauth.TokenValidator, r *http.Request, r
 	return all
 }
 
-func TestOneRecordForEachRefusal(t *testing.T) {
-	kid := realIssuer().SigningKey().ID
-	iss := realIssuer().URL()
-	const message = "koreauth: request refused"
+func TestLog_OneRecordPerRejection(t *testing.T) {
+	kid := testIssuer().SigningKey().ID
+	iss := testIssuer().URL()
+	const message = "koreauth: request rejected"
 	for _, test := range []struct {
 		name      string
 		validator koreauth.TokenValidator
 		r         *http.Request
 		required  []koreauth.Requirement
-		want      map[string]any // without the cause
+		want      map[string]any // without msg and cause
 	}{
-		{"no token is nobody's fault", realValidator(t), bearer(""), nil,
+		{"no token is logged at debug level", newTestValidator(t), bearerRequest(""), nil,
 			map[string]any{"level": "DEBUG", "class": "no token"}},
-		{"a bad request is the client's fault", realValidator(t), get("/", "Authorization", "Bearer"), nil,
+		{"a bad request is logged at info level", newTestValidator(t), get("/", "Authorization", "Bearer"), nil,
 			map[string]any{"level": "INFO", "class": "bad request"}},
-		{"a malformed token says nothing of itself", realValidator(t), bearer("garbage"), nil,
+		{"a malformed token has no values to log", newTestValidator(t), bearerRequest("garbage"), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "malformed"}},
-		{"an expired token, whose signature holds, is believed", realValidator(t), bearer(realIssuer().Expired()), nil,
+		{"values of an expired token are verified", newTestValidator(t), bearerRequest(testIssuer().Expired()), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "expired", "issuer": iss, "client_id": "kc_demo", "key_id": kid}},
-		{"a forged token is not", realValidator(t), bearer(mintToken(t, realIssuer(), koretest.Token{BadSignature: true})), nil,
+		{"values of a forged token are not verified", newTestValidator(t), bearerRequest(mintToken(t, testIssuer(), koretest.Token{BadSignature: true})), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "bad signature",
 				"unverified_issuer": iss, "unverified_client_id": "kc_demo", "unverified_key_id": kid}},
-		{"an unknown key", realValidator(t), bearer(mintToken(t, realIssuer(), koretest.Token{Header: map[string]any{"kid": "other"}})), nil,
+		{"an unknown key", newTestValidator(t), bearerRequest(mintToken(t, testIssuer(), koretest.Token{Header: map[string]any{"kid": "other"}})), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "unknown key",
 				"unverified_issuer": iss, "unverified_client_id": "kc_demo", "unverified_key_id": "other"}},
-		{"insufficient scope says whose, and what was asked for", realValidator(t), bearer(realIssuer().Valid()),
+		{"insufficient scope has the client and the required names", newTestValidator(t), bearerRequest(testIssuer().Valid()),
 			[]koreauth.Requirement{koreauth.Scope("a"), koreauth.Grant("API Clients", koreauth.Read)},
 			map[string]any{"level": "INFO", "class": "insufficient scope", "issuer": iss, "client_id": "kc_demo", "key_id": kid, "required": "a API%20Clients:Read"}},
-		{"unavailable is an error of the server", koretest.Validator{Err: koreauth.ErrUnavailable}, bearer("a"), nil,
+		{"unavailable is logged at error level", koretest.Validator{Err: koreauth.ErrUnavailable}, bearerRequest("a"), nil,
 			map[string]any{"level": "ERROR", "class": "temporarily unavailable"}},
-		{"unavailable, with the time", koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: time.Second}}, bearer("a"), nil,
+		{"unavailable, with the time to wait", koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: time.Second}}, bearerRequest("a"), nil,
 			map[string]any{"level": "ERROR", "class": "temporarily unavailable", "retry_after": float64(time.Second)}},
-		{"a validator of one's own that fails", koretest.Validator{Err: errors.New("lost")}, bearer("a"), nil,
+		{"a custom validator that fails", koretest.Validator{Err: errors.New("look-up failed")}, bearerRequest("a"), nil,
 			map[string]any{"level": "ERROR", "class": "temporarily unavailable"}},
-		{"a reason of a validator of one's own", koretest.Validator{Err: fmt.Errorf("mine: %w", koreauth.ErrTooOld)}, bearer("a"), nil,
+		{"a reason of a custom validator", koretest.Validator{Err: fmt.Errorf("wrapped: %w", koreauth.ErrTooOld)}, bearerRequest("a"), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "too old"}},
-		{"what a validator of one's own says of a token is not believed",
-			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrInvalidToken, KeyID: "k", Issuer: "i", ClientID: "c"}}, bearer("a"), nil,
+		{"values from a custom validator are not verified",
+			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrInvalidToken, KeyID: "k", Issuer: "i", ClientID: "c"}}, bearerRequest("a"), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "unverified_key_id": "k", "unverified_issuer": "i", "unverified_client_id": "c"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := records(t, test.validator, test.r, test.required...)
+			got := logRecords(t, test.validator, test.r, test.required...)
 			require.Len(t, got, 1)
 			delete(got[0], "cause")
 			test.want["msg"] = message
@@ -95,107 +96,111 @@ func TestOneRecordForEachRefusal(t *testing.T) {
 		})
 	}
 
-	t.Run("a success is no record", func(t *testing.T) {
-		assert.Empty(t, records(t, realValidator(t), bearer(realIssuer().Valid())))
+	t.Run("an accepted request is not logged", func(t *testing.T) {
+		assert.Empty(t, logRecords(t, newTestValidator(t), bearerRequest(testIssuer().Valid())))
 	})
-	t.Run("the cause is there to read", func(t *testing.T) {
-		got := records(t, koretest.Validator{Err: io.ErrUnexpectedEOF}, bearer("a"))
+	t.Run("the cause is logged", func(t *testing.T) {
+		got := logRecords(t, koretest.Validator{Err: io.ErrUnexpectedEOF}, bearerRequest("a"))
 		assert.Contains(t, got[0]["cause"], "unexpected EOF")
-		got = records(t, book(), bearer("a"), requirementFunc(func(*koreauth.Claims) error { return errors.New("closed on Sundays") }))
-		assert.Contains(t, got[0]["cause"], "closed on Sundays")
+		got = logRecords(t, newTokenTable(), bearerRequest("a"), koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return errors.New("the first cause") }))
+		assert.Contains(t, got[0]["cause"], "the first cause")
 	})
-	t.Run("Refuse writes a record too", func(t *testing.T) {
+	t.Run("Refuse logs a record", func(t *testing.T) {
 		var log bytes.Buffer
-		guard := koreauth.New(book(), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		guard.Refuse(httptest.NewRecorder(), bearer("a"), koreauth.ErrExpired)
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		guard.Refuse(httptest.NewRecorder(), bearerRequest("a"), koreauth.ErrExpired)
 		assert.Contains(t, log.String(), `reason=expired`)
 	})
-	t.Run("a handler's refusal names the client that the guard let in", func(t *testing.T) {
+	t.Run("Refuse in a handler logs the client that the guard verified", func(t *testing.T) {
 		var log bytes.Buffer
-		guard := koreauth.New(realValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		guard := koreauth.New(newTestValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			guard.Refuse(w, r, koreauth.ErrInsufficientScope)
-		})).ServeHTTP(httptest.NewRecorder(), bearer(realIssuer().Valid()))
+		})).ServeHTTP(httptest.NewRecorder(), bearerRequest(testIssuer().Valid()))
 		assert.Contains(t, log.String(), " client_id=kc_demo")
 	})
-	t.Run("another token in a guard is not believed because of the first", func(t *testing.T) {
+	t.Run("values of a second, forged token are not verified", func(t *testing.T) {
 		var log bytes.Buffer
-		guard := koreauth.New(realValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		forged := mintToken(t, realIssuer(), koretest.Token{RawPayload: []byte(`{}`), Header: map[string]any{"kid": "attacker"}, BadSignature: true})
-		chain(whoami, guard.Wrap, with(forged), guard.Wrap).ServeHTTP(httptest.NewRecorder(), bearer(realIssuer().Valid()))
+		guard := koreauth.New(newTestValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		forged := mintToken(t, testIssuer(), koretest.Token{RawPayload: []byte(`{}`), Header: map[string]any{"kid": "attacker"}, BadSignature: true})
+		chain(whoami, guard.Wrap, replaceToken(forged), guard.Wrap).ServeHTTP(httptest.NewRecorder(), bearerRequest(testIssuer().Valid()))
 		assert.Contains(t, log.String(), " unverified_key_id=attacker")
-		assert.NotContains(t, log.String(), "kc_demo", "the first token's client did not send the second")
+		assert.NotContains(t, log.String(), "kc_demo", "the client of the first token must not be logged")
 	})
-	t.Run("the level is the logger's to choose", func(t *testing.T) {
+	t.Run("the logger's level is respected", func(t *testing.T) {
 		var log bytes.Buffer
-		guard := koreauth.New(book(), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearer(""))
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearerRequest(""))
 		assert.Empty(t, log.String(), "Debug is not enabled")
 	})
-	t.Run("no Logger is silence, not the default logger", func(t *testing.T) {
+	t.Run("without a Logger nothing is logged, not even by the default logger", func(t *testing.T) {
 		var log bytes.Buffer
 		before := slog.Default()
 		slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		defer slog.SetDefault(before)
-		koreauth.New(koretest.Validator{Err: io.EOF}, nil).Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearer("a"))
+		koreauth.New(koretest.Validator{Err: io.EOF}, nil).Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearerRequest("a"))
 		assert.Empty(t, log.String())
 	})
-	t.Run("it has the request's context", func(t *testing.T) {
+	t.Run("the record has the request's context", func(t *testing.T) {
 		type key struct{}
 		handler := &contextHandler{}
-		guard := koreauth.New(book(), &koreauth.Options{Logger: slog.New(handler)})
-		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearer("x").WithContext(context.WithValue(t.Context(), key{}, "here")))
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Logger: slog.New(handler)})
+		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearerRequest("x").WithContext(context.WithValue(t.Context(), key{}, "here")))
 		require.NotNil(t, handler.ctx)
 		assert.Equal(t, "here", handler.ctx.Value(key{}))
 	})
 }
 
-// contextHandler remembers the context of the last record.
+// contextHandler records the context of the last record.
 type contextHandler struct{ ctx context.Context }
 
 func (*contextHandler) Enabled(context.Context, slog.Level) bool { return true }
+
 func (h *contextHandler) Handle(ctx context.Context, _ slog.Record) error {
 	h.ctx = ctx
 	return nil
 }
-func (h *contextHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
-func (h *contextHandler) WithGroup(string) slog.Handler      { return h }
 
-// What a token whose signature does not hold says of itself is anybody's text.
-func TestUnverifiedValues(t *testing.T) {
-	jwt := realIssuer().Valid()
+func (h *contextHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+func (h *contextHandler) WithGroup(string) slog.Handler { return h }
+
+// Values of a token whose signature was not verified may be written by an
+// attacker.
+func TestLog_UnverifiedValues(t *testing.T) {
+	jwt := testIssuer().Valid()
 	segment, _, _ := strings.Cut(jwt, ".")
 	for _, test := range []struct{ name, value, want string }{
-		{"an ordinary one", "kc_1", "kc_1"},
-		{"of 64 bytes stays", strings.Repeat("x", 64), strings.Repeat("x", 64)},
-		{"of 65 bytes is cut", strings.Repeat("x", 65), strings.Repeat("x", 64)},
-		{"of 10 KB is cut", strings.Repeat("y", 10_000), strings.Repeat("y", 64)},
-		{"is cut between characters", strings.Repeat("x", 63) + "é" + "z", strings.Repeat("x", 63)},
+		{"an ordinary value", "kc_1", "kc_1"},
+		{"64 bytes are kept", strings.Repeat("x", 64), strings.Repeat("x", 64)},
+		{"65 bytes are cut to 64", strings.Repeat("x", 65), strings.Repeat("x", 64)},
+		{"10 KB are cut to 64 bytes", strings.Repeat("y", 10_000), strings.Repeat("y", 64)},
+		{"a value is cut between characters", strings.Repeat("x", 63) + "é" + "z", strings.Repeat("x", 63)},
 		{"an e-mail address is dropped", "jane@example.com", ""},
 		{"an e-mail address in a URL is dropped", "https://a/?u=jane%40example.com", ""},
-		{"an e-mail address behind 64 bytes is dropped", strings.Repeat("x", 100) + "jane@example.com", ""},
+		{"an e-mail address after 64 bytes is dropped", strings.Repeat("x", 100) + "jane@example.com", ""},
 		{"a JWT is dropped", jwt, ""},
-		{"a JWT behind 64 bytes is dropped", strings.Repeat("x", 100) + " " + jwt, ""},
+		{"a JWT after 64 bytes is dropped", strings.Repeat("x", 100) + " " + jwt, ""},
 		{"a part of a JWT is dropped", segment, ""},
 		{"a JWT with a prefix is dropped", "Bearer " + jwt, ""},
-		{"a JWT whose header begins with a space is dropped", b64text(`{ "alg":"RS256","typ":"JWT"}`) + ".x.y", ""},
-		{"a JWT whose header begins with a line break is dropped", b64text("{\n\"alg\":\"RS256\"}") + ".x.y", ""},
-		{"a JWT whose header begins with two spaces is dropped", b64text(`{  "alg":"RS256"}`) + "." + b64text(`{"iss":"https://issuer.example"}`) + "." + strings.Repeat("A", 86), ""},
-		{"a line break stays a part of the value", "a\nlevel=ERROR", "a\nlevel=ERROR"},
+		{"a JWT whose header begins with a space is dropped", encodeSegment(`{ "alg":"RS256","typ":"JWT"}`) + ".x.y", ""},
+		{"a JWT whose header begins with a line break is dropped", encodeSegment("{\n\"alg\":\"RS256\"}") + ".x.y", ""},
+		{"a JWT whose header begins with two spaces is dropped", encodeSegment(`{  "alg":"RS256"}`) + "." + encodeSegment(`{"iss":"https://issuer.example"}`) + "." + strings.Repeat("A", 86), ""},
+		{"a line break stays in the value", "a\nlevel=ERROR", "a\nlevel=ERROR"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			refusal := &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrSignature, KeyID: test.value, Issuer: test.value, ClientID: test.value}
-			forged := mintToken(t, realIssuer(), koretest.Token{
+			forged := mintToken(t, testIssuer(), koretest.Token{
 				Claims: map[string]any{"client_id": test.value}, Header: map[string]any{"kid": test.value}, BadSignature: true,
 			})
 			for _, record := range [][]map[string]any{
-				records(t, koretest.Validator{Err: refusal}, bearer("a")),
-				records(t, realValidator(t), bearer(forged)),
+				logRecords(t, koretest.Validator{Err: refusal}, bearerRequest("a")),
+				logRecords(t, newTestValidator(t), bearerRequest(forged)),
 			} {
 				require.Len(t, record, 1)
 				for _, name := range []string{"unverified_key_id", "unverified_client_id"} {
 					got, _ := record[0][name].(string)
-					if record[0]["reason"] == "malformed" { // It is too large to be looked at.
+					if record[0]["reason"] == "malformed" { // The token is too large to be read.
 						continue
 					}
 					assert.Equal(t, test.want, got, name)
@@ -207,30 +212,30 @@ func TestUnverifiedValues(t *testing.T) {
 			}
 		})
 	}
-	t.Run("of bytes that are no UTF-8", func(t *testing.T) {
+	t.Run("a value that is not UTF-8", func(t *testing.T) {
 		refusal := &koreauth.Error{Class: koreauth.ErrInvalidToken, KeyID: strings.Repeat("\x80", 100)}
-		assert.NotPanics(t, func() { records(t, koretest.Validator{Err: refusal}, bearer("a")) })
+		assert.NotPanics(t, func() { logRecords(t, koretest.Validator{Err: refusal}, bearerRequest("a")) })
 	})
-	t.Run("a line break begins no record of its own", func(t *testing.T) {
+	t.Run("a line break does not start a new record", func(t *testing.T) {
 		var log bytes.Buffer
 		guard := koreauth.New(koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrInvalidToken, KeyID: "a\nlevel=ERROR msg=forged"}},
 			&koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearer("a"))
+		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearerRequest("a"))
 		assert.Equal(t, 1, strings.Count(log.String(), "\n"))
 	})
 }
 
-func b64text(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
+func encodeSegment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
-// Secrets that KORE's tokens carry, and the token itself.
+// secretKey and secretOwner stand for secrets that KORE's tokens contain.
 const (
 	secretKey   = "w2gYFN7q00ckhm9vyxiuk45TF/SSMGKIYtHLP2SSGRokJdcCP/aQ5xtYQ4UZsbDw=="
 	secretOwner = "jane.doe@korewireless.example"
 )
 
-// TestNothingSecretIsWritten sends tokens full of secrets down every path that
-// logs, fails or prints, and looks for them in all that comes out.
-func TestNothingSecretIsWritten(t *testing.T) {
+// TestLog_NoSecrets sends tokens with secrets through everything that logs,
+// fails or prints, and searches the output for the secrets and for the token.
+func TestLog_NoSecrets(t *testing.T) {
 	claims := map[string]any{"api-key": secretKey, "client-owner": secretOwner, "email": secretOwner}
 	withSecrets := func(recipe koretest.Token) string {
 		all := map[string]any{}
@@ -238,56 +243,56 @@ func TestNothingSecretIsWritten(t *testing.T) {
 			maps.Copy(all, from)
 		}
 		recipe.Claims = all
-		return mintToken(t, realIssuer(), recipe)
+		return mintToken(t, testIssuer(), recipe)
 	}
-	good := withSecrets(koretest.Token{})
+	valid := withSecrets(koretest.Token{})
 	tokens := map[string]string{
-		"good":                         good,
-		"expired":                      withSecrets(koretest.Token{Age: 3 * time.Hour}),
-		"forged":                       withSecrets(koretest.Token{BadSignature: true}),
-		"of another issuer":            withSecrets(koretest.Token{Claims: map[string]any{"iss": secretOwner}}),
-		"for another audience":         withSecrets(koretest.Token{Claims: map[string]any{"aud": secretOwner}}),
-		"of an e-mail as client":       withSecrets(koretest.Token{Claims: map[string]any{"client_id": secretOwner}}),
-		"an ID token":                  withSecrets(koretest.Token{Claims: map[string]any{"typ": secretOwner}}),
-		"bound":                        withSecrets(koretest.Token{Claims: map[string]any{"cnf": map[string]any{"jkt": secretKey}}}),
-		"with a secret as kid":         withSecrets(koretest.Token{Header: map[string]any{"kid": secretOwner}}),
-		"with a token as kid":          withSecrets(koretest.Token{Header: map[string]any{"kid": good}}),
-		"with a secret as alg":         withSecrets(koretest.Token{Header: map[string]any{"alg": secretOwner}}),
-		"with a secret as typ":         withSecrets(koretest.Token{Header: map[string]any{"typ": secretOwner}}),
-		"with a secret header":         withSecrets(koretest.Token{Header: map[string]any{"crit": []string{secretOwner}}}),
-		"with a broken payload":        mintToken(t, realIssuer(), koretest.Token{RawPayload: []byte(`{"client-owner":"` + secretOwner + `","api-key":"` + secretKey + `",}`)}),
-		"with a duplicate member":      mintToken(t, realIssuer(), koretest.Token{RawPayload: []byte(`{"` + secretOwner + `":1,"` + secretOwner + `":2}`)}),
-		"with a broken header":         mintToken(t, realIssuer(), koretest.Token{RawHeader: []byte(`{"alg":"RS256","x":"` + secretOwner + `"`)}),
-		"with dates that are no dates": withSecrets(koretest.Token{Claims: map[string]any{"exp": secretOwner}}),
-		"with a fourth segment":        good + ".e30",
-		"padded":                       good + "==",
-		"too large":                    strings.Repeat(good, 20),
+		"valid":                            valid,
+		"expired":                          withSecrets(koretest.Token{Age: 3 * time.Hour}),
+		"forged":                           withSecrets(koretest.Token{BadSignature: true}),
+		"of another issuer":                withSecrets(koretest.Token{Claims: map[string]any{"iss": secretOwner}}),
+		"for another audience":             withSecrets(koretest.Token{Claims: map[string]any{"aud": secretOwner}}),
+		"with an e-mail address as client": withSecrets(koretest.Token{Claims: map[string]any{"client_id": secretOwner}}),
+		"an ID token":                      withSecrets(koretest.Token{Claims: map[string]any{"typ": secretOwner}}),
+		"bound":                            withSecrets(koretest.Token{Claims: map[string]any{"cnf": map[string]any{"jkt": secretKey}}}),
+		"with a secret as kid":             withSecrets(koretest.Token{Header: map[string]any{"kid": secretOwner}}),
+		"with a token as kid":              withSecrets(koretest.Token{Header: map[string]any{"kid": valid}}),
+		"with a secret as alg":             withSecrets(koretest.Token{Header: map[string]any{"alg": secretOwner}}),
+		"with a secret as typ":             withSecrets(koretest.Token{Header: map[string]any{"typ": secretOwner}}),
+		"with a secret header":             withSecrets(koretest.Token{Header: map[string]any{"crit": []string{secretOwner}}}),
+		"with a broken payload":            mintToken(t, testIssuer(), koretest.Token{RawPayload: []byte(`{"client-owner":"` + secretOwner + `","api-key":"` + secretKey + `",}`)}),
+		"with a duplicate member":          mintToken(t, testIssuer(), koretest.Token{RawPayload: []byte(`{"` + secretOwner + `":1,"` + secretOwner + `":2}`)}),
+		"with a broken header":             mintToken(t, testIssuer(), koretest.Token{RawHeader: []byte(`{"alg":"RS256","x":"` + secretOwner + `"`)}),
+		"with a string as exp":             withSecrets(koretest.Token{Claims: map[string]any{"exp": secretOwner}}),
+		"with a fourth segment":            valid + ".e30",
+		"padded":                           valid + "==",
+		"too large":                        strings.Repeat(valid, 20),
 	}
 	var out bytes.Buffer
 	check := func(t *testing.T, sent string) {
 		t.Helper()
 		written := out.String()
 		out.Reset()
-		for _, secret := range append(pieces(sent), secretKey, secretOwner, strings.ReplaceAll(secretOwner, "@", "%40")) {
+		for _, secret := range append(chunks(sent), secretKey, secretOwner, strings.ReplaceAll(secretOwner, "@", "%40")) {
 			if at := strings.Index(written, secret); at >= 0 {
-				t.Errorf("%q is in %q", secret, written[max(0, at-200):min(len(written), at+100)])
+				t.Errorf("secret %q found in %q", secret, written[max(0, at-200):min(len(written), at+100)])
 				return
 			}
 		}
 	}
-	required := requirementFunc(func(c *koreauth.Claims) error {
-		return fmt.Errorf("%s may not, %v may not, %+v may not", c.ClientOwner, c, *c)
+	required := koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error {
+		return fmt.Errorf("rejected: %s, %v, %+v", c.ClientOwner, c, *c)
 	})
 	loggers := map[string]*slog.Logger{
 		"text": slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		"JSON": slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	validators := map[string]koreauth.TokenValidator{
-		"a real validator": realValidator(t),
-		"one that quotes the token": validateFunc(func(_ context.Context, token string) (*koreauth.Claims, error) {
+		"a Validator": newTestValidator(t),
+		"a validator that quotes the token": validateFunc(func(_ context.Context, token string) (*koreauth.Claims, error) {
 			return nil, fmt.Errorf("asking https://issuer.example/introspect?token=%s for %q: %w", token, secretOwner, io.EOF)
 		}),
-		"one that quotes it as a reason": validateFunc(func(_ context.Context, token string) (*koreauth.Claims, error) {
+		"a validator that quotes the token with a reason": validateFunc(func(_ context.Context, token string) (*koreauth.Claims, error) {
 			return nil, fmt.Errorf("%w: %s of <%s>", koreauth.ErrExpired, token, secretOwner)
 		}),
 	}
@@ -295,12 +300,12 @@ func TestNothingSecretIsWritten(t *testing.T) {
 		for validatorName, validator := range validators {
 			for tokenName, token := range tokens {
 				t.Run(loggerName+"/"+validatorName+"/"+tokenName, func(t *testing.T) {
-					for _, format := range formats {
+					for _, format := range errorFormats {
 						guard := koreauth.New(validator, &koreauth.Options{Logger: logger, Errors: format, Sources: []koreauth.Source{
-							koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Form("t"), koreauth.JSON("t"),
+							koreauth.Header("Authorization"), source.Query("t"), source.Form("t"), source.JSON("t"),
 						}})
 						for _, r := range []*http.Request{
-							bearer(token), get("/?t=" + token), get("/?t="+token, "Authorization", "Bearer "+token), get("/?t=%zz" + token),
+							bearerRequest(token), get("/?t=" + token), get("/?t="+token, "Authorization", "Bearer "+token), get("/?t=%zz" + token),
 							get("/", "Authorization", "Bearer "+token+" "+secretOwner),
 							post(formType, "t="+token+"&t="+token), post(jsonType, `{"t":"`+token), post(jsonType, `{"t":["`+token+`"]}`),
 						} {
@@ -317,20 +322,20 @@ func TestNothingSecretIsWritten(t *testing.T) {
 	}
 
 	t.Run("an opaque token that the validator quotes", func(t *testing.T) {
-		// What introspection takes need not look like a JWT.
+		// A token for introspection need not look like a JWT.
 		const opaque = "NgXCXRKcPq8dT2mVb3sYzWk5eJh7uLf9aQ4oR6iMz0Yjw="
 		for _, logger := range loggers {
-			koreauth.New(validators["one that quotes the token"], &koreauth.Options{Logger: logger}).Wrap(whoami).
-				ServeHTTP(httptest.NewRecorder(), bearer(opaque))
+			koreauth.New(validators["a validator that quotes the token"], &koreauth.Options{Logger: logger}).Wrap(whoami).
+				ServeHTTP(httptest.NewRecorder(), bearerRequest(opaque))
 			check(t, opaque)
 		}
 	})
 
 	t.Run("claims and errors, printed in every way", func(t *testing.T) {
-		validator := realValidator(t)
-		claims, err := validator.Validate(t.Context(), good)
+		validator := newTestValidator(t)
+		claims, err := validator.Validate(t.Context(), valid)
 		require.NoError(t, err)
-		assert.Equal(t, secretOwner, claims.ClientOwner, "it is there for those who ask")
+		assert.Equal(t, secretOwner, claims.ClientOwner, "the field has the value")
 		var printed []any
 		for _, token := range tokens {
 			if _, err := validator.Validate(t.Context(), token); err != nil {
@@ -341,7 +346,7 @@ func TestNothingSecretIsWritten(t *testing.T) {
 			for _, value := range append(printed, claims, *claims) {
 				logger.Info("x", "value", value)
 				logger.Info("x", slog.Group("g", slog.Any("value", value)))
-				check(t, good)
+				check(t, valid)
 			}
 		}
 		printed = append(printed, claims, *claims, []any{claims, *claims}, map[string]any{"c": *claims, "p": claims},
@@ -349,14 +354,14 @@ func TestNothingSecretIsWritten(t *testing.T) {
 		for _, value := range printed {
 			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X"} {
 				if _, ok := value.(error); ok && verb == "%#v" {
-					continue // The fields of an Error, whose comments say whose text they are.
+					continue // %#v prints the fields of an Error, which hold unverified values.
 				}
 				fmt.Fprintf(&out, verb, value)
-				check(t, good)
+				check(t, valid)
 			}
 		}
 		text := fmt.Sprint(claims)
-		assert.Contains(t, text, realIssuer().URL())
+		assert.Contains(t, text, testIssuer().URL())
 		assert.Contains(t, text, "kc_demo")
 		assert.Contains(t, text, claims.Subject)
 		assert.Contains(t, text, claims.AccountID)
@@ -364,8 +369,9 @@ func TestNothingSecretIsWritten(t *testing.T) {
 	})
 }
 
-// pieces cuts a token, so that no part of it goes unnoticed.
-func pieces(token string) []string {
+// chunks cuts the segments of a token into pieces of 20 characters, so that a
+// part of the token is found too.
+func chunks(token string) []string {
 	var all []string
 	for segment := range strings.SplitSeq(token, ".") {
 		for ; len(segment) >= 20; segment = segment[20:] {
@@ -375,11 +381,11 @@ func pieces(token string) []string {
 	return all
 }
 
-func TestNoMoreOfABodyIsReadForTheLog(t *testing.T) {
+func TestLog_ReadsNoMoreOfBody(t *testing.T) {
 	for name, logger := range map[string]*slog.Logger{"silent": nil, "logging": slog.New(slog.NewTextHandler(io.Discard, nil))} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: logger, Sources: []koreauth.Source{koreauth.Form("access_token")}})
+				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: logger, Sources: []koreauth.Source{source.Form("access_token")}})
 				reader, writer := io.Pipe()
 				r := httptest.NewRequest(http.MethodPost, "/", reader)
 				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -392,9 +398,20 @@ func TestNoMoreOfABodyIsReadForTheLog(t *testing.T) {
 				w := httptest.NewRecorder()
 				guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, r)
 				assert.Equal(t, http.StatusUnauthorized, w.Code)
-				assert.Zero(t, time.Since(start), "waited for more of the body")
+				assert.Zero(t, time.Since(start), "the guard waited for more of the body")
 				time.Sleep(2 * time.Hour)
 			})
 		})
 	}
+}
+
+func TestLog_RefuseNamesCurrentClient(t *testing.T) {
+	var log bytes.Buffer
+	guard := koreauth.New(newTestValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Authorization", "Bearer another")
+		guard.Refuse(w, r, koreauth.ErrInsufficientScope)
+	})).ServeHTTP(httptest.NewRecorder(), bearerRequest(testIssuer().Valid()))
+	assert.Contains(t, log.String(), "insufficient scope")
+	assert.NotContains(t, log.String(), "kc_demo")
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// allocations counts those of one Validate. A signature takes nine and more, so
-// they tell whether one was verified.
-func allocations(t *testing.T, v *koreauth.Validator, token string) float64 {
+// validateAllocs returns the allocations of one call of Validate. Verifying a
+// signature needs nine or more, so the number shows whether one was verified.
+func validateAllocs(t *testing.T, v *koreauth.Validator, token string) float64 {
 	t.Helper()
 	return testing.AllocsPerRun(20, func() {
 		if _, err := v.Validate(context.Background(), token); err != nil {
@@ -30,33 +30,37 @@ func allocations(t *testing.T, v *koreauth.Validator, token string) float64 {
 	})
 }
 
-func TestATokenSeenBeforeCostsNoSignature(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
-	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
+func TestMemory_SkipsSignature(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
+	_, uncached := newIssuer(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
 	token := issuer.Valid()
-	seen, new := allocations(t, v, token), allocations(t, without, token)
-	assert.Less(t, seen, 10.0)
-	assert.Greater(t, new, seen+9, "a negative CacheSize remembers nothing")
+	cached, verified := validateAllocs(t, v, token), validateAllocs(t, uncached, token)
+	assert.Less(t, cached, 10.0)
+	assert.Greater(t, verified, cached+9, "no memory with a negative CacheSize")
 }
 
-// changing is a key set whose answer the test changes.
-type changing struct{ keys []koreauth.Key }
+// mutableKeySet is a KeySet whose keys a test can change.
+type mutableKeySet struct{ keys []koreauth.Key }
 
-func (c *changing) Keys(context.Context, string, bool) ([]koreauth.Key, error) { return c.keys, nil }
+func (c *mutableKeySet) Keys(context.Context, string, bool) ([]koreauth.Key, error) {
+	return c.keys, nil
+}
 
-func remembering(t *testing.T) (*koretest.Issuer, *koreauth.Validator, *changing, koreauth.Key) {
+// newIssuerWithKeySet returns an issuer, a validator, its key set and the key that
+// signs.
+func newIssuerWithKeySet(t *testing.T) (*koretest.Issuer, *koreauth.Validator, *mutableKeySet, koreauth.Key) {
 	t.Helper()
 	key := signingKeys()["RS256"]
-	good := koreauth.Key{ID: key.ID, Algorithm: "RS256", Public: key.Public()}
-	set := &changing{[]koreauth.Key{good}}
-	issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.HTTPClient, c.Keys = nil, set })
-	return issuer, v, set, good
+	signingKey := koreauth.Key{ID: key.ID, Algorithm: "RS256", Public: key.Public()}
+	set := &mutableKeySet{[]koreauth.Key{signingKey}}
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.HTTPClient, c.Keys = nil, set })
+	return issuer, v, set, signingKey
 }
 
-func TestARememberedTokenEndsWithItsKey(t *testing.T) {
+func TestMemory_EntryEndsWithItsKey(t *testing.T) {
 	for _, row := range []struct {
 		name   string
-		change func(good koreauth.Key) []koreauth.Key
+		change func(signingKey koreauth.Key) []koreauth.Key
 		want   error
 	}{
 		{"the key is gone", func(koreauth.Key) []koreauth.Key { return nil }, koreauth.ErrUnknownKey},
@@ -64,76 +68,69 @@ func TestARememberedTokenEndsWithItsKey(t *testing.T) {
 			k.Public = signingKeys()["PS256"].Public()
 			return []koreauth.Key{k}
 		}, koreauth.ErrSignature},
-		{"the key is for another algorithm now", func(k koreauth.Key) []koreauth.Key {
+		{"the key is now for another algorithm", func(k koreauth.Key) []koreauth.Key {
 			k.Algorithm = "RS512"
 			return []koreauth.Key{k}
 		}, koreauth.ErrUnknownKey},
-		{"the key has no algorithm now, and is verified anew", func(k koreauth.Key) []koreauth.Key {
+		{"the key now has no algorithm, so the signature is verified again", func(k koreauth.Key) []koreauth.Key {
 			k.Algorithm = ""
 			return []koreauth.Key{k}
 		}, nil},
-		{"a refresh brought the same key", func(k koreauth.Key) []koreauth.Key {
-			parsed, err := koreauth.ParseKeys(documentOf(t, signingKeys()["RS256"]))
+		{"a refresh returned the same key", func(k koreauth.Key) []koreauth.Key {
+			parsed, err := koreauth.ParseKeys(keyDocument(t, signingKeys()["RS256"]))
 			require.NoError(t, err)
 			return parsed
 		}, nil},
-		{"another key came before it", func(k koreauth.Key) []koreauth.Key {
+		{"another key with the ID is now before it", func(k koreauth.Key) []koreauth.Key {
 			other := k
 			other.Public = signingKeys()["PS256"].Public()
 			return []koreauth.Key{other, k}
 		}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			issuer, v, set, good := remembering(t)
+			issuer, v, set, signingKey := newIssuerWithKeySet(t)
 			token := issuer.Valid()
 			_, err := v.Validate(t.Context(), token)
 			require.NoError(t, err)
-			set.keys = row.change(good)
+			set.keys = row.change(signingKey)
 			_, err = v.Validate(t.Context(), token)
 			require.ErrorIs(t, err, row.want)
-			set.keys = []koreauth.Key{good}
+			set.keys = []koreauth.Key{signingKey}
 			_, err = v.Validate(t.Context(), token)
 			require.NoError(t, err, "the key is back")
 		})
 	}
 }
 
-func documentOf(t *testing.T, key *koretest.Key) []byte {
-	t.Helper()
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: judgedIssuer, Keys: []*koretest.Key{key}})
-	require.NoError(t, err)
-	return issuer.JWKS()
-}
-
-func TestARefreshThatBringsTheSameKeyKeepsTheEntry(t *testing.T) {
+func TestMemory_EntrySurvivesRefresh(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
-		var parsed [2][]koreauth.Key // the same key, at two places
+		var parsed [2][]koreauth.Key // the same key, parsed twice
 		for i := range parsed {
-			keys, err := koreauth.ParseKeys(documentOf(t, signingKeys()[alg]))
+			keys, err := koreauth.ParseKeys(keyDocument(t, signingKeys()[alg]))
 			require.NoError(t, err)
 			parsed[i] = keys
 		}
-		asked := 0
-		issuer, v := judge(t, alg, func(c *koreauth.Config) {
+		calls := 0
+		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) {
 			c.Algorithms, c.HTTPClient = []string{alg}, nil
-			c.Keys = keysFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
-				asked++
-				return parsed[asked%2], nil
+			c.Keys = keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+				calls++
+				return parsed[calls%2], nil
 			})
 		})
-		_, without := judge(t, alg, func(c *koreauth.Config) { c.Algorithms, c.CacheSize = []string{alg}, -1 })
+		_, uncached := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms, c.CacheSize = []string{alg}, -1 })
 		token := issuer.Valid()
-		assert.Less(t, allocations(t, v, token)+2, allocations(t, without, token), "%s: no signature was verified", alg)
+		assert.Less(t, validateAllocs(t, v, token)+2, validateAllocs(t, uncached, token), "%s: allocations with no signature verified", alg)
 	}
 }
 
-func TestAnotherKeyUnderTheSameIDEndsARememberedToken(t *testing.T) {
+func TestMemory_RejectsReplacedKey(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256", "EdDSA"} {
 		key := signingKeys()[alg]
 		other, err := koretest.NewKey(alg)
 		require.NoError(t, err)
-		set := &changing{[]koreauth.Key{{ID: key.ID, Algorithm: alg, Public: key.Public()}}}
-		issuer, v := judge(t, alg, func(c *koreauth.Config) { c.Algorithms, c.HTTPClient, c.Keys = []string{alg}, nil, set })
+		set := &mutableKeySet{[]koreauth.Key{{ID: key.ID, Algorithm: alg, Public: key.Public()}}}
+		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms, c.HTTPClient, c.Keys = []string{alg}, nil, set })
 		token := issuer.Valid()
 		_, err = v.Validate(t.Context(), token)
 		require.NoError(t, err)
@@ -143,22 +140,22 @@ func TestAnotherKeyUnderTheSameIDEndsARememberedToken(t *testing.T) {
 	}
 }
 
-func TestWithoutKidARememberedTokenNeedsItsKeyAlone(t *testing.T) {
-	issuer, v, set, good := remembering(t)
+func TestMemory_TokenWithoutKid(t *testing.T) {
+	issuer, v, set, signingKey := newIssuerWithKeySet(t)
 	token := mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})
 	_, err := v.Validate(t.Context(), token)
 	require.NoError(t, err)
 	set.keys = append(set.keys, koreauth.Key{ID: "second", Public: signingKeys()["PS256"].Public()})
 	_, err = v.Validate(t.Context(), token)
-	require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a new token would not be accepted either")
-	set.keys = []koreauth.Key{good}
+	require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a new token would be rejected too")
+	set.keys = []koreauth.Key{signingKey}
 	_, err = v.Validate(t.Context(), token)
 	require.NoError(t, err)
 }
 
-func TestARememberedTokenIsJudgedByTheClockEachTime(t *testing.T) {
+func TestMemory_ChecksTimesEachTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		issuer, v := judge(t, "RS256", func(c *koreauth.Config) { c.MaxAge = 50 * time.Minute })
+		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.MaxAge = 50 * time.Minute })
 		short := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(time.Minute).Unix()}})
 		long := issuer.Valid()
 		for _, token := range []string{short, long} {
@@ -179,9 +176,9 @@ func TestARememberedTokenIsJudgedByTheClockEachTime(t *testing.T) {
 	})
 }
 
-func TestARememberedTokenSharesTheFateOfItsKeys(t *testing.T) {
+func TestMemory_FollowsKeyRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		issuer, v := judge(t, "RS256", nil)
+		issuer, v := newIssuer(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 		token := mintToken(t, issuer, koretest.Token{ClientID: "long"})
 		_, err := v.Validate(t.Context(), token)
@@ -191,15 +188,15 @@ func TestARememberedTokenSharesTheFateOfItsKeys(t *testing.T) {
 		issuer.RemoveKey(signingKeys()["RS256"].ID)
 		time.Sleep(14 * time.Minute)
 		_, err = v.Validate(t.Context(), token)
-		require.NoError(t, err, "the keys are not old yet")
+		require.NoError(t, err, "the keys are not older than MaxAge")
 		time.Sleep(time.Minute)
 		_, err = v.Validate(t.Context(), token)
-		require.NoError(t, err, "this asks for a refresh behind its back")
+		require.NoError(t, err, "this starts a refresh in the background")
 		synctest.Wait()
 		_, err = v.Validate(t.Context(), token)
-		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "remembered, and refused after the refresh")
+		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a remembered token is rejected after the refresh")
 
-		issuer, v = judge(t, "RS256", nil)
+		issuer, v = newIssuer(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 		token = mintToken(t, issuer, koretest.Token{ClientID: "long"})
 		_, err = v.Validate(t.Context(), token)
@@ -214,8 +211,8 @@ func TestARememberedTokenSharesTheFateOfItsKeys(t *testing.T) {
 	})
 }
 
-func TestAFailedTokenIsNeverRemembered(t *testing.T) {
-	issuer, v, set, good := remembering(t)
+func TestMemory_OmitsRejectedTokens(t *testing.T) {
+	issuer, v, set, signingKey := newIssuerWithKeySet(t)
 	for name, recipe := range map[string]koretest.Token{
 		"a bad signature":  {BadSignature: true},
 		"another audience": {Claims: map[string]any{"aud": "x"}},
@@ -223,27 +220,27 @@ func TestAFailedTokenIsNeverRemembered(t *testing.T) {
 		"an ID token":      {Claims: map[string]any{"typ": "ID"}},
 	} {
 		token := mintToken(t, issuer, recipe)
-		refused := func() float64 {
+		rejectedAllocs := func() float64 {
 			return testing.AllocsPerRun(5, func() {
 				if _, err := v.Validate(context.Background(), token); err == nil {
 					t.Fatal(name)
 				}
 			})
 		}
-		assert.Greater(t, refused(), 15.0, "%s: the signature is verified each time", name)
+		assert.Greater(t, rejectedAllocs(), 15.0, "%s: allocations with the signature verified each time", name)
 	}
 	token := issuer.Valid()
 	set.keys = nil
 	_, err := v.Validate(t.Context(), token)
 	require.ErrorIs(t, err, koreauth.ErrUnknownKey)
-	set.keys = []koreauth.Key{good}
+	set.keys = []koreauth.Key{signingKey}
 	_, err = v.Validate(t.Context(), token)
 	require.NoError(t, err)
 }
 
-func TestTheSameTokenAtTwoValidatorsIsJudgedTwice(t *testing.T) {
-	issuer, first := judge(t, "RS256", nil)
-	_, second := judge(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
+func TestMemory_NotSharedByValidators(t *testing.T) {
+	issuer, first := newIssuer(t, "RS256", nil)
+	_, second := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
 	token := issuer.Valid()
 	_, err := first.Validate(t.Context(), token)
 	require.NoError(t, err)
@@ -254,11 +251,11 @@ func TestTheSameTokenAtTwoValidatorsIsJudgedTwice(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestRequirementsAreJudgedEachTimeAndKeepNoTokenOut(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
+func TestMemory_ChecksRequirementsEachTime(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
 	guard := koreauth.New(v, nil)
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	may, mayNot := guard.Require(koreauth.Scope("email"))(ok), guard.Require(koreauth.Scope("other"))(ok)
+	allowed, denied := guard.Require(koreauth.Scope("email"))(ok), guard.Require(koreauth.Scope("other"))(ok)
 	token := issuer.Valid()
 	status := func(handler http.Handler) int {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -268,14 +265,14 @@ func TestRequirementsAreJudgedEachTimeAndKeepNoTokenOut(t *testing.T) {
 		return w.Code
 	}
 	for range 3 {
-		assert.Equal(t, 403, status(mayNot))
-		assert.Equal(t, 204, status(may))
+		assert.Equal(t, 403, status(denied))
+		assert.Equal(t, 204, status(allowed))
 	}
-	assert.Less(t, allocations(t, v, token), 10.0, "it is remembered all the same")
+	assert.Less(t, validateAllocs(t, v, token), 10.0, "allocations of a remembered token")
 }
 
-func TestWhatIsChangedInClaimsReachesNoRememberedToken(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
+func TestMemory_ClaimsAreCopied(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
 	token := issuer.Valid()
 	for range 3 {
 		claims, err := v.Validate(t.Context(), token)
@@ -287,11 +284,11 @@ func TestWhatIsChangedInClaimsReachesNoRememberedToken(t *testing.T) {
 	}
 }
 
-func TestAFloodOfOneOffTokensPushesNoSteadyOneOut(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+func TestMemory_FloodKeepsFrequentToken(t *testing.T) {
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 100
 	})
-	steady := issuer.Valid()
+	frequent := issuer.Valid()
 	validate := func(token string) {
 		_, err := v.Validate(context.Background(), token)
 		require.NoError(t, err)
@@ -299,15 +296,15 @@ func TestAFloodOfOneOffTokensPushesNoSteadyOneOut(t *testing.T) {
 	forgotten := 0
 	for i := range 2000 {
 		validate(mintToken(t, issuer, koretest.Token{Claims: map[string]any{"jti": strconv.Itoa(i)}}))
-		if allocations(t, v, steady) > 15 { // 20 times, of which the first decides
+		if validateAllocs(t, v, frequent) > 15 { // The first of 20 calls decides.
 			forgotten++
 		}
 	}
-	assert.LessOrEqual(t, forgotten, 20, "of 2000")
+	assert.LessOrEqual(t, forgotten, 20, "times forgotten, of 2000")
 }
 
-func TestMemoryStaysFlat(t *testing.T) {
-	issuer, v := judge(t, "ES256", func(c *koreauth.Config) {
+func TestMemory_StaysFlat(t *testing.T) {
+	issuer, v := newIssuer(t, "ES256", func(c *koreauth.Config) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 50
 	})
 	heap := func() uint64 {
@@ -327,15 +324,15 @@ func TestMemoryStaysFlat(t *testing.T) {
 	flood(500)
 	before := heap()
 	flood(5000)
-	assert.Less(t, int64(heap())-int64(before), int64(50*4<<10), "bytes more after ten times as many tokens")
+	assert.Less(t, int64(heap())-int64(before), int64(50*4<<10), "growth in bytes after ten times as many tokens")
 	runtime.KeepAlive(v)
 }
 
-// TestAllocations keeps the cost from growing unseen. Times are for the
-// benchmarks.
-func TestAllocations(t *testing.T) {
-	issuer, v := judge(t, "RS256", nil)
-	_, without := judge(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
+// TestMemory_Allocations limits the allocations of a request. Benchmarks measure
+// the times.
+func TestMemory_Allocations(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
+	_, uncached := newIssuer(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	reading := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { koreauth.FromContext(r.Context()) })
 	request := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -346,18 +343,18 @@ func TestAllocations(t *testing.T) {
 		handler http.Handler
 		limit   float64
 	}{
-		{"a new token", koreauth.New(without, nil).Wrap(handler), 20},
-		{"a token seen before", koreauth.New(v, nil).Wrap(handler), 4},
-		{"a token seen before, claims read", koreauth.New(v, nil).Wrap(reading), 12},
+		{"a new token", koreauth.New(uncached, nil).Wrap(handler), 20},
+		{"a remembered token", koreauth.New(v, nil).Wrap(handler), 4},
+		{"a remembered token, with FromContext", koreauth.New(v, nil).Wrap(reading), 12},
 	} {
 		got := testing.AllocsPerRun(200, func() { row.handler.ServeHTTP(w, request) })
-		if !raceDetector { // which allocates itself
+		if !raceDetector { // The race detector allocates too.
 			assert.LessOrEqual(t, got, row.limit, row.name)
 		}
 	}
 }
 
-func TestTheMemoryIsBoundedInBytes(t *testing.T) {
+func TestMemory_BoundedInBytes(t *testing.T) {
 	validator := func(size int) *koreauth.Validator {
 		v, err := koreauth.NewValidator(koreauth.Config{
 			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: size,
@@ -374,13 +371,13 @@ func TestTheMemoryIsBoundedInBytes(t *testing.T) {
 		limit uint64
 	}{
 		{"large payloads count as several entries", 100, func(n int) string {
-			return fuzzSigned(fuzzHeader, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","x":%q}`, edIssuer, n, long))
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","x":%q}`, edIssuer, n, long))
 		}, 100 * 4 << 10},
-		{"many small values count as well", 100, func(n int) string {
-			return fuzzSigned(fuzzHeader, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
+		{"many small values count too", 100, func(n int) string {
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
 		}, 100 * 4 << 10},
-		{"headers are few", 1, func(n int) string {
-			return fuzzSigned(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
+		{"few headers are kept", 1, func(n int) string {
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
 		}, 64 * 12 << 10},
 	} {
 		v := validator(row.size)
@@ -397,28 +394,28 @@ func TestTheMemoryIsBoundedInBytes(t *testing.T) {
 
 func heapInUse() uint64 {
 	runtime.GC()
-	runtime.GC() // What a sync.Pool held is gone after two.
+	runtime.GC() // A sync.Pool is empty after two collections.
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
 }
 
-func TestARememberedTokenEndsWithItsKeyOfEveryKind(t *testing.T) {
+func TestMemory_KeyChangeByAlgorithm(t *testing.T) {
 	for _, alg := range []string{"RS256", "PS256", "ES256", "ES384", "EdDSA"} {
 		key := signingKeys()[alg]
-		set := &changing{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}
+		set := &mutableKeySet{[]koreauth.Key{{ID: key.ID, Public: key.Public()}}}
 		validator := func(size int) (*koretest.Issuer, *koreauth.Validator) {
-			return judge(t, alg, func(c *koreauth.Config) {
+			return newIssuer(t, alg, func(c *koreauth.Config) {
 				c.HTTPClient, c.Keys, c.Algorithms, c.CacheSize = nil, set, []string{alg}, size
 			})
 		}
 		issuer, v := validator(0)
-		_, without := validator(-1)
+		_, uncached := validator(-1)
 		token := issuer.Valid()
-		// Each refresh brings the same key in another place of the memory.
-		parsed, err := koreauth.ParseKeys(documentOf(t, key))
+		// Each refresh returns the same key at another address.
+		parsed, err := koreauth.ParseKeys(keyDocument(t, key))
 		require.NoError(t, err)
-		refreshing := func(v *koreauth.Validator) float64 {
+		refreshAllocs := func(v *koreauth.Validator) float64 {
 			return testing.AllocsPerRun(20, func() {
 				set.keys[0].Public, parsed[0].Public = parsed[0].Public, set.keys[0].Public
 				if _, err := v.Validate(context.Background(), token); err != nil {
@@ -426,7 +423,7 @@ func TestARememberedTokenEndsWithItsKeyOfEveryKind(t *testing.T) {
 				}
 			})
 		}
-		assert.Less(t, refreshing(v)+5, refreshing(without), "%s: a refresh that brings the same key costs no signature", alg)
+		assert.Less(t, refreshAllocs(v)+5, refreshAllocs(uncached), "%s: allocations after a refresh that returns the same key", alg)
 
 		other, err := koretest.NewKey(alg)
 		require.NoError(t, err)

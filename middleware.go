@@ -2,235 +2,332 @@ package koreauth
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Options are the ways in which a [Middleware] may differ. The zero value of
-// each field is the usual choice.
+// Options configures a [Middleware]. The zero value of each field selects the
+// default.
 type Options struct {
-	// Realm is the protection space that challenges name (RFC 9110 §11.5), in
-	// printable ASCII. Empty: api.
+	// Realm is the protection space in WWW-Authenticate (RFC 9110 §11.5), in
+	// printable ASCII. If Realm is empty, "api" is used.
 	Realm string
-	// Errors makes the answers to refusals. Nil: [KOREErrors].
+	// Errors makes the responses to rejected requests. If Errors is nil,
+	// [KOREErrors] is used.
 	Errors ErrorFormat
-	// Sources are the places where the token may be, instead of the
-	// Authorization header. Empty: that header alone.
+	// Sources are the places to look for the token, instead of the Authorization
+	// header. If Sources is empty, only that header is read.
 	Sources []Source
-	// Logger gets one record for each refusal, none with a token, a secret
-	// claim or an e-mail address in it. Nil: silence.
+	// Sender confirms that the sender of the request has each key that
+	// [Claims].Confirmation names, for example by a client certificate. It is
+	// checked once per request and token, before Require, and for unbound tokens
+	// too, so that it can insist on a binding. An inner guard with an equal Sender
+	// does not check it again; functions are never equal. If Sender is nil, bound
+	// tokens are rejected with [ErrBinding].
+	Sender Requirement
+	// Require lists what every request must meet. It is checked once per request
+	// and token, after Sender and before the requirements of the route. The
+	// requirements get the shared claims, and must not change them.
+	Require []Requirement
+	// ResourceMetadata is the URL of the metadata of the API, which each challenge
+	// names as "resource_metadata" (RFC 9728 §5.1). If it is empty, none does.
+	ResourceMetadata string
+	// Observe is called once per request and guard, after the decision and before
+	// the handler or the response, for metrics and traces. It is not called by
+	// [Middleware.Authenticate] and [Middleware.Refuse]. If Observe is nil, the
+	// guard does not read the clock for it.
+	Observe func(*http.Request, Outcome)
+	// Logger gets one record for each rejected request, with the context of the
+	// request. No record has a token, a secret claim or an e-mail address. If
+	// Logger is nil, nothing is logged.
 	Logger *slog.Logger
 }
 
-// Middleware guards handlers. Make it with [New]: that of the zero value panics
-// when it is to wrap one, and lets nobody in. It may be used for many routes and
-// by many goroutines at once.
+// Outcome is the decision of a guard about a request.
+type Outcome struct {
+	// Claims are those of the accepted token. They are shared: do not change them.
+	// Nil means that the request was rejected or had no token.
+	Claims *Claims
+	// Refusal is the rejection, or nil if the request was accepted.
+	Refusal *Error
+	// Remembered reports that the token was accepted without verifying its
+	// signature again: it was in the memory of the Validator, or an outer guard had
+	// validated it. It is false for rejected requests.
+	Remembered bool
+	// Start is when the guard began, and Took how long it needed.
+	Start time.Time
+	Took  time.Duration
+}
+
+// Middleware guards handlers. Create one with [New]. The zero Middleware rejects
+// every request, and its Wrap methods panic. A Middleware can guard many routes
+// and is safe for concurrent use by multiple goroutines.
 type Middleware struct {
-	judge      func(context.Context, string) (*Claims, error)
-	challenges map[error]string // of each class, but for the scope
+	validate   func(*http.Request, string) (claims *Claims, remembered bool, err error)
+	challenges map[error]string // the WWW-Authenticate value of each class, without scope and metadata
+	metadata   string           // the resource_metadata parameter, or ""
 	format     ErrorFormat
 	sources    []Source // nil: the Authorization header
+	identity   *identity
+	require    *allOf // nil: nothing
+	observe    func(*http.Request, Outcome)
 	logger     *slog.Logger
 }
 
-// New returns a middleware that asks validator about tokens. A nil *Options
-// stands for the usual choices. New panics on a programmer's mistake: a nil
-// validator, a nil Source, or a realm that cannot be quoted.
+// New returns a middleware that validates tokens with validator. A nil *Options
+// selects all defaults. New panics on programmer error: a nil validator, a nil
+// Source or Requirement, a realm that is not printable ASCII, or a
+// ResourceMetadata that is not an absolute http or https URL.
 func New(validator TokenValidator, options *Options) *Middleware {
-	if validator == nil {
-		panic("koreauth: New needs a TokenValidator")
-	}
 	if options == nil {
 		options = &Options{}
 	}
+	if slices.ContainsFunc(options.Sources, func(s Source) bool { return s == nil }) {
+		panic("koreauth: New: a Source is nil")
+	}
 	m := &Middleware{
-		judge: func(ctx context.Context, token string) (*Claims, error) {
-			if !isToken68(token) {
-				return nil, errNotToken68
-			}
-			if len(token) > maxToken {
-				return nil, errTooLarge
-			}
-			return validator.Validate(ctx, token)
-		},
-		format:  options.Errors,
-		sources: slices.Clone(options.Sources),
-		logger:  options.Logger,
+		identity: &identity{options.Sender},
+		format:   options.Errors,
+		observe:  options.Observe,
+		logger:   options.Logger,
 	}
-	if v, ok := validator.(*Validator); ok {
-		if v == nil {
-			panic("koreauth: New needs a TokenValidator, and has a nil *Validator")
-		}
-		m.judge = func(ctx context.Context, token string) (*Claims, error) {
-			return v.judge(ctx, token, true) // Claims are copied for those who ask for them.
-		}
+	policy := rejectBound
+	if options.Sender != nil {
+		policy = leaveBound
 	}
+	m.validate = validateFunc(validator, policy)
 	if m.format == nil {
 		m.format = KOREErrors
 	}
-	for _, source := range m.sources {
-		if source == nil {
-			panic("koreauth: New: a Source is nil")
-		}
+	if len(options.Sources) > 0 {
+		m.sources = slices.Clone(options.Sources)
 	}
-	if len(m.sources) == 0 {
-		m.sources = nil
+	if len(options.Require) > 0 {
+		m.require = &allOf{group{nonNil("Options.Require", options.Require)}}
 	}
 	realm := cmp.Or(options.Realm, "api")
 	if strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c > '~' }) {
 		panic("koreauth: New: the realm has characters other than printable ASCII, which cannot be quoted in a header (RFC 9110 §5.6.4)")
 	}
-	m.challenges = challengesOf(realm)
+	m.challenges = challengesFor(realm)
+	if options.ResourceMetadata != "" {
+		u, err := url.Parse(options.ResourceMetadata)
+		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsFunc(options.ResourceMetadata, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
+			panic("koreauth: New: ResourceMetadata is not an absolute URL, such as https://api.example.com/.well-known/oauth-protected-resource (RFC 9728 §3)")
+		}
+		m.metadata = `, resource_metadata="` + options.ResourceMetadata + `"`
+	}
 	return m
 }
 
-// challengesOf returns the challenge of each class, but for the scope.
-func challengesOf(realm string) map[error]string {
+// validateFunc returns the function with which a Middleware validates tokens. For
+// a *Validator it avoids copying the claims, which FromContext copies anyway.
+func validateFunc(validator TokenValidator, policy binding) func(*http.Request, string) (*Claims, bool, error) {
+	if validator == nil {
+		panic("koreauth: New needs a TokenValidator")
+	}
+	v, ok := validator.(*Validator)
+	if ok && v == nil {
+		panic("koreauth: New needs a TokenValidator, and got a nil *Validator")
+	}
+	if ok {
+		return func(r *http.Request, token string) (*Claims, bool, error) {
+			claims, remembered, err := v.validate(r.Context(), r, token, policy)
+			// A token in base64url is a token68, so only malformed ones are checked.
+			if err != nil && errors.Is(err, ErrMalformed) && !isToken68(token) {
+				err = errNotToken68
+			}
+			return claims, remembered, err
+		}
+	}
+	return func(r *http.Request, token string) (*Claims, bool, error) {
+		switch {
+		case !isToken68(token):
+			return nil, false, errNotToken68
+		case len(token) > maxToken:
+			return nil, false, errTooLarge
+		}
+		claims, err := validator.Validate(r.Context(), token)
+		if err == nil && claims == nil {
+			err = unavailable(errNoClaims, 0)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if err := checkBinding(claims, policy); err != nil {
+			return nil, false, annotate(newRefusal(err), claims)
+		}
+		return claims, false, nil
+	}
+}
+
+// challengesFor returns the WWW-Authenticate value of each class that has one.
+func challengesFor(realm string) map[error]string {
 	challenge := `Bearer realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(realm) + `"`
 	challenges := make(map[error]string)
 	for _, class := range classes {
-		challenges[class] = challenge
-		if code := errorCode(class); code != "" {
-			challenges[class] += `, error="` + code + `"`
+		code, ok := challengeCode(class)
+		if ok && code != "" {
+			challenges[class] = challenge + `, error="` + code + `"`
+		} else if ok {
+			challenges[class] = challenge
 		}
 	}
 	return challenges
 }
 
-// Wrap guards next: it is served only requests with a good token, whose claims
-// [FromContext] then returns. It fits gorilla/mux's Router.Use. It panics if
-// next is nil.
+// Wrap returns a handler that calls next only for requests with a valid token,
+// whose claims [FromContext] returns. It can be used with Router.Use of
+// gorilla/mux. It panics if next is nil.
 func (m *Middleware) Wrap(next http.Handler) http.Handler {
-	return m.guard(next, nil, false)
+	return m.guard(next, nil, tokenRequired)
 }
 
-// WrapOptional serves next requests without a token too; then FromContext has
-// no claims, not even those of another guard further out. A token that is sent
-// must be good all the same. It panics if next is nil.
+// WrapOptional is like Wrap, but also calls next for requests without a token.
+// FromContext then has no claims, not even those of an outer guard. A token that
+// is present must be valid. It panics if next is nil.
 func (m *Middleware) WrapOptional(next http.Handler) http.Handler {
-	return m.guard(next, nil, true)
+	return m.guard(next, nil, tokenOptional)
 }
 
-// Require guards as Wrap does, and serves only tokens that meet every one of
-// the requirements. Nothing else is needed on the route: Require authenticates
-// too, and under a Wrap of the same Middleware nothing is verified twice. It
-// panics without a requirement and for a nil one; what it returns panics for a
-// nil handler.
+// Require is like Wrap, but calls next only if the token meets all of the
+// requirements. It authenticates too, so a route needs only one of the two; inside
+// a Wrap of the same Middleware nothing is verified twice. Require panics if there
+// is no requirement, or if one is nil. The function that it returns panics if its
+// handler is nil.
 func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) http.Handler {
-	all := allOf(checkRequirements("Require", requirements))
-	return func(next http.Handler) http.Handler { return m.guard(next, all, false) }
+	all := &allOf{group{nonNil("Require", requirements)}}
+	return func(next http.Handler) http.Handler { return m.guard(next, all, tokenRequired) }
 }
 
-// Authenticate judges the token of a request, as Wrap does, and returns its
-// claims, which are the caller's own, or the refusal, an [*Error], for
-// [Middleware.Refuse]: for those who cannot wrap a handler. A [Source] that
-// reads the body puts it back into r. Unlike Wrap it sets no header: if the
-// token may be elsewhere than in Authorization, answer with Cache-Control:
-// private (RFC 6750 §2.3).
+// Authenticate checks a request as Wrap does, for routers and servers where a
+// handler cannot be wrapped. It returns the claims, which belong to the caller, or
+// the rejection, an [*Error] for [Middleware.Refuse]. A [Source] that reads the
+// body restores it in r.
+//
+// Unlike Wrap it sets no header. If the token may come from a place other than
+// Authorization, respond with Cache-Control: private (RFC 6750 §2.3).
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
-	pass, _, _, err := m.authenticate(r)
-	if err != nil {
-		return nil, asRefusal(err)
+	found := m.authenticate(r)
+	if found.err != nil {
+		return nil, asRefusal(found.err)
 	}
-	return pass.claims.clone(), nil
+	return found.claims.clone(), nil
 }
 
-// Refuse answers a request as Wrap would: status and body by the [ErrorFormat],
-// challenge, headers against caching, and a record to the Logger. An error of no
-// class, or nil, is answered as [ErrUnavailable].
+// Refuse responds to a request as Wrap does when it rejects one: status and body by
+// the [ErrorFormat], a challenge, headers against caching, and a log record. An
+// error of no class, or nil, is handled as [ErrUnavailable].
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
 	var token string
-	if m.judge != nil && refusal.Class != ErrNoToken && refusal.Class != ErrBadRequest {
-		token, _, _ = m.token(r) // What cannot be read is in no text either.
+	if m.validate != nil && refusal.Class != ErrNoToken && refusal.Class != ErrBadRequest {
+		token, _, _ = m.token(r) // If the token cannot be read now, no error text has it.
 	}
-	if p := passOf(r.Context()); p != nil && p.by == m && p.token == token && refusal.Class == ErrInsufficientScope {
-		refusal = p.sign(refusal) // A handler refuses what the guard let in.
+	accepted := refusal.Class == ErrInsufficientScope || refusal.Class == ErrForbidden
+	if a := authenticatedBy(r.Context()); accepted && a != nil && a.by == m.identity && a.token == token && a.claims != nil {
+		refusal = annotate(refusal, a.claims) // The handler rejects a request that the guard accepted.
 	}
 	m.refuse(w, r, refusal, token)
 }
 
-// refuse answers, and keeps the token out of what it logs.
+// refuse responds and logs. The token is needed to keep it out of the log.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Error, token string) {
-	if m.judge == nil { // Not made by New: a request must not find out by a panic.
-		m = &Middleware{format: KOREErrors, challenges: challengesOf("api")}
+	if m.validate == nil { // The zero Middleware must not panic on a request.
+		m = &Middleware{format: KOREErrors, challenges: challengesFor("api")}
 	}
 	logRefusal(r.Context(), m.logger, refusal, token)
 	header := w.Header()
 	if len(header) > 0 {
-		// What an outer handler said of the answer that is not given now. Its
-		// Content-Encoding stays: a writer that compresses is still there.
+		// Headers that an outer handler set for the response which is not sent now.
+		// Content-Encoding stays, because a compressing writer is still active.
 		for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
 			delete(header, name)
 		}
 	}
 	if refusal.Class == ErrUnavailable {
-		// RFC 9110 §10.2.3 has whole seconds only.
+		// RFC 9110 §10.2.3: whole seconds.
 		seconds := int64(refusal.RetryAfter / time.Second)
 		if refusal.RetryAfter%time.Second > 0 {
 			seconds++
 		}
 		header["Retry-After"] = []string{strconv.FormatInt(max(1, seconds), 10)}
-	} else {
-		// RFC 9110 §11.6.1: a challenge may stand on any status, so it follows
-		// the class (RFC 6750 §3).
-		challenge := m.challenges[refusal.Class]
+	}
+	// RFC 9110 §11.6.1: a response of any status may have a challenge, so it depends
+	// on the class (RFC 6750 §3), not on the status.
+	if challenge := m.challenges[refusal.Class]; challenge != "" {
 		if scope := scopeParam(refusal); scope != "" {
 			challenge += `, scope="` + scope + `"`
 		}
-		header["Www-Authenticate"] = []string{challenge}
+		header["Www-Authenticate"] = []string{challenge + m.metadata}
 	}
-	status, contentType, body := m.format(refusal)
+	status, contentType, body := m.format(r, refusal)
 	if status < 400 || status > 599 {
-		status = http.StatusInternalServerError // A refusal must not look like a success.
+		status = http.StatusInternalServerError // A rejection must not look like a success.
 	}
 	header["Content-Type"] = []string{contentType}
 	header["Cache-Control"] = []string{"no-store"}
 	header["X-Content-Type-Options"] = []string{"nosniff"}
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		// A client that is gone is no fault to report.
-		_, _ = w.Write(body)
+		_, _ = w.Write(body) // It fails if the client is gone, which is not worth a report.
 	}
 }
 
-func (m *Middleware) guard(next http.Handler, required allOf, optional bool) http.Handler {
-	if m.judge == nil {
-		panic("koreauth: " + errNotNew.Error())
+// tokenPolicy says what a guard does with a request that has no token.
+type tokenPolicy int
+
+const (
+	tokenRequired tokenPolicy = iota
+	tokenOptional
+)
+
+func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolicy) http.Handler {
+	if m.validate == nil {
+		panic("koreauth: " + errZeroMiddleware.Error())
 	}
 	if f, ok := next.(http.HandlerFunc); next == nil || ok && f == nil {
 		panic("koreauth: the handler to guard is nil")
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		found, token, elsewhere, err := m.authenticate(r)
-		if optional && err == errAbsent {
-			found, err = &pass{by: m, outer: passOf(r.Context())}, nil
+		var start time.Time
+		if m.observe != nil {
+			start = time.Now()
 		}
-		if err != nil {
-			m.refuse(w, r, asRefusal(err), token)
+		found := m.authenticate(r)
+		if found.err == errAbsent && policy == tokenOptional {
+			found = result{authenticated: &authenticated{by: m.identity, outer: authenticatedBy(r.Context())}}
+		}
+		if found.err == nil && required != nil {
+			found.err = found.meets(r, required)
+		}
+		var refusal *Error
+		if found.err != nil {
+			refusal = asRefusal(found.err)
+		}
+		if m.observe != nil {
+			m.observe(r, found.outcome(refusal, start))
+		}
+		if refusal != nil {
+			m.refuse(w, r, refusal, found.token)
 			return
 		}
-		if refusal := found.meets(required); refusal != nil {
-			m.refuse(w, r, refusal, token)
-			return
-		}
-		if elsewhere {
+		if found.private {
 			keepPrivate(w.Header())
 		}
 		next.ServeHTTP(w, found.attach(r))
 	})
 }
 
-// keepPrivate keeps shared caches from storing what a token in the URL, a body
-// or a cookie has opened: of themselves they spare only what came with
-// Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
+// keepPrivate prevents shared caches from storing a response to a request whose
+// token was in the URL, a body or a cookie. They do so by themselves only for
+// tokens in Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
 func keepPrivate(header http.Header) {
 	value := strings.Join(header.Values("Cache-Control"), ", ")
 	switch has := strings.ToLower(value); {
@@ -242,112 +339,99 @@ func keepPrivate(header http.Header) {
 	}
 }
 
-// pass is what a guard found of a request, and the context that says so.
-type pass struct {
-	context.Context
-	by     *Middleware // nil: NewContext, which no guard believes
-	token  string
-	claims *Claims // shared: copied for whoever asks; nil: none
-	outer  *pass
+// token returns the one token of the request, without checking its syntax, and
+// whether it came from a place other than the Authorization header, so that the
+// response must be private (see keepPrivate).
+func (m *Middleware) token(r *http.Request) (token string, private bool, err error) {
+	if m.sources == nil {
+		token, err = bearerToken(r.Header)
+	} else if token, err = oneToken(r, m.sources); err == nil {
+		standard, _ := bearerToken(r.Header)
+		private = token != standard
+	}
+	if err == nil && token == "" {
+		err = errAbsent
+	}
+	return token, private, err
 }
 
-type passKey struct{}
-
-var (
-	errNotNew   = errors.New("the Middleware was not made by New")
-	errNoClaims = errors.New("the TokenValidator returned neither claims nor an error")
-)
-
-func (p *pass) Value(key any) any {
-	if key == (passKey{}) {
-		return p
-	}
-	return p.Context.Value(key)
+// result is what authenticate found out about a request.
+type result struct {
+	*authenticated        // nil if err is set
+	token          string // of the request, also of a rejected one
+	private        bool   // the response must not be stored by shared caches
+	remembered     bool   // as in Outcome
+	err            error  // why the request is rejected
 }
 
-// Format keeps the token out of whatever prints a context.
-func (p *pass) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%v.WithValue(koreauth)", p.Context) }
-
-func passOf(ctx context.Context) *pass {
-	p, _ := ctx.Value(passKey{}).(*pass)
-	return p
+// meets returns an error if the token does not meet the requirements of a route.
+func (found *result) meets(r *http.Request, required *allOf) error {
+	if err := required.Check(r, found.claims); err != nil {
+		return annotate(asRefusal(err), found.claims)
+	}
+	return nil
 }
 
-// authenticate returns the pass for the request's token: the one it has of this
-// Middleware already, if it still carries the same token, or a new one. The
-// token is there with an error too, if the request has one.
-func (m *Middleware) authenticate(r *http.Request) (p *pass, token string, elsewhere bool, err error) {
-	if m.judge == nil {
-		return nil, "", false, unavailable(errNotNew, 0)
+// outcome returns what the observer gets.
+func (found *result) outcome(refusal *Error, start time.Time) Outcome {
+	if refusal != nil {
+		return Outcome{Refusal: refusal, Start: start, Took: time.Since(start)}
 	}
-	if token, elsewhere, err = m.token(r); err != nil {
-		return nil, "", false, err
+	return Outcome{Claims: found.claims, Remembered: found.remembered, Start: start, Took: time.Since(start)}
+}
+
+// authenticate checks everything but the requirements of a route. It does not check
+// a token again that this Middleware has checked for the same request.
+func (m *Middleware) authenticate(r *http.Request) (found result) {
+	if m.validate == nil {
+		return result{err: unavailable(errZeroMiddleware, 0)}
 	}
-	outer := passOf(r.Context())
-	var claims *Claims
-	for has := outer; has != nil && claims == nil; has = has.outer {
-		if has.by == m && has.token == token {
-			claims = has.claims
+	token, private, err := m.token(r)
+	if err != nil {
+		return result{err: err}
+	}
+	found = result{token: token, private: private}
+	outer := authenticatedBy(r.Context())
+	if same := outer.find(func(a *authenticated) bool { return a.by == m.identity && a.token == token }); same != nil {
+		found.authenticated, found.remembered = same, true
+		if same != outer {
+			found.authenticated = &authenticated{by: m.identity, token: token, claims: same.claims, outer: outer}
 		}
+		return found
 	}
-	if claims != nil && outer.by == m && outer.claims == claims {
-		return outer, token, elsewhere, nil
+	claims, remembered, err := m.validate(r, token)
+	if err == nil {
+		err = m.checkRequest(r, token, claims, outer)
 	}
-	if claims == nil {
-		if claims, err = m.judge(r.Context(), token); err != nil {
-			return nil, token, elsewhere, err
-		}
+	if err != nil {
+		found.err = err
+		return found
 	}
-	if claims == nil {
-		return nil, token, elsewhere, unavailable(errNoClaims, 0)
-	}
-	return &pass{by: m, token: token, claims: claims, outer: outer}, token, elsewhere, nil
+	found.remembered = remembered
+	found.authenticated = &authenticated{by: m.identity, token: token, claims: claims, outer: outer}
+	return found
 }
 
-// meets returns the refusal if the claims do not meet what is required.
-func (p *pass) meets(required allOf) *Error {
-	if len(required) == 0 {
-		return nil
+// checkRequest asks Sender, unless an outer guard has asked an equal one, and then
+// Options.Require.
+func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims, outer *authenticated) error {
+	var err error
+	confirmed := func(a *authenticated) bool {
+		return a.by != nil && a.token == token && sameSender(a.by.sender, m.identity.sender) && sameConfirmation(a.claims, claims)
 	}
-	err := required.Check(p.claims)
+	if m.identity.sender != nil && outer.find(confirmed) == nil {
+		err = m.identity.sender.Check(r, claims)
+	}
+	if err == nil && m.require != nil {
+		err = m.require.check(r, claims, claims)
+	}
 	if err == nil {
 		return nil
 	}
-	return p.sign(asRefusal(err))
-}
-
-// sign adds what is known of the token, if the refusal does not say.
-func (p *pass) sign(refusal *Error) *Error {
-	if p.claims != nil && refusal.Issuer == "" && refusal.ClientID == "" {
-		refusal.Issuer, refusal.ClientID, refusal.verified = p.claims.Issuer, p.claims.ClientID, true
-		refusal.KeyID = p.claims.judged.kid
+	if classOf(err) == nil {
+		err = insufficient(err, nil)
 	}
-	return refusal
+	return annotate(asRefusal(err), claims)
 }
 
-// attach returns the request with the pass as its innermost.
-func (p *pass) attach(r *http.Request) *http.Request {
-	outer := passOf(r.Context())
-	if p == outer || p.claims == nil && outer == nil {
-		return r
-	}
-	p.Context = r.Context()
-	return r.WithContext(p)
-}
-
-// FromContext returns the claims of the token that the innermost guard found
-// good; false if there was none. They are the caller's own: what is changed in
-// them reaches nobody else.
-func FromContext(ctx context.Context) (*Claims, bool) {
-	p := passOf(ctx)
-	if p == nil || p.claims == nil {
-		return nil, false
-	}
-	return p.claims.clone(), true
-}
-
-// NewContext returns a context from which [FromContext] returns claims: to test
-// a handler without a guard. No guard ever believes them. Nil claims are none.
-func NewContext(ctx context.Context, claims *Claims) context.Context {
-	return &pass{Context: ctx, claims: claims.clone(), outer: passOf(ctx)}
-}
+var errZeroMiddleware = errors.New("the Middleware was not created with New")

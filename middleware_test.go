@@ -1,15 +1,12 @@
 package koreauth_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,116 +17,12 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
-// bearer is a request that carries a token where it should be; none if it is
-// empty.
-func bearer(token string) *http.Request {
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	return r
-}
-
-// realIssuer has a key of its own, and listens nowhere.
-var realIssuer = sync.OnceValue(func() *koretest.Issuer {
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
-	if err != nil {
-		panic(err)
-	}
-	return issuer
-})
-
-// realValidator knows the keys of realIssuer.
-func realValidator(t *testing.T) *koreauth.Validator {
-	t.Helper()
-	keys, err := koreauth.ParseKeys(realIssuer().JWKS())
-	require.NoError(t, err)
-	validator, err := koreauth.NewValidator(koreauth.Config{
-		Issuer: realIssuer().URL(), Audience: []string{koretest.Audience}, Keys: koreauth.StaticKeySet(keys),
-	})
-	require.NoError(t, err)
-	return validator
-}
-
-// tokenBook is a TokenValidator that knows some tokens, and keeps a list of
-// those it was asked about.
-type tokenBook struct {
-	claims map[string]*koreauth.Claims
-
-	mu    sync.Mutex // guards asked
-	asked []string
-}
-
-// book knows the tokens a and b, which grant what their names say.
-func book() *tokenBook {
-	return &tokenBook{claims: map[string]*koreauth.Claims{
-		"a": {ClientID: "client-a", Scopes: []string{"scope-a"}},
-		"b": {ClientID: "client-b", Scopes: []string{"scope-b"}},
-	}}
-}
-
-func (b *tokenBook) Validate(_ context.Context, token string) (*koreauth.Claims, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.asked = append(b.asked, token)
-	if claims, ok := b.claims[token]; ok {
-		return claims, nil
-	}
-	return nil, koreauth.ErrSignature
-}
-
-// whoami answers with the client that FromContext names.
-var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	claims, ok := koreauth.FromContext(r.Context())
-	if !ok {
-		fmt.Fprint(w, "nobody")
-		return
-	}
-	fmt.Fprint(w, claims.ClientID)
-})
-
-// ask sends the request and returns the status and the body.
-func ask(handler http.Handler, r *http.Request) (int, string) {
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, r)
-	return w.Code, w.Body.String()
-}
-
-// with is a middleware that puts another token, or none, into the request.
-func with(token string) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r = r.Clone(r.Context())
-			r.Header.Del("Authorization")
-			if token != "" {
-				r.Header.Set("Authorization", "Bearer "+token)
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-}
-
-// pretend is a middleware that puts claims into the context by NewContext.
-func pretend(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		claims := &koreauth.Claims{ClientID: "pretender", Scopes: []string{"scope-a", "scope-b"}}
-		next.ServeHTTP(w, r.WithContext(koreauth.NewContext(r.Context(), claims)))
-	})
-}
-
-// chain nests the middlewares, the first outermost.
-func chain(handler http.Handler, middlewares ...func(http.Handler) http.Handler) http.Handler {
-	for _, middleware := range slices.Backward(middlewares) {
-		handler = middleware(handler)
-	}
-	return handler
-}
-
-func TestGuards(t *testing.T) {
-	guard := koreauth.New(book(), nil)
-	wants := func(scope string) func(http.Handler) http.Handler { return guard.Require(koreauth.Scope(scope)) }
+func TestMiddleware_Guards(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), nil)
+	requireScope := func(scope string) func(http.Handler) http.Handler { return guard.Require(koreauth.Scope(scope)) }
 	for _, test := range []struct {
 		name   string
 		guard  func(http.Handler) http.Handler
@@ -137,48 +30,48 @@ func TestGuards(t *testing.T) {
 		status int
 		body   string
 	}{
-		{"Wrap serves a good token", guard.Wrap, "a", 200, "client-a"},
-		{"Wrap refuses none", guard.Wrap, "", 401, bodyA},
-		{"Wrap refuses a bad one", guard.Wrap, "forged", 403, bodyB},
-		{"WrapOptional serves a good token", guard.WrapOptional, "a", 200, "client-a"},
-		{"WrapOptional serves none", guard.WrapOptional, "", 200, "nobody"},
-		{"WrapOptional refuses a bad one", guard.WrapOptional, "forged", 403, bodyB},
-		{"Require serves what it requires", wants("scope-a"), "a", 200, "client-a"},
-		{"Require refuses a token without it", wants("scope-a"), "b", 403, bodyScope},
-		{"Require authenticates: it refuses none", wants("scope-a"), "", 401, bodyA},
-		{"Require authenticates: it refuses a bad one", wants("scope-a"), "forged", 403, bodyB},
-		{"several requirements are all needed", guard.Require(koreauth.Scope("scope-a"), koreauth.Scope("scope-b")), "a", 403, bodyScope},
-		{"several requirements are enough", guard.Require(koreauth.Scope("scope-a"), koreauth.AnyScope("x", "scope-a")), "a", 200, "client-a"},
+		{"Wrap accepts a valid token", guard.Wrap, "a", 200, "client-a"},
+		{"Wrap rejects a request without a token", guard.Wrap, "", 401, bodyA},
+		{"Wrap rejects an invalid token", guard.Wrap, "forged", 403, bodyB},
+		{"WrapOptional accepts a valid token", guard.WrapOptional, "a", 200, "client-a"},
+		{"WrapOptional accepts a request without a token", guard.WrapOptional, "", 200, "nobody"},
+		{"WrapOptional rejects an invalid token", guard.WrapOptional, "forged", 403, bodyB},
+		{"Require accepts a token that meets the requirement", requireScope("scope-a"), "a", 200, "client-a"},
+		{"Require rejects a token that does not meet it", requireScope("scope-a"), "b", 403, bodyScope},
+		{"Require rejects a request without a token", requireScope("scope-a"), "", 401, bodyA},
+		{"Require rejects an invalid token", requireScope("scope-a"), "forged", 403, bodyB},
+		{"all of several requirements must be met", guard.Require(koreauth.Scope("scope-a"), koreauth.Scope("scope-b")), "a", 403, bodyScope},
+		{"several requirements are met", guard.Require(koreauth.Scope("scope-a"), koreauth.AnyScope("x", "scope-a")), "a", 200, "client-a"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			status, body := ask(test.guard(whoami), bearer(test.token))
+			status, body := serve(test.guard(whoami), bearerRequest(test.token))
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
 		})
 	}
 
-	t.Run("WrapOptional refuses a bad request", func(t *testing.T) {
-		r := bearer("a")
+	t.Run("WrapOptional rejects a bad request", func(t *testing.T) {
+		r := bearerRequest("a")
 		r.Header.Add("Authorization", "Bearer a")
-		status, body := ask(guard.WrapOptional(whoami), r)
+		status, body := serve(guard.WrapOptional(whoami), r)
 		assert.Equal(t, 401, status)
 		assert.Equal(t, bodyA, body)
 	})
-	t.Run("a real token, a real validator", func(t *testing.T) {
-		guard := koreauth.New(realValidator(t), nil)
+	t.Run("with a Validator", func(t *testing.T) {
+		guard := koreauth.New(newTestValidator(t), nil)
 		handler := guard.Require(koreauth.Grant("API Clients", koreauth.Read), koreauth.Product("SuperSIM"))(whoami)
 		for token, want := range map[string]int{
-			realIssuer().Valid(): 200, realIssuer().Expired(): 403, realIssuer().Forged(): 403, realIssuer().Ungranted(): 403, "garbage": 403,
+			testIssuer().Valid(): 200, testIssuer().Expired(): 403, testIssuer().Forged(): 403, testIssuer().Ungranted(): 403, "garbage": 403,
 		} {
-			status, body := ask(handler, bearer(token))
+			status, body := serve(handler, bearerRequest(token))
 			assert.Equal(t, want, status, body)
 		}
 	})
 }
 
-// A token that was sent must be good, under WrapOptional as well: whatever the
-// validator, or the context, says about there being no token.
-func TestOptionalNeverServesATokenThatIsNotGood(t *testing.T) {
+// WrapOptional accepts a request without a token, but never one with an invalid
+// token, even if the validator or the context reports ErrNoToken.
+func TestMiddleware_OptionalRejectsInvalid(t *testing.T) {
 	done, cancel := context.WithCancelCause(t.Context())
 	cancel(koreauth.ErrNoToken)
 	for _, test := range []struct {
@@ -186,272 +79,252 @@ func TestOptionalNeverServesATokenThatIsNotGood(t *testing.T) {
 		validator koreauth.TokenValidator
 		r         *http.Request
 	}{
-		{"the validator answers ErrNoToken", koretest.Validator{Err: koreauth.ErrNoToken}, bearer("a")},
+		{"the validator returns ErrNoToken", koretest.Validator{Err: koreauth.ErrNoToken}, bearerRequest("a")},
 		{"the validator's error wraps ErrNoToken",
-			koretest.Validator{Err: fmt.Errorf("introspection: %w: %w", koreauth.ErrUnavailable, koreauth.ErrNoToken)}, bearer("a")},
-		{"the context is done because of ErrNoToken", realValidator(t), bearer(realIssuer().Expired()).WithContext(done)},
-		{"the validator has no class", koretest.Validator{Err: io.EOF}, bearer("a")},
-		{"the validator has neither claims nor an error", silentValidator{}, bearer("a")},
+			koretest.Validator{Err: fmt.Errorf("introspection: %w: %w", koreauth.ErrUnavailable, koreauth.ErrNoToken)}, bearerRequest("a")},
+		{"the context is canceled with ErrNoToken as cause", newTestValidator(t), bearerRequest(testIssuer().Expired()).WithContext(done)},
+		{"the validator's error has no class", koretest.Validator{Err: io.EOF}, bearerRequest("a")},
+		{"the validator returns neither claims nor an error", emptyValidator{}, bearerRequest("a")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			status, body := ask(koreauth.New(test.validator, nil).WrapOptional(whoami), test.r)
-			assert.NotEqual(t, http.StatusOK, status, "the handler answered %q", body)
+			status, body := serve(koreauth.New(test.validator, nil).WrapOptional(whoami), test.r)
+			assert.NotEqual(t, http.StatusOK, status, "the handler responded %q", body)
 		})
 	}
 }
 
-// silentValidator returns neither claims nor an error.
-type silentValidator struct{}
+// emptyValidator returns neither claims nor an error.
+type emptyValidator struct{}
 
-func (silentValidator) Validate(context.Context, string) (*koreauth.Claims, error) { return nil, nil }
+func (emptyValidator) Validate(context.Context, string) (*koreauth.Claims, error) { return nil, nil }
 
-func TestNesting(t *testing.T) {
+func TestMiddleware_NestedGuards(t *testing.T) {
 	type middleware = func(http.Handler) http.Handler
 	for _, test := range []struct {
-		name   string
-		nested func(guard, other *koreauth.Middleware) []middleware
-		token  string
-		status int
-		body   string
-		asked  []string // of both Middlewares
+		name      string
+		nested    func(guard, other *koreauth.Middleware) []middleware
+		token     string
+		status    int
+		body      string
+		validated []string // by both Middlewares
 	}{
-		{"the same token is verified once, however often it is guarded",
+		{"several guards verify the same token once",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Scope("scope-a")), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a"}},
-		{"and its requirements are judged all the same",
+		{"the requirements of an inner guard are checked",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
-		{"another token is judged anew",
+		{"another token is verified",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with("b"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken("b"), guard.Wrap}
 			},
 			"a", 200, "client-b", []string{"a", "b"}},
-		{"another token is judged by what it grants itself",
+		{"requirements are checked against the other token",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Require(koreauth.Scope("scope-a")), with("b"), guard.Require(koreauth.Scope("scope-a"))}
+				return []middleware{guard.Require(koreauth.Scope("scope-a")), replaceToken("b"), guard.Require(koreauth.Scope("scope-a"))}
 			}, "a", 403, bodyScope, []string{"a", "b"}},
-		{"another token that is bad is refused",
+		{"another token that is invalid is rejected",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with("forged"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken("forged"), guard.Wrap}
 			}, "a", 403, bodyB, []string{"a", "forged"}},
-		{"a token that is gone is refused",
+		{"a request whose token was removed is rejected",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken(""), guard.Wrap}
 			},
 			"a", 401, bodyA, []string{"a"}},
-		{"a token that comes back is not verified again",
+		{"a token that is set again is not verified again",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with("b"), guard.Wrap, with("a"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken("b"), guard.Wrap, replaceToken("a"), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a", "b"}},
-		{"another Middleware verifies for itself",
+		{"another Middleware verifies the token itself",
 			func(guard, other *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, other.Wrap} },
 			"a", 200, "client-a", []string{"a", "a"}},
-		{"another Middleware between does not make the same token be verified again",
+		{"a guard of another Middleware between two guards",
 			func(guard, other *koreauth.Middleware) []middleware {
 				return []middleware{guard.Wrap, other.Wrap, guard.Wrap}
 			}, "a", 200, "client-a", []string{"a", "a"}},
-		{"another Middleware's claims satisfy no guard",
+		{"claims from another Middleware do not satisfy a guard",
 			func(guard, other *koreauth.Middleware) []middleware {
-				return []middleware{other.Wrap, with(""), guard.Wrap}
+				return []middleware{other.Wrap, replaceToken(""), guard.Wrap}
 			},
 			"a", 401, bodyA, []string{"a"}},
-		{"NewContext's claims satisfy no guard",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{pretend, guard.Wrap} },
+		{"claims from NewContext do not satisfy a guard",
+			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{injectClaims, guard.Wrap} },
 			"", 401, bodyA, nil},
-		{"NewContext's claims meet no requirement",
+		{"claims from NewContext do not meet a requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{pretend, guard.Require(koreauth.Scope("scope-b"))}
+				return []middleware{injectClaims, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
-		{"NewContext's claims in a guard satisfy no inner guard",
+		{"claims from NewContext between guards do not satisfy the inner guard",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, pretend, with(""), guard.Wrap}
+				return []middleware{guard.Wrap, injectClaims, replaceToken(""), guard.Wrap}
 			}, "a", 401, bodyA, []string{"a"}},
-		{"NewContext's claims in a guard meet no inner requirement",
+		{"claims from NewContext between guards do not meet a requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, pretend, guard.Require(koreauth.Scope("scope-b"))}
+				return []middleware{guard.Wrap, injectClaims, guard.Require(koreauth.Scope("scope-b"))}
 			}, "a", 403, bodyScope, []string{"a"}},
-		{"an inner guard's claims take the place of NewContext's",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, pretend, guard.Wrap} },
+		{"the claims of an inner guard replace those from NewContext",
+			func(guard, _ *koreauth.Middleware) []middleware {
+				return []middleware{guard.Wrap, injectClaims, guard.Wrap}
+			},
 			"a", 200, "client-a", []string{"a"}},
-		{"NewContext's claims are those of a handler without a guard",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, pretend} },
-			"a", 200, "pretender", []string{"a"}},
-		{"Require under WrapOptional refuses a request without a token",
+		{"a handler gets the claims from NewContext if no guard is between",
+			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, injectClaims} },
+			"a", 200, "injected", []string{"a"}},
+		{"Require inside WrapOptional rejects a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware {
 				return []middleware{guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
 			}, "", 401, bodyA, nil},
-		{"Wrap under WrapOptional refuses a request without a token",
+		{"Wrap inside WrapOptional rejects a request without a token",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.WrapOptional, guard.Wrap} },
 			"", 401, bodyA, nil},
-		{"WrapOptional under Wrap has the claims",
+		{"WrapOptional inside Wrap has the claims",
 			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{guard.Wrap, guard.WrapOptional} },
 			"a", 200, "client-a", []string{"a"}},
-		{"WrapOptional hides an outer guard's claims from a request without a token",
+		{"WrapOptional hides an outer guard's claims if the token was removed",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.WrapOptional}
+				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional}
 			}, "a", 200, "nobody", []string{"a"}},
-		{"WrapOptional hides another Middleware's claims",
+		{"WrapOptional hides claims from another Middleware",
 			func(guard, other *koreauth.Middleware) []middleware {
-				return []middleware{other.Wrap, with(""), guard.WrapOptional}
+				return []middleware{other.Wrap, replaceToken(""), guard.WrapOptional}
 			}, "a", 200, "nobody", []string{"a"}},
-		{"WrapOptional hides NewContext's claims",
-			func(guard, _ *koreauth.Middleware) []middleware { return []middleware{pretend, guard.WrapOptional} },
+		{"WrapOptional hides claims from NewContext",
+			func(guard, _ *koreauth.Middleware) []middleware {
+				return []middleware{injectClaims, guard.WrapOptional}
+			},
 			"", 200, "nobody", nil},
-		{"what WrapOptional hid an inner guard may find again, for the same token",
+		{"an inner guard finds hidden claims again if the token is set again",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.WrapOptional, with("a"), guard.Wrap}
+				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional, replaceToken("a"), guard.Wrap}
 			}, "a", 200, "client-a", []string{"a"}},
-		{"what WrapOptional hid meets nothing for a request without a token",
+		{"hidden claims do not meet a requirement",
 			func(guard, _ *koreauth.Middleware) []middleware {
-				return []middleware{guard.Wrap, with(""), guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
+				return []middleware{guard.Wrap, replaceToken(""), guard.WrapOptional, guard.Require(koreauth.Scope("scope-a"))}
 			}, "a", 401, bodyA, []string{"a"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			validator := book()
+			validator := newTokenTable()
 			guard, other := koreauth.New(validator, nil), koreauth.New(validator, nil)
-			status, body := ask(chain(whoami, test.nested(guard, other)...), bearer(test.token))
+			status, body := serve(chain(whoami, test.nested(guard, other)...), bearerRequest(test.token))
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
-			assert.Equal(t, test.asked, validator.asked, "tokens that were verified")
+			assert.Equal(t, test.validated, validator.validated, "validated tokens")
 		})
 	}
 
-	t.Run("a token that cannot be judged is 503, under WrapOptional as well", func(t *testing.T) {
+	t.Run("a token that cannot be verified is 503, with WrapOptional too", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Err: koreauth.ErrUnavailable}, nil)
 		for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Scope("a"))} {
-			status, body := ask(wrap(whoami), bearer("a"))
+			status, body := serve(wrap(whoami), bearerRequest("a"))
 			assert.Equal(t, http.StatusServiceUnavailable, status)
 			assert.Equal(t, bodyDown, body)
 		}
 	})
 	t.Run("two requests share nothing", func(t *testing.T) {
-		validator := book()
+		validator := newTokenTable()
 		handler := koreauth.New(validator, nil).Wrap(whoami)
-		ask(handler, bearer("a"))
-		ask(handler, bearer("a"))
-		assert.Equal(t, []string{"a", "a"}, validator.asked)
+		serve(handler, bearerRequest("a"))
+		serve(handler, bearerRequest("a"))
+		assert.Equal(t, []string{"a", "a"}, validator.validated)
 	})
 	t.Run("Authenticate in a guard does not verify again", func(t *testing.T) {
-		validator := book()
+		validator := newTokenTable()
 		guard := koreauth.New(validator, nil)
-		ask(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		serve(guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			claims, err := guard.Authenticate(r)
 			if assert.NoError(t, err) {
 				assert.Equal(t, "client-a", claims.ClientID)
 			}
-		})), bearer("a"))
-		assert.Equal(t, []string{"a"}, validator.asked)
+		})), bearerRequest("a"))
+		assert.Equal(t, []string{"a"}, validator.validated)
 	})
 }
 
-// spoil changes all that can be changed of claims.
-func spoil(c *koreauth.Claims) {
-	for _, list := range [][]string{c.Scopes, c.Audience, c.Products, c.IPRanges} {
-		for i := range list {
-			list[i] = "spoiled"
-		}
-		_ = append(list[:0], "spoiled", "spoiled")
-	}
-	for i := range c.Resources {
-		for k := range c.Resources[i].Access {
-			c.Resources[i].Access[k] = "spoiled"
-		}
-		c.Resources[i] = koreauth.Resource{Name: "spoiled", Access: []koreauth.Access{"spoiled"}}
-	}
-	*c = koreauth.Claims{ClientID: "spoiled"}
-}
-
-func fullClaims() *koreauth.Claims {
-	return &koreauth.Claims{
-		ClientID: "c", Scopes: []string{"s", "t"}, Audience: []string{"api-gw"}, Products: []string{"SuperSIM"}, IPRanges: []string{"10.0.0.0/8"},
-		Resources: []koreauth.Resource{{Name: "API Clients", Access: []koreauth.Access{koreauth.Read, koreauth.Write}}},
-	}
-}
-
-// What one who has claims does to them reaches nobody else.
-func TestClaimsAreOnesOwn(t *testing.T) {
+// Changing claims must not affect other requests, handlers or requirements.
+func TestMiddleware_ClaimsAreCopied(t *testing.T) {
 	met := []koreauth.Requirement{
 		koreauth.Scope("s", "t"), koreauth.Product("SuperSIM"), koreauth.Grant("API Clients", koreauth.Read, koreauth.Write),
 	}
 
-	t.Run("with a validator that has one pointer for all", func(t *testing.T) {
-		validator := &tokenBook{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
+	t.Run("with a validator that returns the same pointer each time", func(t *testing.T) {
+		validator := &tokenTable{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
 		guard := koreauth.New(validator, nil)
-		seen := 0
+		calls := 0
 		handler := chain(
 			http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				for range 2 { // twice in one request, and in the next
+				for range 2 { // Two calls return separate copies.
 					claims, ok := koreauth.FromContext(r.Context())
 					assert.True(t, ok)
 					assert.Equal(t, fullClaims(), claims)
-					spoil(claims)
-					seen++
+					mutate(claims)
+					calls++
 				}
 			}),
 			guard.Wrap,
 			func(next http.Handler) http.Handler { // between two guards
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					claims, _ := koreauth.FromContext(r.Context())
-					spoil(claims)
+					mutate(claims)
 					next.ServeHTTP(w, r)
 				})
 			},
-			guard.Require(requirementFunc(func(c *koreauth.Claims) error { spoil(c); return nil })),
-			guard.Require(koreauth.AnyOf(requirementFunc(func(c *koreauth.Claims) error { spoil(c); return io.EOF }), koreauth.Scope("s"))),
+			guard.Require(koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { mutate(c); return nil })),
+			guard.Require(koreauth.AnyOf(koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { mutate(c); return io.EOF }), koreauth.Scope("s"))),
 			guard.Require(met...),
 		)
 		for range 2 {
-			status, body := ask(handler, bearer("a"))
+			status, body := serve(handler, bearerRequest("a"))
 			assert.Equal(t, http.StatusOK, status, body)
 		}
-		assert.Equal(t, 4, seen)
+		assert.Equal(t, 4, calls)
 
-		claims, err := guard.Authenticate(bearer("a"))
+		claims, err := guard.Authenticate(bearerRequest("a"))
 		require.NoError(t, err)
-		spoil(claims)
+		mutate(claims)
 		assert.Equal(t, fullClaims(), validator.claims["a"])
 	})
-	t.Run("with a real validator", func(t *testing.T) {
-		validator := realValidator(t)
+	t.Run("with a Validator", func(t *testing.T) {
+		validator := newTestValidator(t)
 		guard := koreauth.New(validator, nil)
-		token := realIssuer().Valid()
+		token := testIssuer().Valid()
 		want, err := validator.Validate(t.Context(), token)
 		require.NoError(t, err)
 		for range 3 {
 			claims, err := validator.Validate(t.Context(), token)
 			require.NoError(t, err)
 			assert.Equal(t, want, claims)
-			spoil(claims)
-			claims, err = guard.Authenticate(bearer(token))
+			mutate(claims)
+			claims, err = guard.Authenticate(bearerRequest(token))
 			require.NoError(t, err)
 			assert.Equal(t, want, claims)
-			spoil(claims)
+			mutate(claims)
 		}
 	})
-	t.Run("with NewContext, both ways", func(t *testing.T) {
+	t.Run("with NewContext and FromContext", func(t *testing.T) {
 		given := fullClaims()
 		ctx := koreauth.NewContext(t.Context(), given)
-		spoil(given)
+		mutate(given)
 		claims, ok := koreauth.FromContext(ctx)
 		assert.True(t, ok)
 		assert.Equal(t, fullClaims(), claims)
-		spoil(claims)
+		mutate(claims)
 		claims, _ = koreauth.FromContext(ctx)
 		assert.Equal(t, fullClaims(), claims)
 	})
 	t.Run("with many requests at once", func(t *testing.T) {
-		validator := &tokenBook{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
+		validator := &tokenTable{claims: map[string]*koreauth.Claims{"a": fullClaims()}}
 		handler := koreauth.New(validator, nil).Require(met...)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			claims, _ := koreauth.FromContext(r.Context())
-			spoil(claims)
+			mutate(claims)
 		}))
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
 				for range 50 {
-					status, _ := ask(handler, bearer("a"))
+					status, _ := serve(handler, bearerRequest("a"))
 					assert.Equal(t, http.StatusOK, status)
 				}
 			})
@@ -460,13 +333,13 @@ func TestClaimsAreOnesOwn(t *testing.T) {
 	})
 }
 
-func TestFromContext(t *testing.T) {
+func TestMiddleware_FromContext(t *testing.T) {
 	claims, ok := koreauth.FromContext(t.Context())
 	assert.False(t, ok)
 	assert.Nil(t, claims)
 
 	claims, ok = koreauth.FromContext(koreauth.NewContext(t.Context(), nil))
-	assert.False(t, ok, "nil claims are none")
+	assert.False(t, ok, "nil claims mean no claims")
 	assert.Nil(t, claims)
 
 	outer := koreauth.NewContext(t.Context(), &koreauth.Claims{ClientID: "outer"})
@@ -474,16 +347,16 @@ func TestFromContext(t *testing.T) {
 	assert.True(t, ok)
 	assert.Equal(t, "inner", claims.ClientID)
 	_, ok = koreauth.FromContext(koreauth.NewContext(outer, nil))
-	assert.False(t, ok, "nil claims hide those outside")
+	assert.False(t, ok, "nil claims hide the claims of the outer context")
 }
 
-func TestAuthenticateAndRefuse(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+func TestMiddleware_AuthenticateAndRefuse(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), nil)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, err := guard.Authenticate(r)
-		assert.Equal(t, err == nil, claims != nil, "claims and an error, or neither")
+		assert.Equal(t, err == nil, claims != nil, "either claims or an error")
 		if err == nil {
-			err = koreauth.Scope("scope-a").Check(claims)
+			err = koreauth.Scope("scope-a").Check(nil, claims)
 		}
 		if err != nil {
 			guard.Refuse(w, r, err)
@@ -493,15 +366,15 @@ func TestAuthenticateAndRefuse(t *testing.T) {
 	})
 	wrapped := guard.Require(koreauth.Scope("scope-a"))(whoami)
 	for _, token := range []string{"a", "b", "", "forged", "not a token"} {
-		t.Run("as Require answers to "+token, func(t *testing.T) {
+		t.Run("same response as Require for token "+token, func(t *testing.T) {
 			got, want := httptest.NewRecorder(), httptest.NewRecorder()
-			handler.ServeHTTP(got, bearer(token))
-			wrapped.ServeHTTP(want, bearer(token))
+			handler.ServeHTTP(got, bearerRequest(token))
+			wrapped.ServeHTTP(want, bearerRequest(token))
 			assert.Equal(t, want.Result(), got.Result())
 			if want.Code == http.StatusOK {
 				return
 			}
-			_, err := guard.Authenticate(bearer(token))
+			_, err := guard.Authenticate(bearerRequest(token))
 			if err == nil {
 				return
 			}
@@ -511,52 +384,45 @@ func TestAuthenticateAndRefuse(t *testing.T) {
 	}
 }
 
-func TestUsersOwnValidator(t *testing.T) {
+func TestMiddleware_CustomValidator(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		validator koreauth.TokenValidator
 		want      error
 		status    int
 	}{
-		{"an error of no class could not be judged", koretest.Validator{Err: io.ErrUnexpectedEOF}, koreauth.ErrUnavailable, 503},
-		{"neither claims nor an error could not be judged", silentValidator{}, koreauth.ErrUnavailable, 503},
-		{"a reason stays what it is", koretest.Validator{Err: fmt.Errorf("mine: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
-		{"claims beside an error are not looked at",
+		{"an error without a class is 503", koretest.Validator{Err: io.ErrUnexpectedEOF}, koreauth.ErrUnavailable, 503},
+		{"neither claims nor an error is 503", emptyValidator{}, koreauth.ErrUnavailable, 503},
+		{"a wrapped reason keeps its class", koretest.Validator{Err: fmt.Errorf("wrapped: %w", koreauth.ErrTooOld)}, koreauth.ErrTooOld, 403},
+		{"claims returned with an error are ignored",
 			koretest.Validator{Claims: &koreauth.Claims{}, Err: koreauth.ErrIssuer}, koreauth.ErrIssuer, 403},
-		{"claims beside an error of no class are not looked at", bothValidator{}, koreauth.ErrUnavailable, 503},
+		{"claims returned with an error without a class are ignored", bothValidator{}, koreauth.ErrUnavailable, 503},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := koreauth.New(test.validator, nil)
-			claims, err := guard.Authenticate(bearer("a"))
+			claims, err := guard.Authenticate(bearerRequest("a"))
 			assert.Nil(t, claims)
 			assert.ErrorIs(t, err, test.want)
 			for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional} {
-				status, body := ask(wrap(whoami), bearer("a"))
+				status, body := serve(wrap(whoami), bearerRequest("a"))
 				assert.Equal(t, test.status, status, body)
 			}
 		})
 	}
-	t.Run("the error's own text reaches the log's side, not the client", func(t *testing.T) {
-		_, err := koreauth.New(koretest.Validator{Err: io.ErrUnexpectedEOF}, nil).Authenticate(bearer("a"))
+	t.Run("the cause is in the error of Authenticate", func(t *testing.T) {
+		_, err := koreauth.New(koretest.Validator{Err: io.ErrUnexpectedEOF}, nil).Authenticate(bearerRequest("a"))
 		assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		assert.Contains(t, err.Error(), "unexpected EOF")
 	})
-	t.Run("it gets the request's context", func(t *testing.T) {
+	t.Run("the validator gets the request's context", func(t *testing.T) {
 		type key struct{}
 		ctx := context.WithValue(t.Context(), key{}, "here")
 		_, err := koreauth.New(validateFunc(func(ctx context.Context, _ string) (*koreauth.Claims, error) {
 			assert.Equal(t, "here", ctx.Value(key{}))
 			return &koreauth.Claims{}, nil
-		}), nil).Authenticate(bearer("a").WithContext(ctx))
+		}), nil).Authenticate(bearerRequest("a").WithContext(ctx))
 		assert.NoError(t, err)
 	})
-}
-
-// validateFunc is a TokenValidator that is a function.
-type validateFunc func(context.Context, string) (*koreauth.Claims, error)
-
-func (f validateFunc) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
-	return f(ctx, token)
 }
 
 // bothValidator returns claims and an error.
@@ -566,36 +432,36 @@ func (bothValidator) Validate(context.Context, string) (*koreauth.Claims, error)
 	return &koreauth.Claims{ClientID: "x"}, io.EOF
 }
 
-// revoking refuses tokens that the Validator it embeds would take.
-type revoking struct{ *koreauth.Validator }
+// revokingValidator rejects every token that its embedded Validator accepts.
+type revokingValidator struct{ *koreauth.Validator }
 
-func (v revoking) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
+func (v revokingValidator) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
 	if _, err := v.Validator.Validate(ctx, token); err != nil {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: revoked", koreauth.ErrInvalidToken)
 }
 
-func TestEmbeddedValidatorIsNotBypassed(t *testing.T) {
-	v := revoking{realValidator(t)}
+func TestMiddleware_EmbeddedValidator(t *testing.T) {
+	v := revokingValidator{newTestValidator(t)}
 	for _, validator := range []koreauth.TokenValidator{v, &v} {
-		status, body := ask(koreauth.New(validator, nil).Wrap(whoami), bearer(realIssuer().Valid()))
+		status, body := serve(koreauth.New(validator, nil).Wrap(whoami), bearerRequest(testIssuer().Valid()))
 		assert.Equal(t, http.StatusForbidden, status)
 		assert.Equal(t, bodyB, body)
 	}
-	status, _ := ask(koreauth.New(v.Validator, nil).Wrap(whoami), bearer(realIssuer().Valid()))
+	status, _ := serve(koreauth.New(v.Validator, nil).Wrap(whoami), bearerRequest(testIssuer().Valid()))
 	assert.Equal(t, http.StatusOK, status)
 }
 
-// An outage of the key endpoint says nothing against a token.
-func TestOutageIsUnavailable(t *testing.T) {
+// If the issuer is down, clients get 503, never 401 or 403.
+func TestMiddleware_OutageIs503(t *testing.T) {
 	for name, behavior := range map[string]koretest.Behavior{
 		"down": koretest.Down, "404": koretest.Status(404), "500": koretest.Status(500), "401": koretest.Status(401),
 		"garbage": koretest.Garbage, "empty": koretest.Empty,
 	} {
 		t.Run(name, func(t *testing.T) {
 			issuer, err := koretest.NewIssuer(&koretest.Options{
-				URL: "https://issuer.example", Keys: []*koretest.Key{realIssuer().SigningKey()},
+				URL: "https://issuer.example", Keys: []*koretest.Key{testIssuer().SigningKey()},
 			})
 			require.NoError(t, err)
 			validator, err := koreauth.NewValidator(koreauth.Config{
@@ -608,7 +474,7 @@ func TestOutageIsUnavailable(t *testing.T) {
 				guard.Wrap, guard.WrapOptional, guard.Require(koreauth.Grant("API Clients", koreauth.Read)),
 			} {
 				w := httptest.NewRecorder()
-				wrap(whoami).ServeHTTP(w, bearer(issuer.Valid()))
+				wrap(whoami).ServeHTTP(w, bearerRequest(issuer.Valid()))
 				assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 				assert.Equal(t, bodyDown, w.Body.String())
 				assert.Equal(t, "1", w.Header().Get("Retry-After"))
@@ -617,41 +483,41 @@ func TestOutageIsUnavailable(t *testing.T) {
 		})
 	}
 
-	t.Run("a request whose context is done", func(t *testing.T) {
+	t.Run("a canceled request", func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(io.ErrClosedPipe)
-		_, err := koreauth.New(realValidator(t), nil).Authenticate(bearer(realIssuer().Valid()).WithContext(ctx))
+		_, err := koreauth.New(newTestValidator(t), nil).Authenticate(bearerRequest(testIssuer().Valid()).WithContext(ctx))
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.ErrorIs(t, err, io.ErrClosedPipe)
 	})
 }
 
-func TestHandlersOwnPanicPassesThrough(t *testing.T) {
-	guard := koreauth.New(book(), nil)
-	for _, thrown := range []any{http.ErrAbortHandler, errors.New("mine"), 42} {
-		handler := guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(thrown) }))
+func TestMiddleware_HandlerPanic(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), nil)
+	for _, value := range []any{http.ErrAbortHandler, errors.New("mine"), 42} {
+		handler := guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(value) }))
 		w := httptest.NewRecorder()
-		assert.PanicsWithValue(t, thrown, func() { handler.ServeHTTP(w, bearer("a")) })
-		assert.Empty(t, w.Header(), "nothing is written")
+		assert.PanicsWithValue(t, value, func() { handler.ServeHTTP(w, bearerRequest("a")) })
+		assert.Empty(t, w.Header(), "no header is written")
 	}
 }
 
-func TestWriterAndRequestReachTheHandler(t *testing.T) {
-	w, r := httptest.NewRecorder(), bearer("a")
-	koreauth.New(book(), nil).Wrap(http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
-		assert.Same(t, w, gotW, "so that Flusher and Hijacker are still there")
+func TestMiddleware_PassesWriterAndRequest(t *testing.T) {
+	w, r := httptest.NewRecorder(), bearerRequest("a")
+	koreauth.New(newTokenTable(), nil).Wrap(http.HandlerFunc(func(gotW http.ResponseWriter, gotR *http.Request) {
+		assert.Same(t, w, gotW, "the handler gets the original ResponseWriter")
 		assert.Equal(t, r.Header, gotR.Header)
 		assert.Same(t, r.URL, gotR.URL)
 	})).ServeHTTP(w, r)
 
-	r = bearer("")
-	koreauth.New(book(), nil).WrapOptional(http.HandlerFunc(func(_ http.ResponseWriter, gotR *http.Request) {
-		assert.Same(t, r, gotR, "nothing is to be said of it")
+	r = bearerRequest("")
+	koreauth.New(newTokenTable(), nil).WrapOptional(http.HandlerFunc(func(_ http.ResponseWriter, gotR *http.Request) {
+		assert.Same(t, r, gotR, "the request is passed on unchanged")
 	})).ServeHTTP(w, r)
 }
 
-func TestGorillaMux(t *testing.T) {
-	validator := book()
+func TestMiddleware_GorillaMux(t *testing.T) {
+	validator := newTokenTable()
 	guard := koreauth.New(validator, nil)
 	router := mux.NewRouter()
 	router.Use(guard.Wrap)
@@ -669,31 +535,31 @@ func TestGorillaMux(t *testing.T) {
 		body                      string
 	}{
 		{"on the router", "GET", "/ping", "b", 200, "client-b"},
-		{"on the router, none", "GET", "/ping", "", 401, bodyA},
+		{"on the router, without a token", "GET", "/ping", "", 401, bodyA},
 		{"on a subrouter", "GET", "/v1/sims/7", "a", 200, "7"},
 		{"on a subrouter, without the scope", "GET", "/v1/sims/7", "b", 403, bodyScope},
-		{"on a subrouter, none", "GET", "/v1/sims/7", "", 401, bodyA},
+		{"on a subrouter, without a token", "GET", "/v1/sims/7", "", 401, bodyA},
 		{"on a route", "DELETE", "/b", "b", 200, "client-b"},
 		{"on a route, without the scope", "DELETE", "/b", "a", 403, bodyScope},
-		{"on a route, none", "DELETE", "/b", "", 401, bodyA},
-		{"what matches no route is outside Use", "GET", "/nowhere", "", 404, "404 page not found\n"},
+		{"on a route, without a token", "DELETE", "/b", "", 401, bodyA},
+		{"a path without a route is not guarded", "GET", "/nowhere", "", 404, "404 page not found\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			validator.asked = nil
+			validator.validated = nil
 			r := httptest.NewRequest(test.method, test.path, nil)
 			if test.token != "" {
 				r.Header.Set("Authorization", "Bearer "+test.token)
 			}
-			status, body := ask(router, r)
+			status, body := serve(router, r)
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
-			assert.LessOrEqual(t, len(validator.asked), 1, "verified once, under two guards")
+			assert.LessOrEqual(t, len(validator.validated), 1, "number of verifications with two guards")
 		})
 	}
 }
 
-func TestServeMuxPatterns(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+func TestMiddleware_ServeMux(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), nil)
 	router := http.NewServeMux()
 	router.Handle("GET /v1/ping", guard.Wrap(whoami))
 	router.Handle("GET /v1/sims/{id}", guard.Require(koreauth.Scope("scope-a"))(http.HandlerFunc(
@@ -706,42 +572,40 @@ func TestServeMuxPatterns(t *testing.T) {
 		body                      string
 	}{
 		{"a guarded pattern", "GET", "/v1/ping", "b", 200, "client-b"},
-		{"HEAD comes with GET", "HEAD", "/v1/ping", "", 401, ""},
-		{"the handler has its wildcards", "GET", "/v1/sims/7", "a", 200, "7"},
+		{"HEAD is guarded like GET", "HEAD", "/v1/ping", "", 401, ""},
+		{"the handler gets the path values", "GET", "/v1/sims/7", "a", 200, "7"},
 		{"each pattern has its own requirements", "GET", "/v1/sims/7", "b", 403, bodyScope},
 		{"a prefix", "GET", "/open/x", "", 200, "nobody"},
-		{"another method is the mux's to refuse", "POST", "/v1/ping", "", 405, "Method Not Allowed\n"},
+		{"another method is rejected by the mux", "POST", "/v1/ping", "", 405, "Method Not Allowed\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := httptest.NewRequest(test.method, test.path, nil)
 			if test.token != "" {
 				r.Header.Set("Authorization", "Bearer "+test.token)
 			}
-			status, body := ask(router, r)
+			status, body := serve(router, r)
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.body, body)
 		})
 	}
 }
 
-func TestWiringMistakesPanic(t *testing.T) {
-	guard := koreauth.New(book(), nil)
-	nilVars := (func(*http.Request) map[string]string)(nil)
+func TestMiddleware_PanicsOnMisuse(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), nil)
 	withRealm := func(realm string) func() {
-		return func() { koreauth.New(book(), &koreauth.Options{Realm: realm}) }
+		return func() { koreauth.New(newTokenTable(), &koreauth.Options{Realm: realm}) }
 	}
-	for _, test := range []struct {
-		name    string
-		mistake func()
-	}{
+	runMisuse(t, []misuse{
 		{"New without a validator", func() { koreauth.New(nil, nil) }},
 		{"New with a nil *Validator", func() { koreauth.New((*koreauth.Validator)(nil), nil) }},
-		{"New with a nil Source", func() { koreauth.New(book(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t"), nil}}) }},
+		{"New with a nil Source", func() {
+			koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{source.Query("t"), nil}})
+		}},
 		{"a realm with a line break", withRealm("a\r\nX-Evil: b")},
 		{"a realm with a control character", withRealm("a\x00")},
 		{"a realm with a tab", withRealm("a\tb")},
-		{"a realm beyond ASCII", withRealm("Straße")},
-		{"a realm of bad UTF-8", withRealm("\xff")},
+		{"a realm with a letter outside ASCII", withRealm("Straße")},
+		{"a realm that is not UTF-8", withRealm("\xff")},
 		{"a realm with DEL", withRealm("\x7f")},
 		{"Wrap(nil)", func() { guard.Wrap(nil) }},
 		{"WrapOptional(nil)", func() { guard.WrapOptional(nil) }},
@@ -750,122 +614,85 @@ func TestWiringMistakesPanic(t *testing.T) {
 		{"Require()", func() { guard.Require() }},
 		{"Require(nil)", func() { guard.Require(nil) }},
 		{"Require with a nil among others", func() { guard.Require(koreauth.Scope("a"), nil) }},
-		{"a Middleware that New did not make", func() { new(koreauth.Middleware).Wrap(whoami) }},
-		{"Scope()", func() { koreauth.Scope() }},
-		{"an empty scope", func() { koreauth.Scope("a", "") }},
-		{"a scope with a space", func() { koreauth.Scope("a b") }},
-		{"a scope with a quote", func() { koreauth.Scope(`a"b`) }},
-		{"a scope with a backslash", func() { koreauth.Scope(`a\b`) }},
-		{"a scope with a control character", func() { koreauth.Scope("a\n") }},
-		{"a scope with DEL", func() { koreauth.Scope("a\x7f") }},
-		{"a scope beyond ASCII", func() { koreauth.Scope("ä") }},
-		{"AnyScope()", func() { koreauth.AnyScope() }},
-		{"AnyScope with an empty scope", func() { koreauth.AnyScope("") }},
-		{"Grant without a resource", func() { koreauth.Grant("", koreauth.Read) }},
-		{"Grant without an access", func() { koreauth.Grant("API Clients") }},
-		{"Grant with an empty access", func() { koreauth.Grant("API Clients", koreauth.Read, "") }},
-		{"Product without a name", func() { koreauth.Product("") }},
-		{"AnyOf()", func() { koreauth.AnyOf() }},
-		{"AnyOf(nil)", func() { koreauth.AnyOf(nil) }},
-		{"AllOf()", func() { koreauth.AllOf() }},
-		{"AllOf with a nil among others", func() { koreauth.AllOf(koreauth.Product("a"), nil) }},
-		{"Header without a name", func() { koreauth.Header("") }},
-		{"Header with a name that is none", func() { koreauth.Header("X Token") }},
-		{"Form without a name", func() { koreauth.Form("") }},
-		{"JSON without a name", func() { koreauth.JSON("") }},
-		{"Query without a name", func() { koreauth.Query("") }},
-		{"Path without a name", func() { koreauth.Path("") }},
-		{"Cookie without a name", func() { koreauth.Cookie("") }},
-		{"PathVars without a name", func() { koreauth.PathVars(mux.Vars, "") }},
-		{"PathVars without a function", func() { koreauth.PathVars(nilVars, "t") }},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			defer func() {
-				thrown := recover()
-				if assert.NotNil(t, thrown, "no panic") {
-					assert.True(t, strings.HasPrefix(fmt.Sprint(thrown), "koreauth: "), "it says %q", thrown)
-				}
-			}()
-			test.mistake()
-		})
-	}
+		{"Wrap of the zero Middleware", func() { new(koreauth.Middleware).Wrap(whoami) }},
+	})
 }
 
-// What New did not make cannot judge; it says so, and no request makes it
-// panic.
-func TestZeroMiddleware(t *testing.T) {
+// The zero Middleware rejects every request as unavailable and does not panic on
+// a request.
+func TestMiddleware_ZeroValue(t *testing.T) {
 	var guard koreauth.Middleware
-	_, err := guard.Authenticate(bearer("a"))
+	_, err := guard.Authenticate(bearerRequest("a"))
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 	assert.NotPanics(t, func() {
 		w := httptest.NewRecorder()
-		guard.Refuse(w, bearer("a"), err)
+		guard.Refuse(w, bearerRequest("a"), err)
 		assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 	})
 }
 
-// What a caller changes after New or Require is his own.
-func TestOptionsAreCopied(t *testing.T) {
-	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{koreauth.Query("t")}}
-	guard := koreauth.New(book(), options)
+// Changes to the arguments of New and Require after the call have no effect.
+func TestMiddleware_CopiesOptions(t *testing.T) {
+	options := &koreauth.Options{Realm: "first", Sources: []koreauth.Source{source.Query("t")}}
+	guard := koreauth.New(newTokenTable(), options)
 	options.Realm, options.Errors = "second", koreauth.ProblemErrors
-	options.Sources[0] = koreauth.Query("other")
+	options.Sources[0] = source.Query("other")
 	_, err := guard.Authenticate(httptest.NewRequest(http.MethodGet, "/?t=a", nil))
 	assert.NoError(t, err)
 	w := httptest.NewRecorder()
-	guard.Refuse(w, bearer(""), koreauth.ErrNoToken)
+	guard.Refuse(w, bearerRequest(""), koreauth.ErrNoToken)
 	assert.Equal(t, `Bearer realm="first"`, w.Header().Get("WWW-Authenticate"))
 	assert.Equal(t, bodyA, w.Body.String())
 
 	requirements := []koreauth.Requirement{koreauth.Scope("scope-b")}
 	scopes := []string{"scope-b"}
 	handlers := []http.Handler{
-		koreauth.New(book(), nil).Require(requirements...)(whoami),
-		koreauth.New(book(), nil).Require(koreauth.Scope(scopes...))(whoami),
-		koreauth.New(book(), nil).Require(koreauth.AllOf(requirements...))(whoami),
+		koreauth.New(newTokenTable(), nil).Require(requirements...)(whoami),
+		koreauth.New(newTokenTable(), nil).Require(koreauth.Scope(scopes...))(whoami),
+		koreauth.New(newTokenTable(), nil).Require(koreauth.AllOf(requirements...))(whoami),
 	}
 	requirements[0], scopes[0] = koreauth.Scope("scope-a"), "scope-a"
 	for _, handler := range handlers {
-		status, body := ask(handler, bearer("a"))
+		status, body := serve(handler, bearerRequest("a"))
 		assert.Equal(t, http.StatusForbidden, status, body)
 	}
 
 	access := []koreauth.Access{koreauth.Read}
 	grant := koreauth.Grant("R", access...)
 	access[0] = koreauth.Write
-	assert.Error(t, grant.Check(&koreauth.Claims{Resources: []koreauth.Resource{{Name: "R", Access: access}}}))
+	assert.Error(t, grant.Check(nil, &koreauth.Claims{Resources: []koreauth.Resource{{Name: "R", Access: access}}}))
 }
 
-func TestRealmIsQuoted(t *testing.T) {
+func TestMiddleware_QuotesRealm(t *testing.T) {
 	for _, test := range []struct{ name, realm, want string }{
-		{"none is api", "", `Bearer realm="api"`},
-		{"spaces may be", "KORE API", `Bearer realm="KORE API"`},
+		{"the default is api", "", `Bearer realm="api"`},
+		{"spaces are kept", "KORE API", `Bearer realm="KORE API"`},
 		{"a quote is escaped", `a "b" c`, `Bearer realm="a \"b\" c"`},
 		{"a backslash is escaped", `a\`, `Bearer realm="a\\"`},
-		{"nothing can be added to the challenge", `x", error="`, `Bearer realm="x\", error=\""`},
-		{"a comma stays", "a,b", `Bearer realm="a,b"`},
+		{"a realm cannot add a parameter to the challenge", `x", error="`, `Bearer realm="x\", error=\""`},
+		{"a comma is kept", "a,b", `Bearer realm="a,b"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			koreauth.New(book(), &koreauth.Options{Realm: test.realm}).Wrap(whoami).ServeHTTP(w, bearer(""))
+			koreauth.New(newTokenTable(), &koreauth.Options{Realm: test.realm}).Wrap(whoami).ServeHTTP(w, bearerRequest(""))
 			assert.Equal(t, test.want, w.Header().Get("WWW-Authenticate"))
 		})
 	}
-	t.Run("the challenge has the realm in every class that has one", func(t *testing.T) {
-		guard := koreauth.New(book(), &koreauth.Options{Realm: "r"})
+	t.Run("the challenge of every class has the realm", func(t *testing.T) {
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{Realm: "r"})
 		for _, err := range []error{koreauth.ErrNoToken, koreauth.ErrBadRequest, koreauth.ErrInvalidToken, koreauth.ErrInsufficientScope} {
 			w := httptest.NewRecorder()
-			guard.Refuse(w, bearer(""), err)
+			guard.Refuse(w, bearerRequest(""), err)
 			assert.True(t, strings.HasPrefix(w.Header().Get("WWW-Authenticate"), `Bearer realm="r"`), w.Header().Get("WWW-Authenticate"))
 		}
 	})
 }
 
-// RFC 6750 §2.3: what a token in the URL, a body or a cookie has opened is for
-// no shared cache.
-func TestCacheControlPrivate(t *testing.T) {
-	sources := []koreauth.Source{koreauth.Header("Authorization"), koreauth.Query("t"), koreauth.Header("X-Token")}
-	guard := koreauth.New(book(), &koreauth.Options{Sources: sources})
+// A shared cache must not store the response to a token in a URL (RFC 6750
+// §2.3), nor to one in a body or a cookie.
+func TestMiddleware_CacheControlPrivate(t *testing.T) {
+	sources := []koreauth.Source{koreauth.Header("Authorization"), source.Query("t"), koreauth.Header("X-Token")}
+	guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: sources})
 	query := func() *http.Request { return httptest.NewRequest(http.MethodGet, "/?t=a", nil) }
 	header := httptest.NewRequest(http.MethodGet, "/", nil)
 	header.Header.Set("X-Token", "a")
@@ -876,17 +703,17 @@ func TestCacheControlPrivate(t *testing.T) {
 		before []string
 		want   []string
 	}{
-		{"a token in Authorization needs nothing", guard.Wrap, bearer("a"), nil, nil},
+		{"a token in Authorization", guard.Wrap, bearerRequest("a"), nil, nil},
 		{"a token in the query", guard.Wrap, query(), nil, []string{"private"}},
-		{"a token in a header of one's own", guard.Wrap, header, nil, []string{"private"}},
-		{"under WrapOptional", guard.WrapOptional, query(), nil, []string{"private"}},
-		{"under Require", guard.Require(koreauth.Scope("scope-a")), query(), nil, []string{"private"}},
-		{"none, under WrapOptional", guard.WrapOptional, bearer(""), nil, nil},
-		{"in a guard in a guard", func(next http.Handler) http.Handler { return guard.Wrap(guard.Wrap(next)) }, query(), nil, []string{"private"}},
-		{"what was public is not", guard.Wrap, query(), []string{"public, max-age=60"}, []string{"private"}},
-		{"no-store is stronger, and stays", guard.Wrap, query(), []string{"no-store"}, []string{"no-store"}},
-		{"directives have no case (RFC 9111 §5.2)", guard.Wrap, query(), []string{"No-Store"}, []string{"No-Store"}},
-		{"no-store on a second line stays", guard.Wrap, query(), []string{"max-age=0", "no-store"}, []string{"max-age=0", "no-store"}},
+		{"a token in a custom header", guard.Wrap, header, nil, []string{"private"}},
+		{"with WrapOptional", guard.WrapOptional, query(), nil, []string{"private"}},
+		{"with Require", guard.Require(koreauth.Scope("scope-a")), query(), nil, []string{"private"}},
+		{"no token, with WrapOptional", guard.WrapOptional, bearerRequest(""), nil, nil},
+		{"with nested guards", func(next http.Handler) http.Handler { return guard.Wrap(guard.Wrap(next)) }, query(), nil, []string{"private"}},
+		{"public is replaced", guard.Wrap, query(), []string{"public, max-age=60"}, []string{"private"}},
+		{"no-store is kept", guard.Wrap, query(), []string{"no-store"}, []string{"no-store"}},
+		{"directives are case-insensitive (RFC 9111 §5.2)", guard.Wrap, query(), []string{"No-Store"}, []string{"No-Store"}},
+		{"no-store on a second line is kept", guard.Wrap, query(), []string{"max-age=0", "no-store"}, []string{"max-age=0", "no-store"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
@@ -898,29 +725,18 @@ func TestCacheControlPrivate(t *testing.T) {
 			assert.Equal(t, test.want, w.Header()["Cache-Control"])
 		})
 	}
-	t.Run("a refusal is stored nowhere", func(t *testing.T) {
+	t.Run("a rejected request gets no-store", func(t *testing.T) {
 		w := httptest.NewRecorder()
 		guard.Wrap(whoami).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?t=forged", nil))
 		assert.Equal(t, []string{"no-store"}, w.Header()["Cache-Control"])
 	})
-	t.Run("the default has no other place", func(t *testing.T) {
-		status, _ := ask(koreauth.New(book(), nil).Wrap(whoami), query())
+	t.Run("by default the query is not read", func(t *testing.T) {
+		status, _ := serve(koreauth.New(newTokenTable(), nil).Wrap(whoami), query())
 		assert.Equal(t, http.StatusUnauthorized, status)
 	})
 }
 
-func TestRefuseNamesTheClientOfTheTokenThatIsThere(t *testing.T) {
-	var log bytes.Buffer
-	guard := koreauth.New(realValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Header.Set("Authorization", "Bearer another")
-		guard.Refuse(w, r, koreauth.ErrInsufficientScope)
-	})).ServeHTTP(httptest.NewRecorder(), bearer(realIssuer().Valid()))
-	assert.Contains(t, log.String(), "insufficient scope")
-	assert.NotContains(t, log.String(), "kc_demo")
-}
-
-func TestTheSizeCapIsForEveryValidator(t *testing.T) {
+func TestMiddleware_LimitsTokenSize(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
 	for size, want := range map[int]error{16 << 10: nil, 16<<10 + 1: koreauth.ErrMalformed} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -930,8 +746,8 @@ func TestTheSizeCapIsForEveryValidator(t *testing.T) {
 	}
 }
 
-func TestPrivateMakesNoCachingLaxer(t *testing.T) {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sources: []koreauth.Source{koreauth.Query("t")}})
+func TestMiddleware_CacheControlStaysStrict(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sources: []koreauth.Source{source.Query("t")}})
 	for before, want := range map[string]string{
 		"":                          "private",
 		"no-cache, must-revalidate": "no-cache, must-revalidate, private",
@@ -946,12 +762,12 @@ func TestPrivateMakesNoCachingLaxer(t *testing.T) {
 			w.Header().Set("Cache-Control", before)
 		}
 		guard.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?t=a", nil))
-		assert.Equal(t, want, w.Header().Get("Cache-Control"), "before: %q", before)
+		assert.Equal(t, want, w.Header().Get("Cache-Control"), "Cache-Control before: %q", before)
 	}
 }
 
-func TestAPrintedContextShowsNoToken(t *testing.T) {
-	const token = "a-token-that-nobody-should-read"
+func TestMiddleware_ContextPrintsNoToken(t *testing.T) {
+	const token = "a-token-that-must-not-be-printed"
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientOwner: "owner@example.com"}}, nil)
 	printed := ""
 	handler := guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -2,65 +2,69 @@ package koreauth
 
 import (
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 )
 
-// Requirement is what a request needs of a token beyond its being good. Give
-// them to [Middleware.Require], or call Check in a handler.
+// Requirement is a condition that a valid token must meet, such as a scope or a
+// grant. Set it for every token in [Config].Require, for every request in
+// [Options].Require, for the sender in [Options].Sender, or for a route with
+// [Middleware.Require]; or call Check in a handler.
 //
-// Users may implement it. Check returns nil if the claims meet it. An error of
-// one of the classes is answered as that class, such as [ErrUnavailable] where
-// a look-up did not work; any other error as [ErrInsufficientScope]. The names
-// that the client needs are those of an [*Error]'s Required. Under a guard the
-// claims are never nil. Check is called by many requests at once.
+// You can implement Requirement yourself. Check returns nil if the token and the
+// request meet the condition. An error of one of the classes keeps its class: use
+// [ErrRevoked] for a revoked token, [ErrForbidden] if another token would not help,
+// and [ErrUnavailable] if a look-up failed. Any other error counts as
+// [ErrInsufficientScope]. To tell the client what it lacks, return an [*Error] with
+// Required.
 type Requirement interface {
-	Check(*Claims) error
+	// Check must not change r or c, and must not read the body of r. r is nil if
+	// there is no HTTP request, as in [Validator.Validate]. Under a guard c is
+	// never nil. Check must be safe for concurrent use by multiple goroutines, and
+	// must return when the context of r is done.
+	Check(r *http.Request, c *Claims) error
 }
 
-// Access is what a KORE client may do with a resource, compared exactly.
-type Access string
+// RequirementFunc is a function that implements [Requirement], as
+// [http.HandlerFunc] implements [http.Handler].
+type RequirementFunc func(r *http.Request, c *Claims) error
 
-// The accesses that KORE's documentation names.
-const (
-	Read   Access = "Read"
-	Write  Access = "Write"
-	Modify Access = "Modify"
-	Delete Access = "Delete"
-)
+// Check calls f.
+func (f RequirementFunc) Check(r *http.Request, c *Claims) error { return f(r, c) }
 
-// Scope requires every one of the scopes (RFC 6749 §3.3), such as "sims:read",
-// to be among [Claims].Scopes. It panics without a scope, and for one that no
-// token can carry: empty, or with a space, a quote or a backslash.
+// Scope requires all of the scopes (RFC 6749 §3.3), such as "sims:read", in
+// [Claims].Scopes. It panics if there is no scope, or if a scope cannot occur in a
+// token: it is empty or has a space, a quote or a backslash.
 func Scope(scopes ...string) Requirement {
-	scopes = checkScopes("Scope", scopes)
-	return rule{scopes, func(c *Claims) bool {
+	scopes = validScopes("Scope", scopes)
+	return &claimRule{scopes, func(c *Claims) bool {
 		return !slices.ContainsFunc(scopes, func(s string) bool { return !slices.Contains(c.Scopes, s) })
 	}}
 }
 
-// AnyScope requires one of the scopes. It panics as Scope does.
+// AnyScope requires at least one of the scopes. It panics as [Scope] does.
 func AnyScope(scopes ...string) Requirement {
-	scopes = checkScopes("AnyScope", scopes)
-	return rule{scopes, func(c *Claims) bool {
+	scopes = validScopes("AnyScope", scopes)
+	return &claimRule{scopes, func(c *Claims) bool {
 		return slices.ContainsFunc(scopes, func(s string) bool { return slices.Contains(c.Scopes, s) })
 	}}
 }
 
-// Grant requires every one of the accesses to the KORE resource of that exact
-// name, such as Grant("API Clients", Read), in [Claims].Resources; several
-// entries of the name count together. It panics without a resource or an
-// access, and for an empty one.
+// Grant requires all of the permissions on a KORE resource, such as
+// Grant("API Clients", Read), in [Claims].Resources. The name is compared exactly,
+// and several entries of that name count together. Grant panics if the resource is
+// empty, if there is no permission, or if one is empty.
 func Grant(resource string, access ...Access) Requirement {
 	if resource == "" || len(access) == 0 || slices.Contains(access, "") {
-		panic("koreauth: Grant needs a resource and at least one access, none of them empty")
+		panic("koreauth: Grant needs a resource and at least one permission, none of them empty")
 	}
 	access = slices.Clone(access)
 	names := make([]string, len(access))
 	for i, a := range access {
 		names[i] = resource + ":" + string(a)
 	}
-	return rule{names, func(c *Claims) bool {
+	return &claimRule{names, func(c *Claims) bool {
 		return !slices.ContainsFunc(access, func(a Access) bool {
 			return !slices.ContainsFunc(c.Resources, func(r Resource) bool {
 				return r.Name == resource && slices.Contains(r.Access, a)
@@ -69,160 +73,194 @@ func Grant(resource string, access ...Access) Requirement {
 	}}
 }
 
-// Product requires the KORE product of that exact name, such as "SuperSIM", in
-// [Claims].Products. It panics for an empty name.
+// Product requires a KORE product, such as "SuperSIM", in [Claims].Products. The
+// name is compared exactly. Product panics if it is empty.
 func Product(name string) Requirement {
 	if name == "" {
 		panic("koreauth: Product needs a name")
 	}
-	return rule{[]string{name}, func(c *Claims) bool { return slices.Contains(c.Products, name) }}
+	return &claimRule{[]string{name}, func(c *Claims) bool { return slices.Contains(c.Products, name) }}
 }
 
-// AnyOf requires one of the requirements. It panics without one, and for a nil
-// one.
+// AnyOf requires at least one of the requirements. It returns a pointer, so that
+// the result can be compared. It panics if there is no requirement, or if one is
+// nil.
 func AnyOf(requirements ...Requirement) Requirement {
-	return anyOf(checkRequirements("AnyOf", requirements))
+	return &anyOf{group{nonNil("AnyOf", requirements)}}
 }
 
-// AllOf requires every one of the requirements. It panics without one, and for
-// a nil one.
+// AllOf requires all of the requirements, in order. It returns a pointer, so that
+// the result can be compared. It panics if there is no requirement, or if one is
+// nil.
 func AllOf(requirements ...Requirement) Requirement {
-	return allOf(checkRequirements("AllOf", requirements))
+	return &allOf{group{nonNil("AllOf", requirements)}}
 }
 
-func checkScopes(maker string, scopes []string) []string {
+func validScopes(function string, scopes []string) []string {
 	if len(scopes) == 0 {
-		panic("koreauth: " + maker + " needs at least one scope")
+		panic("koreauth: " + function + " needs at least one scope")
 	}
 	for _, s := range scopes {
 		// RFC 6749 §3.3: 1*( %x21 / %x23-5B / %x5D-7E ).
 		if s == "" || strings.ContainsFunc(s, func(c rune) bool { return c < '!' || c > '~' || c == '"' || c == '\\' }) {
-			panic("koreauth: " + maker + ": a scope is one or more printable ASCII characters without space, quote or backslash (RFC 6749 §3.3)")
+			panic("koreauth: " + function + ": a scope must be printable ASCII without space, quote and backslash (RFC 6749 §3.3)")
 		}
 	}
 	return slices.Clone(scopes)
 }
 
-func checkRequirements(maker string, requirements []Requirement) []Requirement {
+func nonNil(function string, requirements []Requirement) []Requirement {
 	if len(requirements) == 0 {
-		panic("koreauth: " + maker + " needs at least one requirement")
+		panic("koreauth: " + function + " needs at least one requirement")
 	}
 	if slices.Contains(requirements, nil) {
-		panic("koreauth: " + maker + ": a requirement is nil")
+		panic("koreauth: " + function + ": a requirement is nil")
 	}
 	return slices.Clone(requirements)
 }
 
-// rule is a requirement that the claims alone decide.
-type rule struct {
-	asked []string
-	holds func(*Claims) bool
+// builtin is a requirement of this package.
+type builtin interface {
+	// names lists what the requirement asks for.
+	names() []string
+	// check is Check, where own is the copy of the claims for custom requirements.
+	check(r *http.Request, c, own *Claims) error
+	// custom reports whether the requirement contains a custom one.
+	custom() bool
 }
 
-func (q rule) names() []string { return q.asked }
+// checkOne checks a requirement. A custom one gets own instead of c.
+func checkOne(q Requirement, r *http.Request, c, own *Claims) error {
+	if b, ok := q.(builtin); ok {
+		return b.check(r, c, own)
+	}
+	return q.Check(r, own)
+}
 
-func (q rule) Check(c *Claims) error {
-	if c != nil && q.holds(c) {
+// claimRule is a requirement that depends on the claims alone.
+type claimRule struct {
+	required []string
+	met      func(*Claims) bool
+}
+
+func (q *claimRule) names() []string { return q.required }
+
+func (q *claimRule) custom() bool { return false }
+
+func (q *claimRule) Check(_ *http.Request, c *Claims) error {
+	if c != nil && q.met(c) {
 		return nil
 	}
-	return insufficient(nil, q.asked)
+	return insufficient(nil, q.required)
 }
 
-type allOf []Requirement
+func (q *claimRule) check(r *http.Request, c, _ *Claims) error { return q.Check(r, c) }
 
-func (all allOf) names() []string { return namesOf(all, -1, nil) }
+// group is what AllOf and AnyOf have in common.
+type group struct{ requirements []Requirement }
 
-func (all allOf) Check(c *Claims) error {
-	for i, q := range all {
-		if err := check(q, c); err != nil {
-			return insufficient(err, namesOf(all, i, err))
+func (g group) names() []string { return namesOf(g.requirements, -1, nil) }
+
+func (g group) custom() bool {
+	return slices.ContainsFunc(g.requirements, func(q Requirement) bool {
+		b, ok := q.(builtin)
+		return !ok || b.custom()
+	})
+}
+
+// own returns a copy of the claims if there is a custom requirement, so that one
+// that changes them affects nothing else.
+func (g group) own(c *Claims) *Claims {
+	if g.custom() {
+		return c.clone()
+	}
+	return c
+}
+
+type allOf struct{ group }
+
+func (all *allOf) Check(r *http.Request, c *Claims) error { return all.check(r, c, all.own(c)) }
+
+func (all *allOf) check(r *http.Request, c, own *Claims) error {
+	for i, q := range all.requirements {
+		if err := checkOne(q, r, c, own); err != nil {
+			return insufficient(err, namesOf(all.requirements, i, err))
 		}
 	}
 	return nil
 }
 
-type anyOf []Requirement
+type anyOf struct{ group }
 
-func (some anyOf) names() []string { return namesOf(some, -1, nil) }
+func (some *anyOf) Check(r *http.Request, c *Claims) error { return some.check(r, c, some.own(c)) }
 
-func (some anyOf) Check(c *Claims) error {
+func (some *anyOf) check(r *http.Request, c, own *Claims) error {
 	var names []string
 	var causes []error
-	for i, q := range some {
-		err := check(q, c)
+	for i, q := range some.requirements {
+		err := checkOne(q, r, c, own)
 		if err == nil {
 			return nil
 		}
-		names = append(names, namesOf(some[i:i+1], 0, err)...)
+		names = append(names, namesOf(some.requirements[i:i+1], 0, err)...)
 		causes = append(causes, err)
 	}
 	for _, err := range causes {
 		if class := classOf(err); class != nil && class != ErrInsufficientScope {
-			return err // It could not be said whether this one is met.
+			return err // For example ErrUnavailable: this one may be met.
 		}
 	}
-	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(reasonsOf(causes)...), Required: once(names)}
+	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(causesOf(causes)...), Required: unique(names)}
 }
 
-// named is a requirement of this package, which knows what it asks for and
-// leaves the claims as they are.
-type named interface{ names() []string }
-
-// check lets a user's own requirement see a copy: what it might change reaches
-// no other request that sends the same token.
-func check(q Requirement, c *Claims) error {
-	if _, ours := q.(named); !ours {
-		c = c.clone()
-	}
-	return q.Check(c)
-}
-
-// namesOf lists what the requirements ask for, in order. What the failed one
-// asked for is in its error; what a user's own asks for is known only from that.
+// namesOf lists what the requirements ask for, in order. The names of the one that
+// failed come from its error, because those of a custom requirement are known from
+// nowhere else.
 func namesOf(requirements []Requirement, failed int, err error) []string {
 	var names []string
 	for i, q := range requirements {
 		var refusal *Error
 		if i == failed && errors.As(err, &refusal) && refusal != nil && len(refusal.Required) > 0 {
 			names = append(names, refusal.Required...)
-		} else if ours, ok := q.(named); ok {
-			names = append(names, ours.names()...)
+		} else if b, ok := q.(builtin); ok {
+			names = append(names, b.names()...)
 		}
 	}
 	return names
 }
 
-// insufficient is the refusal for a requirement that was not met. An error of
-// another class stays what it is.
+// insufficient returns the error for a requirement that was not met. An error of
+// another class is returned unchanged.
 func insufficient(err error, names []string) error {
 	if class := classOf(err); class != nil && class != ErrInsufficientScope {
 		return err
 	}
-	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(reasonsOf([]error{err})...), Required: once(names)}
+	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(causesOf([]error{err})...), Required: unique(names)}
 }
 
-// reasonsOf returns what requirements say beyond the names that they ask for.
-func reasonsOf(failed []error) []error {
-	var reasons []error
+// causesOf returns what requirements say in addition to the names that they ask
+// for.
+func causesOf(failed []error) []error {
+	var causes []error
 	for _, err := range failed {
 		var refusal *Error
 		if errors.As(err, &refusal) && refusal != nil {
 			err = refusal.Reason
 		}
 		if err != nil {
-			reasons = append(reasons, err)
+			causes = append(causes, err)
 		}
 	}
-	return reasons
+	return causes
 }
 
-// once returns the names without repetitions, in order.
-func once(names []string) []string {
-	var unique []string
+// unique returns the names without repetitions, in order.
+func unique(names []string) []string {
+	var all []string
 	for _, name := range names {
-		if !slices.Contains(unique, name) {
-			unique = append(unique, name)
+		if !slices.Contains(all, name) {
+			all = append(all, name)
 		}
 	}
-	return unique
+	return all
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-func TestRequirements(t *testing.T) {
+func TestRequirement_Check(t *testing.T) {
 	const (
 		scoped  = `{"scope":"sims:read sims:write email"}`
 		granted = `{"scopes":{"globalResources":[
@@ -26,8 +26,8 @@ func TestRequirements(t *testing.T) {
 			{"resourceName":"API Clients","access":["Delete"]}],
 			"products":["SuperSIM",{"resourceName":"ProgrammableWireless","access":["Read"]}]}}`
 	)
-	is := func(met bool) requirementFunc {
-		return func(*koreauth.Claims) error {
+	custom := func(met bool) koreauth.RequirementFunc {
+		return func(*http.Request, *koreauth.Claims) error {
 			if met {
 				return nil
 			}
@@ -40,68 +40,68 @@ func TestRequirements(t *testing.T) {
 		payload string
 		met     bool
 	}{
-		{"Scope: it is there", koreauth.Scope("sims:read"), scoped, true},
-		{"Scope: all are there, in any order", koreauth.Scope("email", "sims:write", "sims:read"), scoped, true},
-		{"Scope: one of several is not", koreauth.Scope("sims:read", "sims:delete"), scoped, false},
-		{"Scope: it is a part of one", koreauth.Scope("sims"), scoped, false},
-		{"Scope: one is a part of it", koreauth.Scope("sims:read:all"), scoped, false},
-		{"Scope: it has a case", koreauth.Scope("Sims:Read"), scoped, false},
-		{"Scope: none are there", koreauth.Scope("a"), `{}`, false},
-		{"Scope: a grant is none", koreauth.Scope("Read"), granted, false},
-		{"AnyScope: one of several", koreauth.AnyScope("x", "sims:read"), scoped, true},
-		{"AnyScope: none of several", koreauth.AnyScope("x", "y"), scoped, false},
-		{"Grant: the access is there", koreauth.Grant("API Clients", koreauth.Read), granted, true},
-		{"Grant: every access is there", koreauth.Grant("API Clients", koreauth.Read, koreauth.Write), granted, true},
-		{"Grant: entries of one name count together", koreauth.Grant("API Clients", koreauth.Read, koreauth.Delete), granted, true},
-		{"Grant: one access is not there", koreauth.Grant("API Clients", koreauth.Read, koreauth.Modify), granted, false},
-		{"Grant: another resource's access does not count", koreauth.Grant("SIMs", koreauth.Read, koreauth.Write), granted, false},
-		{"Grant: the resource has a case", koreauth.Grant("api clients", koreauth.Read), granted, false},
-		{"Grant: the access has a case", koreauth.Grant("API Clients", "read"), granted, false},
-		{"Grant: an access of one's own", koreauth.Grant("X", "Fly"), `{"scopes":{"globalResources":[{"resourceName":"X","access":["Fly"]}]}}`, true},
-		{"Grant: a star is a word like others", koreauth.Grant("X", koreauth.Read), `{"scopes":{"globalResources":[{"resourceName":"X","access":["*"]}]}}`, false},
-		{"Grant: a product is no resource", koreauth.Grant("ProgrammableWireless", koreauth.Read), granted, false},
+		{"Scope: present", koreauth.Scope("sims:read"), scoped, true},
+		{"Scope: all present, in any order", koreauth.Scope("email", "sims:write", "sims:read"), scoped, true},
+		{"Scope: one of several missing", koreauth.Scope("sims:read", "sims:delete"), scoped, false},
+		{"Scope: only a prefix of one that is present", koreauth.Scope("sims"), scoped, false},
+		{"Scope: only a prefix of it is present", koreauth.Scope("sims:read:all"), scoped, false},
+		{"Scope: case-sensitive", koreauth.Scope("Sims:Read"), scoped, false},
+		{"Scope: no scopes", koreauth.Scope("a"), `{}`, false},
+		{"Scope: an access is not a scope", koreauth.Scope("Read"), granted, false},
+		{"AnyScope: one of several present", koreauth.AnyScope("x", "sims:read"), scoped, true},
+		{"AnyScope: none of several present", koreauth.AnyScope("x", "y"), scoped, false},
+		{"Grant: the access is granted", koreauth.Grant("API Clients", koreauth.Read), granted, true},
+		{"Grant: every access is granted", koreauth.Grant("API Clients", koreauth.Read, koreauth.Write), granted, true},
+		{"Grant: entries with the same name are combined", koreauth.Grant("API Clients", koreauth.Read, koreauth.Delete), granted, true},
+		{"Grant: one access is not granted", koreauth.Grant("API Clients", koreauth.Read, koreauth.Modify), granted, false},
+		{"Grant: another resource's access is not used", koreauth.Grant("SIMs", koreauth.Read, koreauth.Write), granted, false},
+		{"Grant: the resource is case-sensitive", koreauth.Grant("api clients", koreauth.Read), granted, false},
+		{"Grant: the access is case-sensitive", koreauth.Grant("API Clients", "read"), granted, false},
+		{"Grant: a custom access", koreauth.Grant("X", "Fly"), `{"scopes":{"globalResources":[{"resourceName":"X","access":["Fly"]}]}}`, true},
+		{"Grant: a star is no wildcard", koreauth.Grant("X", koreauth.Read), `{"scopes":{"globalResources":[{"resourceName":"X","access":["*"]}]}}`, false},
+		{"Grant: a product is not a resource", koreauth.Grant("ProgrammableWireless", koreauth.Read), granted, false},
 		{"Product: a plain string", koreauth.Product("SuperSIM"), granted, true},
 		{"Product: an object's resourceName", koreauth.Product("ProgrammableWireless"), granted, true},
-		{"Product: it has a case", koreauth.Product("supersim"), granted, false},
-		{"Product: a resource is none", koreauth.Product("SIMs"), granted, false},
+		{"Product: case-sensitive", koreauth.Product("supersim"), granted, false},
+		{"Product: a resource is not a product", koreauth.Product("SIMs"), granted, false},
 		{"AnyOf: the first", koreauth.AnyOf(koreauth.Product("SuperSIM"), koreauth.Scope("x")), granted, true},
 		{"AnyOf: the last", koreauth.AnyOf(koreauth.Scope("x"), koreauth.Product("SuperSIM")), granted, true},
 		{"AnyOf: neither", koreauth.AnyOf(koreauth.Scope("x"), koreauth.Product("y")), granted, false},
 		{"AllOf: both", koreauth.AllOf(koreauth.Grant("SIMs", koreauth.Read), koreauth.Product("SuperSIM")), granted, true},
 		{"AllOf: the second is not met", koreauth.AllOf(koreauth.Grant("SIMs", koreauth.Read), koreauth.Product("x")), granted, false},
-		{"nested: one of two that are both half met",
+		{"nested: AnyOf of two AllOf, each met in part",
 			koreauth.AnyOf(koreauth.AllOf(koreauth.Product("SuperSIM"), koreauth.Scope("x")), koreauth.AllOf(koreauth.Scope("y"), koreauth.Product("SuperSIM"))), granted, false},
-		{"nested: any of one, and all", koreauth.AllOf(koreauth.AnyOf(koreauth.Scope("x"), koreauth.Product("SuperSIM")), koreauth.Grant("SIMs", koreauth.Read)), granted, true},
-		{"one's own that is met", koreauth.AllOf(is(true), koreauth.Product("SuperSIM")), granted, true},
-		{"one's own that is not met", koreauth.AllOf(koreauth.Product("SuperSIM"), is(false)), granted, false},
-		{"one's own of which one is met", koreauth.AnyOf(is(false), is(true)), granted, true},
+		{"nested: AllOf with an AnyOf", koreauth.AllOf(koreauth.AnyOf(koreauth.Scope("x"), koreauth.Product("SuperSIM")), koreauth.Grant("SIMs", koreauth.Read)), granted, true},
+		{"custom: met", koreauth.AllOf(custom(true), koreauth.Product("SuperSIM")), granted, true},
+		{"custom: not met", koreauth.AllOf(koreauth.Product("SuperSIM"), custom(false)), granted, false},
+		{"custom: one of two met", koreauth.AnyOf(custom(false), custom(true)), granted, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			claims := claimsOf(t, test.payload)
-			err := test.q.Check(claims)
+			claims := parseClaims(t, test.payload)
+			err := test.q.Check(nil, claims)
 			assert.Equal(t, test.met, err == nil, "%v", err)
 			if err != nil {
 				assert.ErrorIs(t, err, koreauth.ErrInsufficientScope)
 			}
 			guard := koreauth.New(koretest.Validator{Claims: claims}, nil)
-			status, _ := ask(guard.Require(test.q)(whoami), bearer("a"))
+			status, _ := serve(guard.Require(test.q)(whoami), bearerRequest("a"))
 			assert.Equal(t, map[bool]int{true: 200, false: 403}[test.met], status)
 		})
 	}
-	t.Run("no claims meet nothing", func(t *testing.T) {
+	t.Run("nil and empty claims meet no requirement", func(t *testing.T) {
 		for _, q := range []koreauth.Requirement{
 			koreauth.Scope("a"), koreauth.AnyScope("a"), koreauth.Grant("R", koreauth.Read), koreauth.Product("p"),
 			koreauth.AnyOf(koreauth.Scope("a")), koreauth.AllOf(koreauth.Scope("a")),
 		} {
-			assert.ErrorIs(t, q.Check(nil), koreauth.ErrInsufficientScope)
-			assert.ErrorIs(t, q.Check(&koreauth.Claims{}), koreauth.ErrInsufficientScope)
+			assert.ErrorIs(t, q.Check(nil, nil), koreauth.ErrInsufficientScope)
+			assert.ErrorIs(t, q.Check(nil, &koreauth.Claims{}), koreauth.ErrInsufficientScope)
 		}
 	})
 }
 
-// What has the wrong shape, or another name, grants nothing, makes no claims
-// bad, and spoils nothing beside it.
-func TestWrongShapesGrantNothing(t *testing.T) {
+// A member of the wrong shape or name grants nothing, does not make the token
+// invalid, and does not affect other members.
+func TestRequirement_WrongShapesGrantNothing(t *testing.T) {
 	every := koreauth.AnyOf(
 		koreauth.Scope("s"), koreauth.Scope("a,s"), koreauth.Product("p"), koreauth.Grant("R", koreauth.Read), koreauth.Scope("true"), koreauth.Scope("1"),
 	)
@@ -132,48 +132,48 @@ func TestWrongShapesGrantNothing(t *testing.T) {
 		`{"scopes":{"products":[{"name":"p"},{"resourceName":1}]}}`,
 	} {
 		t.Run(payload, func(t *testing.T) {
-			claims := claimsOf(t, payload)
-			assert.ErrorIs(t, every.Check(claims), koreauth.ErrInsufficientScope, "%v %v %v", claims.Scopes, claims.Products, claims.Resources)
+			claims := parseClaims(t, payload)
+			assert.ErrorIs(t, every.Check(nil, claims), koreauth.ErrInsufficientScope, "%v %v %v", claims.Scopes, claims.Products, claims.Resources)
 
-			token, err := realIssuer().Mint(koretest.Token{Drop: []string{"scope", "scp", "scopes"}, Claims: membersOf(t, payload)})
+			token, err := testIssuer().Mint(koretest.Token{Drop: []string{"scope", "scp", "scopes"}, Claims: parseObject(t, payload)})
 			require.NoError(t, err)
-			claims, err = realValidator(t).Validate(t.Context(), token)
-			require.NoError(t, err, "it makes no token invalid")
-			assert.ErrorIs(t, every.Check(claims), koreauth.ErrInsufficientScope)
+			claims, err = newTestValidator(t).Validate(t.Context(), token)
+			require.NoError(t, err, "the token is valid")
+			assert.ErrorIs(t, every.Check(nil, claims), koreauth.ErrInsufficientScope)
 		})
 	}
 
-	t.Run("what is beside it stands", func(t *testing.T) {
-		claims := claimsOf(t, `{"scope":1,"scopes":{"globalResources":[1,"x",{"resourceName":1},{"resourceName":"R","access":["Read"]},{"access":7}],
+	t.Run("valid entries beside invalid ones count", func(t *testing.T) {
+		claims := parseClaims(t, `{"scope":1,"scopes":{"globalResources":[1,"x",{"resourceName":1},{"resourceName":"R","access":["Read"]},{"access":7}],
 			"products":[7,"p",null]}}`)
-		assert.NoError(t, koreauth.AllOf(koreauth.Grant("R", koreauth.Read), koreauth.Product("p")).Check(claims))
+		assert.NoError(t, koreauth.AllOf(koreauth.Grant("R", koreauth.Read), koreauth.Product("p")).Check(nil, claims))
 	})
-	t.Run("what counts", func(t *testing.T) {
+	t.Run("valid shapes", func(t *testing.T) {
 		for _, payload := range []string{
 			`{"scope":"s"}`, `{"scope":"  x   s "}`, `{"scope":["x","s"]}`, `{"scp":"x s"}`, `{"scp":["s"]}`, `{"scp":["no"],"scope":"s"}`, `{"scope":"s","scp":["no"]}`,
 		} {
-			assert.NoError(t, koreauth.Scope("s").Check(claimsOf(t, payload)), payload)
+			assert.NoError(t, koreauth.Scope("s").Check(nil, parseClaims(t, payload)), payload)
 		}
 	})
 }
 
-// membersOf reads an object's members, for a token of one's own.
-func membersOf(t *testing.T, payload string) map[string]any {
+// parseObject returns the members of a JSON object.
+func parseObject(t *testing.T, payload string) map[string]any {
 	t.Helper()
 	var members map[string]any
 	require.NoError(t, json.Unmarshal([]byte(payload), &members))
 	return members
 }
 
-// naming is a requirement of one's own that says what it asks for.
-func naming(names ...string) koreauth.Requirement {
-	return requirementFunc(func(*koreauth.Claims) error {
+// missing returns a custom requirement that is never met and requires names.
+func missing(names ...string) koreauth.Requirement {
+	return koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error {
 		return &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: names}
 	})
 }
 
-// The challenge lists every name that was asked for, once and in order.
-func TestRequiredNames(t *testing.T) {
+// The challenge lists every required name once, in order.
+func TestRequirement_ListsRequiredNames(t *testing.T) {
 	claims := &koreauth.Claims{Scopes: []string{"have"}}
 	for _, test := range []struct {
 		name string
@@ -182,33 +182,33 @@ func TestRequiredNames(t *testing.T) {
 		text string
 	}{
 		{"one scope", []koreauth.Requirement{koreauth.Scope("a")}, []string{"a"}, "a"},
-		{"every scope, though one is there", []koreauth.Requirement{koreauth.Scope("b", "have", "a")}, []string{"b", "have", "a"}, "b have a"},
+		{"every scope, even one that is present", []koreauth.Requirement{koreauth.Scope("b", "have", "a")}, []string{"b", "have", "a"}, "b have a"},
 		{"any scope", []koreauth.Requirement{koreauth.AnyScope("b", "a")}, []string{"b", "a"}, "b a"},
 		{"a grant", []koreauth.Requirement{koreauth.Grant("API Clients", koreauth.Read)}, []string{"API Clients:Read"}, "API%20Clients:Read"},
 		{"a grant of several accesses", []koreauth.Requirement{koreauth.Grant("R", koreauth.Write, koreauth.Read)}, []string{"R:Write", "R:Read"}, "R:Write R:Read"},
 		{"a product", []koreauth.Requirement{koreauth.Product("Super SIM")}, []string{"Super SIM"}, "Super%20SIM"},
-		{"several requirements, of which the first fails", []koreauth.Requirement{koreauth.Scope("a"), koreauth.Product("p")}, []string{"a", "p"}, "a p"},
-		{"several requirements, of which the last fails", []koreauth.Requirement{koreauth.Scope("have"), koreauth.Product("p")}, []string{"have", "p"}, "have p"},
-		{"a name that is asked for twice", []koreauth.Requirement{koreauth.Scope("a", "b", "a"), koreauth.Scope("b", "c")}, []string{"a", "b", "c"}, "a b c"},
-		{"nested ones",
+		{"several requirements, the first not met", []koreauth.Requirement{koreauth.Scope("a"), koreauth.Product("p")}, []string{"a", "p"}, "a p"},
+		{"several requirements, the last not met", []koreauth.Requirement{koreauth.Scope("have"), koreauth.Product("p")}, []string{"have", "p"}, "have p"},
+		{"a name that is required twice", []koreauth.Requirement{koreauth.Scope("a", "b", "a"), koreauth.Scope("b", "c")}, []string{"a", "b", "c"}, "a b c"},
+		{"nested requirements",
 			[]koreauth.Requirement{koreauth.AllOf(koreauth.AnyOf(koreauth.Scope("a"), koreauth.Product("p")), koreauth.Scope("b")), koreauth.Scope("a", "z")},
 			[]string{"a", "p", "b", "z"}, "a p b z"},
-		{"an AnyOf of which none is met", []koreauth.Requirement{koreauth.AnyOf(koreauth.AllOf(koreauth.Scope("have"), koreauth.Scope("a")), koreauth.Product("p"))},
+		{"an AnyOf that is not met", []koreauth.Requirement{koreauth.AnyOf(koreauth.AllOf(koreauth.Scope("have"), koreauth.Scope("a")), koreauth.Product("p"))},
 			[]string{"have", "a", "p"}, "have a p"},
-		{"one's own names", []koreauth.Requirement{naming("mine", "too")}, []string{"mine", "too"}, "mine too"},
-		{"one's own names between others", []koreauth.Requirement{koreauth.Scope("have"), naming("mine"), koreauth.Scope("z")}, []string{"have", "mine", "z"}, "have mine z"},
-		{"one's own names in an AnyOf", []koreauth.Requirement{koreauth.AnyOf(naming("mine"), koreauth.Scope("a"), naming("yours"))},
+		{"names of a custom requirement", []koreauth.Requirement{missing("mine", "too")}, []string{"mine", "too"}, "mine too"},
+		{"names of a custom requirement between others", []koreauth.Requirement{koreauth.Scope("have"), missing("mine"), koreauth.Scope("z")}, []string{"have", "mine", "z"}, "have mine z"},
+		{"names of a custom requirement in an AnyOf", []koreauth.Requirement{koreauth.AnyOf(missing("mine"), koreauth.Scope("a"), missing("yours"))},
 			[]string{"mine", "a", "yours"}, "mine a yours"},
-		{"one's own that names nothing", []koreauth.Requirement{requirementFunc(func(*koreauth.Claims) error { return io.EOF })}, nil, ""},
-		{"one's own that names nothing, beside a scope", []koreauth.Requirement{requirementFunc(func(*koreauth.Claims) error { return io.EOF }), koreauth.Scope("z")},
+		{"a custom requirement without names", []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return io.EOF })}, nil, ""},
+		{"a custom requirement without names, and a scope", []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return io.EOF }), koreauth.Scope("z")},
 			[]string{"z"}, "z"},
-		{"what a header must not hold is escaped", []koreauth.Requirement{naming("a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g")},
+		{"characters that a header must not contain are escaped", []koreauth.Requirement{missing("a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g")},
 			[]string{"a\"b\\c\r\nX: y", "é", "%", "a+b&c=d:e@f$g"}, "a%22b%5Cc%0D%0AX:%20y %C3%A9 %25 a+b&c=d:e@f$g"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			guard := koreauth.New(koretest.Validator{Claims: claims}, &koreauth.Options{Errors: koreauth.RFC6750Errors})
 			w := httptest.NewRecorder()
-			guard.Require(test.q...)(whoami).ServeHTTP(w, bearer("a"))
+			guard.Require(test.q...)(whoami).ServeHTTP(w, bearerRequest("a"))
 			assert.Equal(t, http.StatusForbidden, w.Code)
 			want := `Bearer realm="api", error="insufficient_scope"`
 			if test.text != "" {
@@ -219,7 +219,7 @@ func TestRequiredNames(t *testing.T) {
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
 			assert.Equal(t, test.text, body.Scope)
 
-			err := koreauth.AllOf(test.q...).Check(claims)
+			err := koreauth.AllOf(test.q...).Check(nil, claims)
 			var refusal *koreauth.Error
 			require.ErrorAs(t, err, &refusal)
 			assert.Equal(t, test.want, refusal.Required)
@@ -227,121 +227,146 @@ func TestRequiredNames(t *testing.T) {
 	}
 }
 
-// What a requirement of one's own answers is the answer, by its class.
-func TestRequirementOfOnesOwn(t *testing.T) {
-	lost := errors.New("lost")
+// The class of a custom requirement's error decides the response.
+func TestRequirement_Custom(t *testing.T) {
+	lookup := errors.New("look-up failed")
 	for _, test := range []struct {
 		name   string
 		err    error
 		class  error
 		status int
 	}{
-		{"an error of no class is insufficient scope", lost, koreauth.ErrInsufficientScope, 403},
-		{"a refusal of no class is insufficient scope", &koreauth.Error{Reason: lost}, koreauth.ErrInsufficientScope, 403},
-		{"a look-up that did not work is unavailable", fmt.Errorf("%w: %w", koreauth.ErrUnavailable, lost), koreauth.ErrUnavailable, 503},
-		{"a refusal of the class unavailable", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: lost}, koreauth.ErrUnavailable, 503},
-		{"a reason is an invalid token", fmt.Errorf("%w: %w", koreauth.ErrTooOld, lost), koreauth.ErrInvalidToken, 403},
+		{"an error without a class is insufficient scope", lookup, koreauth.ErrInsufficientScope, 403},
+		{"an Error without a class is insufficient scope", &koreauth.Error{Reason: lookup}, koreauth.ErrInsufficientScope, 403},
+		{"a failed look-up is unavailable", fmt.Errorf("%w: %w", koreauth.ErrUnavailable, lookup), koreauth.ErrUnavailable, 503},
+		{"an Error with the class unavailable", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: lookup}, koreauth.ErrUnavailable, 503},
+		{"a reason means an invalid token", fmt.Errorf("%w: %w", koreauth.ErrTooOld, lookup), koreauth.ErrInvalidToken, 403},
 	} {
-		fails := requirementFunc(func(*koreauth.Claims) error { return test.err })
-		passes := requirementFunc(func(*koreauth.Claims) error { return nil })
+		fails := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return test.err })
+		passes := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
 		for how, q := range map[string]koreauth.Requirement{
 			"alone": fails, "in AllOf": koreauth.AllOf(koreauth.Scope("have"), fails), "in AnyOf": koreauth.AnyOf(koreauth.Scope("x"), fails),
-			"in AnyOf, before one that only does not suffice": koreauth.AnyOf(fails, koreauth.Scope("x")),
-			"nested": koreauth.AllOf(koreauth.AnyOf(fails)),
+			"in AnyOf, before one that is not met": koreauth.AnyOf(fails, koreauth.Scope("x")),
+			"nested":                               koreauth.AllOf(koreauth.AnyOf(fails)),
 		} {
 			t.Run(test.name+", "+how, func(t *testing.T) {
 				validator := koretest.Validator{Claims: &koreauth.Claims{Scopes: []string{"have"}}}
 				var got error
-				guard := koreauth.New(validator, &koreauth.Options{Errors: func(err error) (int, string, []byte) {
+				guard := koreauth.New(validator, &koreauth.Options{Errors: func(_ *http.Request, err error) (int, string, []byte) {
 					got = err
-					return koreauth.KOREErrors(err)
+					return koreauth.KOREErrors(nil, err)
 				}})
-				status, _ := ask(guard.Require(q)(whoami), bearer("a"))
+				status, _ := serve(guard.Require(q)(whoami), bearerRequest("a"))
 				assert.Equal(t, test.status, status)
 				assert.ErrorIs(t, got, test.class)
-				if how != "in AnyOf, before one that only does not suffice" && errors.Is(test.err, lost) {
-					assert.True(t, errors.Is(got, lost), "the cause is kept for the log: %v", got)
+				if how != "in AnyOf, before one that is not met" && errors.Is(test.err, lookup) {
+					assert.True(t, errors.Is(got, lookup), "the cause is missing: %v", got)
 				}
 				var refusal *koreauth.Error
 				require.ErrorAs(t, got, &refusal)
 				assert.Equal(t, test.class, refusal.Class)
 			})
 		}
-		t.Run(test.name+", and another of AnyOf is met", func(t *testing.T) {
-			assert.NoError(t, koreauth.AnyOf(fails, passes).Check(&koreauth.Claims{}))
+		t.Run(test.name+", with another in AnyOf that is met", func(t *testing.T) {
+			assert.NoError(t, koreauth.AnyOf(fails, passes).Check(nil, &koreauth.Claims{}))
 		})
 	}
 
-	t.Run("RetryAfter of its own is sent", func(t *testing.T) {
+	t.Run("its RetryAfter is sent", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
 		w := httptest.NewRecorder()
-		guard.Require(requirementFunc(func(*koreauth.Claims) error {
+		guard.Require(koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error {
 			return &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 7e9}
-		}))(whoami).ServeHTTP(w, bearer("a"))
+		}))(whoami).ServeHTTP(w, bearerRequest("a"))
 		assert.Equal(t, "7", w.Header().Get("Retry-After"))
 	})
-	t.Run("it sees the claims, and what it does to them nobody sees", func(t *testing.T) {
-		spoiler := requirementFunc(func(c *koreauth.Claims) error {
-			assert.Equal(t, fullClaims(), c)
-			spoil(c)
+	t.Run("it gets a copy of the claims, which all custom requirements share", func(t *testing.T) {
+		want := fullClaims()
+		changing := koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error {
+			assert.Equal(t, want, c)
+			mutate(c)
+			want = c
 			return io.EOF
 		})
 		claims := fullClaims()
 		met := koreauth.AllOf(koreauth.Scope("s"), koreauth.Grant("API Clients", koreauth.Read))
-		assert.NoError(t, koreauth.AllOf(koreauth.AnyOf(spoiler, met), koreauth.AnyOf(koreauth.AllOf(spoiler), koreauth.AnyOf(spoiler), met), met).Check(claims))
+		assert.NoError(t, koreauth.AllOf(koreauth.AnyOf(changing, met), koreauth.AnyOf(koreauth.AllOf(changing), koreauth.AnyOf(changing), met), met).Check(nil, claims))
 		assert.Equal(t, fullClaims(), claims)
 	})
-	t.Run("it cannot pass for one of the package's own by embedding one", func(t *testing.T) {
-		q := struct{ koreauth.Requirement }{requirementFunc(func(c *koreauth.Claims) error { spoil(c); return nil })}
+	t.Run("it gets a copy even if it embeds a Requirement", func(t *testing.T) {
+		q := struct{ koreauth.Requirement }{koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { mutate(c); return nil })}
 		claims := fullClaims()
-		assert.NoError(t, koreauth.AllOf(q).Check(claims))
+		assert.NoError(t, koreauth.AllOf(q).Check(nil, claims))
 		assert.Equal(t, fullClaims(), claims)
 	})
-	t.Run("its panic passes through", func(t *testing.T) {
+	t.Run("its panic is not recovered", func(t *testing.T) {
 		guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, nil)
-		handler := guard.Require(requirementFunc(func(*koreauth.Claims) error { panic("mine") }))(whoami)
-		assert.PanicsWithValue(t, "mine", func() { handler.ServeHTTP(httptest.NewRecorder(), bearer("a")) })
+		handler := guard.Require(koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { panic("mine") }))(whoami)
+		assert.PanicsWithValue(t, "mine", func() { handler.ServeHTTP(httptest.NewRecorder(), bearerRequest("a")) })
 	})
 	t.Run("a requirement of a type that cannot be compared", func(t *testing.T) {
 		assert.NotPanics(t, func() { koreauth.AllOf(listRequirement{"a"}, koreauth.Scope("b")) })
-		assert.NoError(t, koreauth.AnyOf(listRequirement{"a"}).Check(&koreauth.Claims{Scopes: []string{"a"}}))
+		assert.NoError(t, koreauth.AnyOf(listRequirement{"a"}).Check(nil, &koreauth.Claims{Scopes: []string{"a"}}))
 	})
 }
 
-// listRequirement is of a type that cannot be compared.
+// listRequirement is a Requirement of a type that is not comparable.
 type listRequirement []string
 
-func (l listRequirement) Check(c *koreauth.Claims) error {
+func (l listRequirement) Check(_ *http.Request, c *koreauth.Claims) error {
 	if slices.Equal(l, c.Scopes) {
 		return nil
 	}
 	return errors.New("no")
 }
 
-// A requirement may be called in a handler, for what only the handler knows.
-func TestCheckInHandler(t *testing.T) {
-	guard := koreauth.New(book(), nil)
+// A handler may call Check for a requirement that depends on the request.
+func TestRequirement_CheckInHandler(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), nil)
 	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
-		if err := koreauth.Scope("scope-" + r.URL.Query().Get("of")).Check(claims); err != nil {
+		if err := koreauth.Scope("scope-"+r.URL.Query().Get("of")).Check(nil, claims); err != nil {
 			guard.Refuse(w, r, err)
 			return
 		}
 		fmt.Fprint(w, "yes")
 	}))
 	for target, want := range map[string]int{"/?of=a": 200, "/?of=b": 403} {
-		status, _ := ask(handler, get(target, "Authorization", "Bearer a"))
+		status, _ := serve(handler, get(target, "Authorization", "Bearer a"))
 		assert.Equal(t, want, status)
 	}
 }
 
-func TestAnyOfKeepsEveryCause(t *testing.T) {
-	first, second := errors.New("closed on Sundays"), errors.New("closed on Mondays")
+func TestRequirement_AnyOfKeepsCauses(t *testing.T) {
+	first, second := errors.New("the first cause"), errors.New("the second cause")
 	says := func(err error) koreauth.Requirement {
-		return requirementFunc(func(*koreauth.Claims) error { return err })
+		return koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return err })
 	}
-	err := koreauth.AnyOf(says(first), koreauth.Scope("a"), says(second)).Check(&koreauth.Claims{})
+	err := koreauth.AnyOf(says(first), koreauth.Scope("a"), says(second)).Check(nil, &koreauth.Claims{})
 	require.ErrorIs(t, err, koreauth.ErrInsufficientScope)
 	require.ErrorIs(t, err, first)
 	require.ErrorIs(t, err, second)
+}
+
+func TestRequirement_PanicsOnMisuse(t *testing.T) {
+	runMisuse(t, []misuse{
+		{"Scope()", func() { koreauth.Scope() }},
+		{"an empty scope", func() { koreauth.Scope("a", "") }},
+		{"a scope with a space", func() { koreauth.Scope("a b") }},
+		{"a scope with a quote", func() { koreauth.Scope(`a"b`) }},
+		{"a scope with a backslash", func() { koreauth.Scope(`a\b`) }},
+		{"a scope with a control character", func() { koreauth.Scope("a\n") }},
+		{"a scope with DEL", func() { koreauth.Scope("a\x7f") }},
+		{"a scope with a letter outside ASCII", func() { koreauth.Scope("ä") }},
+		{"AnyScope()", func() { koreauth.AnyScope() }},
+		{"AnyScope with an empty scope", func() { koreauth.AnyScope("") }},
+		{"Grant without a resource", func() { koreauth.Grant("", koreauth.Read) }},
+		{"Grant without an access", func() { koreauth.Grant("API Clients") }},
+		{"Grant with an empty access", func() { koreauth.Grant("API Clients", koreauth.Read, "") }},
+		{"Product without a name", func() { koreauth.Product("") }},
+		{"AnyOf()", func() { koreauth.AnyOf() }},
+		{"AnyOf(nil)", func() { koreauth.AnyOf(nil) }},
+		{"AllOf()", func() { koreauth.AllOf() }},
+		{"AllOf with a nil among others", func() { koreauth.AllOf(koreauth.Product("a"), nil) }},
+	})
 }

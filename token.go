@@ -1,39 +1,46 @@
 package koreauth
 
 import (
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/koreauth/koreauth/internal/jws"
+	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
-// parsedToken is a token taken apart (RFC 7515 §3.1). Its payload is read
-// before the signature is verified, since nothing is read twice; until then it
-// decides only whether a fetch is worth it.
+// maxToken is the maximum size of a token.
+const maxToken = 16 << 10
+
+// parsedToken is a token in its parts (RFC 7515 §3.1).
 type parsedToken struct {
 	encodedHeader, encodedPayload, encodedSignature string
 
 	whole      string
-	signed     string // what the signature is of (RFC 7515 §5.1)
-	headerText string // unless the header is known
+	signed     string // the signing input (RFC 7515 §5.1)
 	header     *tokenHeader
-	claims     *Claims
 	signature  []byte
-	buffer     [256]byte   // for the signature, if it is no longer
-	fresh      *remembered // what will be, if it is good
-	seen       *remembered // what is remembered of it, if anything
-	payloadErr error       // the payload is not one JSON object
-	key        Key         // that made the signature
-	verified   bool        // the signature holds
-
-	digest       digest // of the whole token, for the memory
-	digestSigned digest // of what is signed
+	buffer     [256]byte      // for a signature of up to 256 bytes
+	content    *verifiedToken // its claims are not to be trusted until verified is true
+	payloadErr error          // the payload is not one strict JSON object
+	verified   bool           // the signature was verified
+	digest     jws.Digest     // of whole
 }
 
-// parsedTokens saves making one for each request.
+// verifiedToken is what is remembered of a token: its claims, and the key that
+// verified them.
+type verifiedToken struct {
+	claims  Claims
+	payload string // which the claims were decoded from
+	header  *tokenHeader
+	key     Key
+}
+
+// parsedTokens saves an allocation per request.
 var parsedTokens = sync.Pool{New: func() any { return new(parsedToken) }}
 
-// release ends the use of t. What came of it stays: nothing points into t.
+// release returns t to the pool. Claims and errors taken from it stay valid: none
+// of them points into it.
 func (t *parsedToken) release() {
 	*t = parsedToken{}
 	parsedTokens.Put(t)
@@ -54,80 +61,57 @@ func (t *parsedToken) split(token string) error {
 	return nil
 }
 
-// decode decodes the segments: the header only if it is not known already.
-func (t *parsedToken) decode() error {
+// decode decodes the segments from base64url. It returns the text of the header,
+// or "" if the header is known.
+func (t *parsedToken) decode() (headerText string, err error) {
 	headerOK := true
 	if t.header == nil {
-		t.headerText, headerOK = decodeText(t.encodedHeader)
+		headerText, headerOK = jws.DecodeText(t.encodedHeader)
 	}
-	payload, payloadOK := decodeText(t.encodedPayload)
-	signature, signatureOK := decodeSegment(t.buffer[:], t.encodedSignature)
+	payload, payloadOK := jws.DecodeText(t.encodedPayload)
+	signature, signatureOK := jws.DecodeSegment(t.buffer[:], t.encodedSignature)
 	if !headerOK || !payloadOK || !signatureOK {
 		t.header = nil
-		return errBase64
+		return "", errBase64
 	}
 	t.signature = signature
-	t.fresh = &remembered{payload: payload}
-	return nil
+	t.content = &verifiedToken{payload: payload}
+	return headerText, nil
 }
 
-// parse reads what has been decoded, as far as no key is needed.
-func (v *Validator) parse(t *parsedToken) error {
-	if t.header == nil {
-		t.header = new(tokenHeader)
-		if err := t.header.read(t.headerText); err != nil {
-			return err
-		}
-		var accepted bool
-		if t.header.algorithm, accepted = v.algorithms[t.header.alg]; !accepted {
-			return ErrAlgorithm
-		}
-		if t.header.fault != nil {
-			return t.header.fault
-		}
+// refusal returns the rejection of the token for that reason.
+func (t *parsedToken) refusal(reason error) *Error {
+	refusal := newRefusal(reason)
+	refusal.verified = t.verified
+	if t.header != nil {
+		refusal.KeyID = t.header.kid
 	}
-	t.claims = &t.fresh.claims
-	t.payloadErr = t.claims.decode(&t.fresh.payload)
-	return nil
-}
-
-// strictBase64 refuses trailing bits that are not zero (RFC 4648 §3.5): one
-// token has one spelling.
-var strictBase64 = base64.RawURLEncoding.Strict()
-
-// decodeSegment decodes into buffer, or a larger one if it must.
-func decodeSegment(buffer []byte, segment string) ([]byte, bool) {
-	size := strictBase64.DecodedLen(len(segment))
-	if size > len(buffer) {
-		buffer = make([]byte, size)
+	if t.content != nil {
+		refusal.Issuer, refusal.ClientID = t.content.claims.Issuer, t.content.claims.ClientID
 	}
-	n, err := strictBase64.Decode(buffer[:size], []byte(segment))
-	// encoding/base64 passes over line breaks. Then there is less than there
-	// should be, or the length is one that no encoding has.
-	return buffer[:n], err == nil && n == size && len(segment)%4 != 1
+	return refusal
 }
 
-// decodeText decodes to a string, piece by piece, so that there is no second
-// copy of it.
-func decodeText(segment string) (string, bool) {
-	const piece = 1024
-	var buffer [piece / 4 * 3]byte
-	var text strings.Builder
-	text.Grow(strictBase64.DecodedLen(len(segment)))
-	for {
-		head := segment[:min(piece, len(segment))]
-		decoded, ok := decodeSegment(buffer[:], head)
-		if !ok {
-			return "", false
-		}
-		text.Write(decoded)
-		if segment = segment[len(head):]; segment == "" {
-			return text.String(), true
-		}
+// newRefusal returns the rejection for a reason, which is an *Error of its own or
+// one of the reasons for ErrInvalidToken.
+func newRefusal(reason error) *Error {
+	if refusal, ok := reason.(*Error); ok {
+		return refusal
 	}
+	return &Error{Class: ErrInvalidToken, Reason: reason}
 }
 
-// The faults of a token that are found most cheaply, made once.
+// annotate adds what is known of a verified token, unless the rejection names a
+// token already. It returns the rejection.
+func annotate(refusal *Error, c *Claims) *Error {
+	if refusal.Issuer == "" && refusal.ClientID == "" {
+		refusal.Issuer, refusal.ClientID, refusal.KeyID, refusal.verified = c.Issuer, c.ClientID, c.extra.kid, true
+	}
+	return refusal
+}
+
+// The errors that are found first. They are made once, because an attacker can
+// cause many of them.
 var (
 	errTooLarge = malformed("larger than 16 KiB")
 	errSegments = malformed("not three segments")
@@ -136,57 +120,70 @@ var (
 
 func malformed(cause string) error { return fmt.Errorf("%w: %s", ErrMalformed, cause) }
 
-// tokenHeader is what counts of a JOSE header (RFC 7515 §4). Keys that it embeds
-// or points to ("jwk", "jku", "x5c", "x5u") are not even read: whoever forges a
-// token could put them there (RFC 8725 §3.5, §3.10).
+// tokenHeader is the JOSE header (RFC 7515 §4). Embedded and referenced keys
+// ("jwk", "jku", "x5c", "x5u") are not read, because an attacker could put them
+// there (RFC 8725 §3.5, §3.10).
 type tokenHeader struct {
-	alg, kid  string
-	algorithm algorithm
-	fault     error // what is wrong with it, if alg is not
+	alg, kid, typ string
+	algorithm     jws.Algorithm // of alg; the zero value if alg is unknown
+	wrongType     bool          // "kid" or "typ" is not a string
+	extended      bool          // it has "crit" or "b64"
 }
 
-func (h *tokenHeader) read(text string) error {
-	algOK, kidOK, typOK, extended, typ := true, true, true, false, "JWT"
-	r := readObject(text)
-	for r.more() {
-		switch r.name {
+// readHeader parses the text of a header.
+func readHeader(text string) (*tokenHeader, error) {
+	h := &tokenHeader{typ: "JWT"}
+	algOK, kidOK, typOK := true, true, true
+	r := strictjson.ReadObject(text)
+	for r.More() {
+		switch r.Name() {
 		case "alg":
-			h.alg, algOK = r.str()
+			h.alg, algOK = r.String()
 		case "kid":
-			h.kid, kidOK = r.str()
+			h.kid, kidOK = r.String()
 		case "typ":
-			typ, typOK = r.str()
+			h.typ, typOK = r.String()
 		case "crit", "b64":
-			extended = true
-			r.skip()
+			h.extended = true
+			r.Skip()
 		default:
-			r.skip()
+			r.Skip()
 		}
 	}
-	if err := r.end(); err != nil {
-		return fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	if err := r.End(); err != nil {
+		return h, fmt.Errorf("%w: header: %w", ErrMalformed, err)
 	}
 	if !algOK {
-		return malformed(`"alg" is not a string`)
+		return h, malformed(`"alg" is not a string`)
 	}
+	h.algorithm, _ = jws.Lookup(h.alg)
+	h.wrongType = !kidOK || !typOK
+	return h, nil
+}
+
+// checkSyntax returns an error if the header has a member of the wrong type or an
+// extension.
+func (h *tokenHeader) checkSyntax() error {
 	switch {
-	case !kidOK || !typOK:
-		h.fault = malformed(`"kid" or "typ" is not a string`)
-	case !isAccessTokenType(typ):
-		h.fault = fmt.Errorf(`%w: header "typ" is none of JWT, at+jwt and application/at+jwt`, ErrTokenType)
-	case extended:
-		h.fault = malformed(`"crit" and "b64" are not understood (RFC 7515 §4.1.11, RFC 7797)`)
+	case h.wrongType:
+		return malformed(`"kid" or "typ" is not a string`)
+	case h.extended:
+		return malformed(`"crit" and "b64" are not supported (RFC 7515 §4.1.11, RFC 7797)`)
 	}
 	return nil
 }
 
-// takes reports whether a key is one that the header asks for.
-func (h *tokenHeader) takes(key *Key) bool {
-	return (h.kid == "" || h.kid == key.ID) && (key.Algorithm == "" || key.Algorithm == h.alg) && h.algorithm.fits(key.Public)
+// checkAccessToken returns an error unless "typ" is that of an access token (RFC
+// 9068 §2.1, RFC 8725 §3.11), and what checkSyntax returns. Media types are
+// case-insensitive (RFC 7515 §4.1.9).
+func (h *tokenHeader) checkAccessToken() error {
+	if !h.wrongType && !strings.EqualFold(h.typ, "JWT") && !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") {
+		return fmt.Errorf(`%w: header "typ" is none of JWT, at+jwt and application/at+jwt`, ErrTokenType)
+	}
+	return h.checkSyntax()
 }
 
-// isAccessTokenType compares a header's "typ" (RFC 9068 §2.1, RFC 8725 §3.11);
-// media types have no case (RFC 7515 §4.1.9).
-func isAccessTokenType(typ string) bool {
-	return strings.EqualFold(typ, "JWT") || strings.EqualFold(typ, "at+jwt") || strings.EqualFold(typ, "application/at+jwt")
+// accepts reports whether the token may have been signed with the key.
+func (h *tokenHeader) accepts(key *Key) bool {
+	return (h.kid == "" || h.kid == key.ID) && (key.Algorithm == "" || key.Algorithm == h.alg) && h.algorithm.Accepts(key.Public)
 }

@@ -1,487 +1,407 @@
 package koreauth
 
 import (
+	"cmp"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
-	_ "crypto/sha512" // for the algorithms below
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/jws"
 )
 
-// maxToken is the size of the largest token that is looked at.
-const maxToken = 16 << 10
-
-// TokenValidator judges a token. [Validator] is one; a test may bring its own.
+// TokenValidator validates a token. [Validator] implements it. Implement it
+// yourself to accept tokens of another kind, or as a fake in tests.
 type TokenValidator interface {
-	// Validate returns the claims of a good token, which are then the
-	// caller's, or an error of one of the classes. An error of no class, or
-	// neither claims nor an error, counts as ErrUnavailable.
+	// Validate returns the claims of a valid token, which then belong to the
+	// caller, or an error of one of the classes. An error of no class, and a result
+	// with neither claims nor an error, count as ErrUnavailable. A token whose
+	// claims have a Confirmation is rejected unless [Options].Sender confirms it.
 	Validate(ctx context.Context, token string) (*Claims, error)
 }
 
-// Config says which tokens are good. Issuer and Audience are required; the
-// zero value of every other field is the strict choice.
+// Config says which tokens of one issuer are valid. Issuer and Audience are
+// required. The zero value of each other field selects the default, which is the
+// strict choice.
 type Config struct {
-	// Issuer is what "iss" must be, to the letter. If neither JWKSURL nor Keys
-	// is set it must be an https URL, at which the keys are discovered.
+	// Issuer is the exact value of "iss". Unless JWKSURL or Keys is set, it must be
+	// an https URL, from which the keys are discovered.
 	Issuer string
-	// Audience is whom tokens may be meant for: "aud" must name one of these.
-	// Name your API, not a client: the ID tokens of many issuers have the
-	// client as their audience, and nothing else that tells them apart.
+	// Audience lists the accepted "aud" values. A token must have at least one of
+	// them. Use a name of your API, not of a client: ID tokens often have the
+	// client as their audience, and no other claim tells them from access tokens.
 	Audience []string
-	// JWKSURL is where the issuer's keys are. Empty: discovered from Issuer
-	// (OpenID Connect Discovery 1.0 §4, else RFC 8414 §3).
+	// JWKSURL is the URL of the issuer's keys. If JWKSURL is empty, it is discovered
+	// from Issuer (OpenID Connect Discovery 1.0 §4, else RFC 8414 §3).
 	JWKSURL string
-	// Keys are the issuer's keys, instead of fetching them; JWKSURL and
-	// HTTPClient are then to be left empty. A [RemoteKeySet] of your own goes
-	// here if its intervals do not suit.
+	// Keys are the issuer's keys. Leave JWKSURL and HTTPClient empty if Keys is
+	// set. Use a [RemoteKeySet] to change how keys are fetched. If Keys is nil, the
+	// keys are fetched.
 	Keys KeySet
-	// Algorithms are the accepted values of "alg" (RFC 7518 §3.1, RFC 8037
-	// §3.1), of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512
-	// and EdDSA (Ed25519). Empty: RS256 alone.
+	// Algorithms lists the accepted "alg" values (RFC 7518 §3.1, RFC 8037 §3.1):
+	// RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA
+	// (Ed25519). If Algorithms is empty, only RS256 is accepted.
 	Algorithms []string
-	// ClientIDs are the clients whose tokens are accepted. Empty: any.
+	// ClientIDs lists the clients whose tokens are accepted. If ClientIDs is empty,
+	// those of any client are.
 	ClientIDs []string
-	// Leeway is the clock difference to tolerate. Zero means none.
+	// Leeway is the allowed clock skew. Zero means none.
 	Leeway time.Duration
-	// MaxAge is the time since "iat" after which a token is too old, whatever
-	// its "exp". Zero: no limit, and "iat" is not looked at.
+	// MaxAge is the maximum age of a token, counted from "iat", even if "exp" is
+	// later. A token without "iat" is then rejected. Zero means no limit.
 	MaxAge time.Duration
-	// CacheSize is how many verified tokens are remembered, by their SHA-256, so
-	// that one seen before costs no signature, in entries of at most 4 KiB (a
-	// larger one counts as several). Each is judged anew every time, by the clock
-	// and by the issuer's keys. Zero: 10,000, so at most 40 MB; negative: none.
+	// Require lists what every token must meet, for example that it was not
+	// revoked. It is checked last, in Validate too, for new and for remembered
+	// tokens. The requirements get the shared claims, and must not change them.
+	Require []Requirement
+	// Opaque validates tokens that do not have three segments. Config.Require
+	// applies to them too. If Opaque is nil, they are rejected with ErrMalformed.
+	// Only one of several Configs may have it.
+	Opaque TokenValidator
+	// CacheSize is how many valid tokens are remembered, by their SHA-256, so that
+	// their signatures are not verified again. All other checks are made each time.
+	// An entry has up to 4 KiB; a larger token counts as several. Zero means 10,000,
+	// which takes at most 40 MB. If CacheSize is negative, no token is remembered.
+	// The memory of several Configs has the sum of their sizes.
 	CacheSize int
-	// HTTPClient fetches the keys; nil means one on http.DefaultTransport.
+	// HTTPClient fetches the keys. If HTTPClient is nil, a client on
+	// http.DefaultTransport is used.
 	HTTPClient *http.Client
-	// DangerouslyAllowHTTP allows to fetch keys over http from any host, which
-	// lets whoever is on the network between forge any token. Unused if Keys is
-	// set: a [RemoteKeySet] has its own.
+	// DangerouslyAllowHTTP allows fetching keys over http from any host. Anyone on
+	// the network path can then forge tokens. It is not used if Keys is set: a
+	// [RemoteKeySet] has its own.
 	DangerouslyAllowHTTP bool
-	// Logger is told of key refreshes that failed behind a request's back. Nil
-	// means silence. Unused if Keys is set: a [RemoteKeySet] has its own. Refusals
-	// are logged by [Options].Logger.
+	// Logger gets a warning for each background refresh of the keys that fails. If
+	// Logger is nil, nothing is logged. It is not used if Keys is set: a
+	// [RemoteKeySet] has its own. [Options].Logger gets the rejected requests.
 	Logger *slog.Logger
 }
 
-// Validator judges tokens by a [Config]. Make it with [NewValidator]; the zero
-// Validator accepts nothing. It may be used by many goroutines at once.
+// Validator validates the tokens of one or more issuers. Create one with
+// [NewValidator]. The zero Validator accepts no token. A Validator is safe for
+// concurrent use by multiple goroutines.
 type Validator struct {
-	issuer     string
-	audience   []string
-	keys       KeySet
-	algorithms map[string]algorithm
-	clients    []string
-	leeway     time.Duration
-	maxAge     time.Duration
+	issuers    []*issuer
+	only       *issuer            // the one issuer, or nil if there are several
+	byName     map[string]*issuer // by "iss"
+	opaque     *issuer            // the one with Config.Opaque, or nil
+	algorithms map[string]bool    // those that any issuer accepts
 	memory     *memory
 }
 
-// NewValidator returns a validator, or every fault of the Config at once,
-// joined. It makes no request: the first token does, or [Validator.Ready].
-func NewValidator(c Config) (*Validator, error) {
-	v := &Validator{
-		issuer:     c.Issuer,
+// NewValidator returns a validator for the tokens that the Configs describe. Each
+// Config is one issuer, selected by the exact "iss" of a token; issuers share only
+// the memory of verified tokens. A token of another issuer is rejected with
+// [ErrIssuer], without a fetch.
+//
+// The error lists all faults of the Configs, joined. NewValidator makes no request:
+// keys are fetched for the first token, or by [Validator.Ready].
+func NewValidator(configs ...Config) (*Validator, error) {
+	v := &Validator{byName: make(map[string]*issuer), algorithms: make(map[string]bool)}
+	var faults []error
+	if len(configs) == 0 {
+		faults = append(faults, errors.New("koreauth: NewValidator needs a Config: give it one for each issuer"))
+	}
+	size := 0
+	for n := range configs {
+		c := &configs[n]
+		i, wrong := c.issuer()
+		if v.byName[i.name] != nil && i.name != "" {
+			wrong = append(wrong, errors.New("Config.Issuer is that of another Config: merge the two"))
+		}
+		if i.opaque != nil && v.opaque != nil {
+			wrong = append(wrong, errors.New("Config.Opaque is set in another Config too: set it in one"))
+		}
+		for _, err := range wrong {
+			if len(configs) > 1 {
+				err = fmt.Errorf("Config %d of %d: %w", n+1, len(configs), err)
+			}
+			faults = append(faults, fmt.Errorf("koreauth: %w", err))
+		}
+		v.issuers = append(v.issuers, i)
+		v.byName[i.name] = i
+		if i.opaque != nil {
+			v.opaque = i
+		}
+		for name := range i.algorithms {
+			v.algorithms[name] = true
+		}
+		if i.remembers {
+			size += cmp.Or(c.CacheSize, cacheSize)
+		}
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	if len(v.issuers) == 1 {
+		v.only = v.issuers[0]
+	}
+	v.memory = newMemory(size)
+	return v, nil
+}
+
+// issuer returns the issuer that the Config describes, and the faults of the
+// Config.
+func (c *Config) issuer() (*issuer, []error) {
+	i := &issuer{
+		name:       c.Issuer,
 		audience:   slices.Clone(c.Audience),
-		algorithms: make(map[string]algorithm),
+		algorithms: make(map[string]bool),
 		clients:    slices.Clone(c.ClientIDs),
 		leeway:     c.Leeway,
 		maxAge:     c.MaxAge,
-		memory:     newMemory(c.CacheSize),
+		remembers:  c.CacheSize >= 0,
 	}
-	var faults []error
-	fault := func(bad bool, format string, args ...any) {
-		if bad {
-			faults = append(faults, fmt.Errorf("koreauth: "+format, args...))
-		}
-	}
-	fault(c.Issuer == "", `Config.Issuer is empty: set it to the "iss" of your tokens, such as https://keycloak.example.com/realms/KORE-CIDP`)
-	fault(len(c.Audience) == 0, `Config.Audience is empty: set it to the "aud" that tokens for this API carry, such as api-gw`)
-	fault(slices.Contains(c.Audience, ""), "Config.Audience has an empty name: remove it")
-	fault(slices.Contains(c.ClientIDs, ""), "Config.ClientIDs has an empty name: remove it; no ClientIDs at all accept any client")
-	fault(c.Leeway < 0, "Config.Leeway is negative: set zero for none, or more")
-	fault(c.MaxAge < 0, "Config.MaxAge is negative: set zero for no limit, or more")
+	var faults faultList
+	faults.add(c.Issuer == "", `Config.Issuer is empty: set it to the "iss" of your tokens, such as https://keycloak.example.com/realms/KORE-CIDP`)
+	faults.add(len(c.Audience) == 0, `Config.Audience is empty: set it to the "aud" that tokens for this API have, such as api-gw`)
+	faults.add(slices.Contains(c.Audience, ""), "Config.Audience has an empty name: remove it")
+	faults.add(slices.Contains(c.ClientIDs, ""), "Config.ClientIDs has an empty name: remove it; leave ClientIDs empty to accept any client")
+	faults.add(c.Leeway < 0, "Config.Leeway is negative: set zero for none, or more")
+	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set zero for no limit, or more")
+	faults.add(slices.Contains(c.Require, nil), "Config.Require has a nil Requirement: remove it")
+	opaque, ok := c.Opaque.(*Validator)
+	faults.add(ok && opaque == nil, "Config.Opaque is a nil *Validator: leave it empty to reject opaque tokens")
 	names := c.Algorithms
 	if len(names) == 0 {
 		names = []string{"RS256"}
 	}
 	for _, name := range names {
-		alg, known := algorithms[name]
-		fault(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA", name)
-		v.algorithms[name] = alg
+		_, known := jws.Lookup(name)
+		faults.add(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA", name)
+		i.algorithms[name] = true
 	}
-	var keyFaults []error
-	v.keys, keyFaults = c.keySet()
-	if faults = append(faults, keyFaults...); len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	if opaque := c.Opaque; opaque != nil {
+		i.opaque = func(ctx context.Context, token string) (*Claims, error) { return opaque.Validate(ctx, token) }
 	}
-	return v, nil
+	if len(c.Require) > 0 {
+		i.require = &allOf{group{slices.Clone(c.Require)}}
+	}
+	i.keys = c.keySet(&faults)
+	return i, faults
 }
 
-// keySet returns the KeySet that the Config stands for, and its faults.
-func (c *Config) keySet() (KeySet, []error) {
-	var faults []error
-	if c.Keys != nil && c.JWKSURL != "" {
-		faults = append(faults, errors.New("koreauth: Config has Keys and JWKSURL: set one of them"))
+// faultList collects the faults of a Config.
+type faultList []error
+
+func (f *faultList) add(found bool, format string, args ...any) {
+	if found {
+		*f = append(*f, fmt.Errorf(format, args...))
 	}
-	if c.Keys != nil && c.HTTPClient != nil {
-		faults = append(faults, errors.New("koreauth: Config has Keys and HTTPClient: give the client to the key set (RemoteKeySet.HTTPClient)"))
-	}
+}
+
+// keySet returns the KeySet that the Config describes, and adds its faults.
+func (c *Config) keySet(faults *faultList) KeySet {
+	faults.add(c.Keys != nil && c.JWKSURL != "", "Config has Keys and JWKSURL: set one of them")
+	faults.add(c.Keys != nil && c.HTTPClient != nil, "Config has Keys and HTTPClient: give the client to the key set (RemoteKeySet.HTTPClient)")
 	switch keys := c.Keys.(type) {
 	case nil:
 		if c.Issuer == "" && c.JWKSURL == "" {
-			return nil, faults // The empty Issuer is told of already.
+			return nil // The missing Issuer has been reported.
 		}
 		remote := &RemoteKeySet{
 			URL: c.JWKSURL, Issuer: c.Issuer, HTTPClient: c.HTTPClient,
 			DangerouslyAllowHTTP: c.DangerouslyAllowHTTP, Logger: c.Logger,
 		}
-		return remote, append(faults, remote.faults()...)
+		*faults = append(*faults, remote.faults()...)
+		return remote
 	case *RemoteKeySet:
 		if keys == nil {
-			return nil, append(faults, errors.New("koreauth: Config.Keys is a nil *RemoteKeySet: make one with &RemoteKeySet{URL: …}"))
+			faults.add(true, "Config.Keys is a nil *RemoteKeySet: make one with &RemoteKeySet{URL: …}")
+			return nil
 		}
-		return keys, append(faults, keys.faults()...)
+		*faults = append(*faults, keys.faults()...)
+		return keys
 	case StaticKeySet:
-		if len(keys) == 0 {
-			faults = append(faults, errors.New("koreauth: Config.Keys is an empty StaticKeySet: give it the issuer's keys, from ParseKeys for example"))
-		}
+		faults.add(len(keys) == 0, "Config.Keys is an empty StaticKeySet: give it the issuer's keys, for example from ParseKeys")
 		for i, key := range keys {
-			if key.Public == nil {
-				faults = append(faults, fmt.Errorf("koreauth: Config.Keys: key %d has no Public", i))
-			}
+			faults.add(key.Public == nil, "Config.Keys: key %d has no Public", i)
 		}
 		index := newKeyIndex(keys)
-		return &index, faults
+		return &index
 	default:
-		return keys, faults
+		return keys
 	}
 }
 
-// Ready returns nil if there are keys, fetching them if there are none: call it
-// to warm up before the first request, and as a readiness probe. The error is
-// ErrUnavailable.
+// Ready returns nil if at least one issuer has keys. It fetches the keys of issuers
+// that have none, of all at once. Call it at start-up to fetch the keys before the
+// first request, and as a readiness probe: in an outage it returns nil as long as
+// cached keys are used. The error is ErrUnavailable.
 func (v *Validator) Ready(ctx context.Context) error {
-	if v.keys == nil {
-		return unavailable(errUnmade, 0)
-	}
-	keys, err := v.keys.Keys(ctx, "", true)
 	switch {
-	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
-		return unavailable(errors.New("the key set has no keys"), 0)
-	case err != nil && !errors.Is(err, ErrUnavailable):
-		return unavailable(err, 0)
+	case len(v.issuers) == 0:
+		return unavailable(errZeroValidator, 0)
+	case v.only != nil:
+		return v.only.ready(ctx)
 	}
-	return err
+	results := make(chan error, len(v.issuers)) // buffered: no goroutine waits for its reader
+	for _, i := range v.issuers {
+		go func() {
+			err := errors.New("the KeySet panicked")
+			defer func() {
+				_ = recover() // Without a server above it, a panic would end the program.
+				results <- err
+			}()
+			if err = i.ready(ctx); err != nil {
+				err = fmt.Errorf("%s: %w", i.name, err)
+			}
+		}()
+	}
+	var failed []error
+	retryAfter := time.Duration(0)
+	for range v.issuers {
+		err := <-results
+		if err == nil {
+			return nil
+		}
+		failed = append(failed, err)
+		var refusal *Error
+		if errors.As(err, &refusal) && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
+			retryAfter = refusal.RetryAfter
+		}
+	}
+	return unavailable(errors.Join(failed...), retryAfter)
 }
 
-var errUnmade = errors.New("the Validator was not made by NewValidator")
+var errZeroValidator = errors.New("the Validator was not created with NewValidator")
 
-// keysError is the refusal when a key set has no answer.
-func keysError(err error) *Error {
-	if errors.Is(err, ErrUnknownKey) {
-		return &Error{Class: ErrInvalidToken, Reason: err}
+// Status describes the keys of each issuer, in the order of the Configs. It fetches
+// nothing and takes no lock.
+func (v *Validator) Status() []KeyStatus {
+	all := make([]KeyStatus, len(v.issuers))
+	for n, i := range v.issuers {
+		all[n] = i.status()
 	}
-	var found *Error
-	if errors.As(err, &found) && found != nil && errors.Is(found, ErrUnavailable) {
-		return &Error{Class: ErrUnavailable, Reason: err, RetryAfter: found.RetryAfter}
-	}
-	return unavailable(err, 0)
+	return all
 }
 
-// Validate returns the claims of a good token. The error is an [*Error] of
-// class [ErrInvalidToken], with the reason, or [ErrUnavailable]; then the
-// claims are nil.
+// Validate returns the claims of a valid token, which belong to the caller. The
+// error is an [*Error]: of class [ErrInvalidToken] with one of the reasons, of class
+// [ErrUnavailable], or of the class that a requirement of [Config].Require
+// returned. Validate rejects every token that is bound to a key of its sender
+// ([ErrBinding]), because it cannot see the sender.
 func (v *Validator) Validate(ctx context.Context, token string) (*Claims, error) {
-	claims, err := v.judge(ctx, token, false)
+	claims, _, err := v.validate(ctx, nil, token, rejectBound)
 	if err != nil {
 		return nil, err
 	}
 	return claims.clone(), nil
 }
 
-// judge is Validate, but that its claims may be shared: the caller must not
-// change them, nor let anybody else. If the token was carried by a request, what
-// is no b64token (RFC 6750 §2.1) is ErrBadRequest; one that is remembered as good
-// needs no such look.
-func (v *Validator) judge(ctx context.Context, token string, carried bool) (*Claims, error) {
-	if v.keys == nil {
-		return nil, unavailable(errUnmade, 0)
+// validate is Validate without the copy: its claims are shared and must not be
+// changed. It also reports whether the token was remembered.
+func (v *Validator) validate(ctx context.Context, r *http.Request, token string, policy binding) (claims *Claims, remembered bool, err error) {
+	if len(v.issuers) == 0 {
+		return nil, false, unavailable(errZeroValidator, 0)
 	}
 	t := parsedTokens.Get().(*parsedToken)
 	defer t.release()
-	reason := t.split(token)
-	if reason == nil {
-		t.header = v.memory.headers.recall(t.encodedHeader)
-		t.seen = v.memory.recall(t)
-	}
-	if reason == nil && t.seen == nil {
-		reason = t.decode()
-	}
-	// Three segments of base64url are one b64token: no need to look twice.
-	if reason != nil && carried && !isToken68(token) {
-		return nil, errNotToken68
+	if err := t.split(token); err != nil {
+		if err == errSegments && v.opaque != nil {
+			claims, err := v.opaque.validateOpaque(ctx, r, token, policy)
+			return claims, false, err
+		}
+		return nil, false, t.refusal(err)
 	}
 	if ctx.Err() != nil {
-		return nil, unavailable(context.Cause(ctx), 0)
+		return nil, false, unavailable(context.Cause(ctx), 0)
 	}
-	if reason == nil {
-		reason = v.judgeSplit(ctx, t)
+	t.header = v.memory.headers.find(t.encodedHeader)
+	if t.header != nil && v.memory.tokens != nil { // A remembered token has a known header.
+		t.digest = jws.SHA256(token)
+		if cached := v.memory.find(t.digest); cached != nil {
+			err := v.validateRemembered(ctx, r, cached, policy)
+			if err == nil {
+				return &cached.claims, true, nil
+			}
+			if errors.Is(err, ErrExpired) || errors.Is(err, ErrUnknownKey) || err == errKeyGone {
+				v.memory.forget(t.digest)
+			}
+			if err != errKeyGone {
+				return nil, false, annotate(newRefusal(err), &cached.claims)
+			}
+		}
 	}
-	if reason == nil {
-		return t.claims, nil
+	if err := v.validateNew(ctx, r, t, policy); err != nil {
+		return nil, false, t.refusal(err)
 	}
-	refusal, ok := reason.(*Error)
-	if !ok {
-		refusal = &Error{Class: ErrInvalidToken, Reason: reason}
-	}
-	if t.header != nil {
-		refusal.KeyID = t.header.kid
-	}
-	if t.claims != nil {
-		refusal.Issuer, refusal.ClientID = t.claims.Issuer, t.claims.ClientID
-	}
-	refusal.verified = t.verified
-	return nil, refusal
+	return &t.content.claims, false, nil
 }
 
-// judgeSplit judges a token that has three segments. This is the one place
-// where verified bytes become claims: by a signature, or by the memory of one.
-func (v *Validator) judgeSplit(ctx context.Context, t *parsedToken) error {
-	if t.seen != nil {
-		t.claims = &t.seen.claims
-		now := time.Now()
-		err := v.verify(ctx, t, now)
-		if err == nil {
-			err = v.check(t.claims, now)
-		}
-		if errors.Is(err, ErrExpired) || errors.Is(err, ErrUnknownKey) || err == errForgotten {
-			v.memory.forget(t)
-		}
-		if err != errForgotten {
-			return err
-		}
-		t.seen = nil
-		if err := t.decode(); err != nil {
-			return err
-		}
-	}
-	if err := v.parse(t); err != nil {
+// validateRemembered checks a token whose signature was verified before. It returns
+// errKeyGone if the issuer no longer has the key.
+func (v *Validator) validateRemembered(ctx context.Context, r *http.Request, t *verifiedToken, policy binding) error {
+	i := v.issuerOf(&t.claims)
+	if err := i.stillHasKey(ctx, t); err != nil {
 		return err
 	}
-	t.claims.judged.kid = t.header.kid
-	if err := v.verify(ctx, t, time.Now()); err != nil {
-		return err
-	}
-	if err := v.check(t.claims, time.Now()); err != nil {
-		return err
-	}
-	t.fresh.key = t.key
-	v.memory.remember(t)
-	return nil
+	return i.check(r, &t.claims, policy)
 }
 
-var errForgotten = errors.New("koreauth: the key that verified a remembered token is gone")
-
-// verify holds the signature against the issuer's keys, or what is remembered
-// of it: then the key that made it must still be the issuer's. When it returns
-// nil, the claims are the issuer's.
-func (v *Validator) verify(ctx context.Context, t *parsedToken, now time.Time) error {
-	keys, err := v.keys.Keys(ctx, t.header.kid, v.worthFetching(t, now))
+// validateNew checks a token that is not remembered, and remembers it if it is
+// valid. This is the only place where claims become trusted.
+func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedToken, policy binding) error {
+	headerText, err := t.decode()
 	if err != nil {
-		return keysError(err)
-	}
-	fitting := 0
-	for i := range keys {
-		key := &keys[i]
-		if !t.header.takes(key) {
-			continue
-		}
-		// One "kid" may name several keys (RFC 7517 §4.5).
-		if fitting++; t.verified {
-			continue
-		}
-		if t.seen != nil {
-			t.verified = t.seen.key.equal(key)
-		} else {
-			t.verified = t.header.algorithm.verify(key.Public, t)
-		}
-		if t.verified {
-			t.key = *key
-		}
-	}
-	switch {
-	case fitting > 1 && t.header.kid == "":
-		t.verified = false
-		return fmt.Errorf(`%w: no "kid", and more than one key fits`, ErrUnknownKey)
-	case t.seen != nil && !t.verified:
-		return errForgotten
-	case fitting == 0:
-		return ErrUnknownKey
-	case !t.verified:
-		return ErrSignature
-	}
-	if t.payloadErr != nil {
-		return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
-	}
-	return nil
-}
-
-// worthFetching reports whether a token, if a key for it were fetched, could be
-// good. It keeps those that cannot from making us ask the issuer.
-func (v *Validator) worthFetching(t *parsedToken, now time.Time) bool {
-	return t.payloadErr == nil && v.checkIssuer(t.claims) == nil && v.checkExpiry(t.claims, now) == nil
-}
-
-// check judges the claims of a token whose signature holds.
-func (v *Validator) check(c *Claims, now time.Time) error {
-	if err := v.checkIssuer(c); err != nil {
 		return err
 	}
-	if err := v.checkExpiry(c, now); err != nil {
+	known := t.header != nil
+	if !known {
+		if err := v.parseHeader(t, headerText); err != nil {
+			return err
+		}
+	}
+	t.payloadErr = t.content.claims.decode(&t.content.payload)
+	t.content.claims.extra.kid = t.header.kid
+	i := v.issuerOf(&t.content.claims)
+	if v.only == nil { // With one issuer, "iss" is checked after the signature.
+		switch {
+		case t.payloadErr != nil:
+			return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
+		case i == nil:
+			return ErrIssuer
+		case !i.algorithms[t.header.alg]:
+			return ErrAlgorithm
+		}
+	}
+	if err := i.verify(ctx, t, i.worthFetching(&t.content.claims)); err != nil {
 		return err
 	}
-	switch {
-	case c.judged.oddNotBefore || now.Before(c.NotBefore.Add(-v.leeway)):
-		return ErrNotYetValid
-	case v.maxAge > 0 && (c.IssuedAt.IsZero() || now.Add(v.leeway).Before(c.IssuedAt) || !now.Before(c.IssuedAt.Add(v.maxAge).Add(v.leeway))):
-		return ErrTooOld
-	// Keycloak signs ID and refresh tokens with the same keys as access tokens.
-	case c.judged.hasType && c.judged.typ != "Bearer":
-		return fmt.Errorf(`%w: payload "typ" is not Bearer`, ErrTokenType)
-	case len(v.clients) > 0 && !slices.Contains(v.clients, c.ClientID):
-		return ErrClient
-	case c.judged.bound:
-		return ErrBinding
+	if err := i.check(r, &t.content.claims, policy); err != nil {
+		return err
 	}
-	return nil
-}
-
-func (v *Validator) checkIssuer(c *Claims) error {
-	if c.Issuer != v.issuer {
-		return ErrIssuer
+	if !known {
+		v.memory.headers.remember(t.encodedHeader, t.header)
 	}
-	if !slices.ContainsFunc(v.audience, func(a string) bool { return slices.Contains(c.Audience, a) }) {
-		return ErrAudience
-	}
-	return nil
-}
-
-// checkExpiry counts a token without "exp" as expired: it would be good for ever.
-func (v *Validator) checkExpiry(c *Claims, now time.Time) error {
-	if c.Expiry.IsZero() {
-		return fmt.Errorf(`%w: no "exp" that is a number`, ErrExpired)
-	}
-	if !now.Before(c.Expiry.Add(v.leeway)) {
-		return ErrExpired
-	}
-	return nil
-}
-
-// algorithm is a signature algorithm of RFC 7518 §3.1 or RFC 8037 §3.1.
-type algorithm struct {
-	hash  crypto.Hash
-	kind  keyKind
-	curve elliptic.Curve // of ECDSA
-}
-
-type keyKind int
-
-const (
-	noKind keyKind = iota // of no algorithm at all
-	rsaPKCS1
-	rsaPSS
-	ecdsaRaw
-	ed25519Pure
-)
-
-var algorithms = map[string]algorithm{
-	"RS256": {crypto.SHA256, rsaPKCS1, nil},
-	"RS384": {crypto.SHA384, rsaPKCS1, nil},
-	"RS512": {crypto.SHA512, rsaPKCS1, nil},
-	"PS256": {crypto.SHA256, rsaPSS, nil},
-	"PS384": {crypto.SHA384, rsaPSS, nil},
-	"PS512": {crypto.SHA512, rsaPSS, nil},
-	"ES256": {crypto.SHA256, ecdsaRaw, elliptic.P256()},
-	"ES384": {crypto.SHA384, ecdsaRaw, elliptic.P384()},
-	"ES512": {crypto.SHA512, ecdsaRaw, elliptic.P521()},
-	"EdDSA": {0, ed25519Pure, nil},
-}
-
-// fits reports whether the key is one of the algorithm's.
-func (a algorithm) fits(key crypto.PublicKey) bool {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		return (a.kind == rsaPKCS1 || a.kind == rsaPSS) && usableRSA(key) == nil
-	case *ecdsa.PublicKey:
-		return a.kind == ecdsaRaw && hasPoint(key) && key.Curve == a.curve
-	case ed25519.PublicKey:
-		return a.kind == ed25519Pure && len(key) == ed25519.PublicKeySize
-	}
-	return false
-}
-
-// verify verifies with a key that fits. It calls the standard library, not jwx:
-// jws.Verify takes PSS salts of any length, and RFC 7518 §3.5 one.
-func (a algorithm) verify(key crypto.PublicKey, t *parsedToken) bool {
-	signature := t.signature
-	switch a.kind {
-	case rsaPKCS1:
-		return rsa.VerifyPKCS1v15(key.(*rsa.PublicKey), a.hash, a.digest(t), signature) == nil
-	case rsaPSS:
-		salt := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
-		return rsa.VerifyPSS(key.(*rsa.PublicKey), a.hash, a.digest(t), signature, salt) == nil
-	case ecdsaRaw:
-		// RFC 7518 §3.4: R and S, each as long as the curve's order.
-		size := (a.curve.Params().BitSize + 7) / 8
-		if len(signature) != 2*size {
-			return false
+	if i.remembers {
+		if t.digest == (jws.Digest{}) {
+			t.digest = jws.SHA256(t.whole)
 		}
-		var buffer [2*66 + 9]byte // for P-521
-		return ecdsa.VerifyASN1(key.(*ecdsa.PublicKey), a.digest(t), appendASN1(buffer[:0], signature[:size], signature[size:]))
-	case ed25519Pure:
-		return ed25519.Verify(key.(ed25519.PublicKey), []byte(t.signed), signature)
+		t.content.header = t.header
+		v.memory.remember(t.digest, t.content)
 	}
-	return false
+	return nil
 }
 
-// digest is what the signature is of.
-func (a algorithm) digest(t *parsedToken) []byte {
-	if a.hash == crypto.SHA256 {
-		t.digestSigned = sumOf(t.signed)
-		return t.digestSigned[:]
+// parseHeader reads the header, and checks what does not depend on the issuer.
+func (v *Validator) parseHeader(t *parsedToken, text string) (err error) {
+	if t.header, err = readHeader(text); err != nil {
+		return err
 	}
-	h := a.hash.New()
-	h.Write([]byte(t.signed))
-	return h.Sum(nil)
+	if !v.algorithms[t.header.alg] {
+		return ErrAlgorithm
+	}
+	return t.header.checkAccessToken()
 }
 
-// appendASN1 appends what crypto/ecdsa takes: a SEQUENCE of two INTEGERs (RFC
-// 3279 §2.2.3), which are unsigned numbers of at most 66 bytes.
-func appendASN1(to, r, s []byte) []byte {
-	var body [2 * (2 + 1 + 66)]byte
-	content := appendInteger(appendInteger(body[:0], r), s)
-	to = append(to, 0x30)
-	if len(content) > 127 {
-		to = append(to, 0x81)
+// issuerOf returns the issuer whose keys and rules apply to the claims, or nil.
+func (v *Validator) issuerOf(c *Claims) *issuer {
+	if v.only != nil {
+		return v.only
 	}
-	return append(append(to, byte(len(content))), content...)
-}
-
-func appendInteger(to, n []byte) []byte {
-	for len(n) > 1 && n[0] == 0 {
-		n = n[1:]
-	}
-	if n[0] > 127 { // else it would be negative
-		return append(append(to, 2, byte(len(n)+1), 0), n...)
-	}
-	return append(append(to, 2, byte(len(n))), n...)
+	return v.byName[c.Issuer]
 }

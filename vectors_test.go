@@ -32,36 +32,38 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/source"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestVectors judges every file of testdata/vectors, whose README.md gives their
-// format. The clock stands at 2000-01-01T00:00:00Z, which is 946684800.
+// TestVectors runs every file of testdata/vectors. README.md there describes the
+// format. The clock is stopped at 2000-01-01T00:00:00Z, which is 946684800.
 func TestVectors(t *testing.T) {
 	keys := readVectorKeys(t)
 	files, err := filepath.Glob("testdata/vectors/*.txt")
 	require.NoError(t, err)
-	refused, accepted := 0, 0
+	rejected, accepted := 0, 0
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			v := readVector(t, file)
 			if v.expect == "accept" {
 				accepted++
 			} else {
-				refused++
+				rejected++
 			}
-			synctest.Test(t, func(t *testing.T) { v.judge(t, keys) })
+			synctest.Test(t, func(t *testing.T) { v.run(t, keys) })
 		})
 	}
-	if t.Failed() || len(files) != refused+accepted {
-		return // Some were not run, as with -run: there is nothing to count.
+	if t.Failed() || len(files) != rejected+accepted {
+		return // With -run only some files run, so there is nothing to count.
 	}
-	assert.GreaterOrEqual(t, refused, 330, "files that must be refused")
-	assert.GreaterOrEqual(t, accepted, 70, "files that must be accepted")
+	assert.GreaterOrEqual(t, rejected, 330, "number of files to reject")
+	assert.GreaterOrEqual(t, accepted, 70, "number of files to accept")
 }
 
-// What a file may expect, and what the client is answered in KORE's format.
+// vectorReasons are the errors that a file may expect, and vectorStatus the status
+// of each class in KORE's format.
 var (
 	vectorReasons = map[string]error{
 		"ErrMalformed": koreauth.ErrMalformed, "ErrAlgorithm": koreauth.ErrAlgorithm, "ErrSignature": koreauth.ErrSignature,
@@ -78,7 +80,7 @@ var (
 	vectorB64token = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`) // RFC 6750 §2.1
 )
 
-// vector is one file.
+// vector is the content of one file.
 type vector struct {
 	expect                              string // "accept" or the name of an error
 	config, keys, jwks                  string
@@ -108,7 +110,7 @@ func readVector(t *testing.T, file string) vector {
 		"body": &v.body, "require": &v.require, "wrap": &v.wrap,
 	}
 	many := map[string]*[]string{"claim": &v.claims, "source": &v.sources, "line": &v.lines}
-	seen := map[string]bool{}
+	used := map[string]bool{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
 		if strings.HasPrefix(line, "# ") {
@@ -121,26 +123,28 @@ func readVector(t *testing.T, file string) vector {
 			*list = append(*list, value)
 			continue
 		}
-		require.Contains(t, one, key, "a line must begin with a known key")
-		require.False(t, seen[key], "%s is there twice", key)
-		seen[key], *one[key] = true, value
+		require.Contains(t, one, key, "a line must start with a known key")
+		require.False(t, used[key], "duplicate key %s", key)
+		used[key], *one[key] = true, value
 	}
-	require.True(t, comment, "a file says in a sentence what it tries")
-	require.Equal(t, v.expect == "accept", strings.HasPrefix(filepath.Base(file), "accept-"), "the name says what is expected")
-	require.NotEmpty(t, see, "a file says which rule or CVE it is about")
+	require.True(t, comment, "a file must describe the attack in a comment")
+	require.Equal(t, v.expect == "accept", strings.HasPrefix(filepath.Base(file), "accept-"), "the file name must agree with expect")
+	require.NotEmpty(t, see, "a file must name its rule or CVE")
 	if v.expect != "accept" {
-		require.Contains(t, vectorReasons, v.expect, "expect is accept or the name of an error")
-		require.Empty(t, v.claims, "a refused token has no claims")
+		require.Contains(t, vectorReasons, v.expect, "expect must be accept or the name of an error")
+		require.Empty(t, v.claims, "a rejected token has no claims")
 	}
 	return v
 }
 
-// isRequest reports whether the file says more than the token.
+// isRequest reports whether the file describes more than the token.
 func (v vector) isRequest() bool {
 	return v.sources != nil || v.lines != nil || v.body != "" || v.method != "GET" || v.target != "/v1/ping" || v.require != "" || v.wrap != ""
 }
 
-func (v vector) judge(t *testing.T, keys vectorKeys) {
+// run validates the token of the file, directly and in a request, and checks the
+// results.
+func (v vector) run(t *testing.T, keys vectorKeys) {
 	token := v.makeToken(t, keys)
 	validator := v.validator(t, keys)
 	if !v.isRequest() {
@@ -155,9 +159,9 @@ func (v vector) judge(t *testing.T, keys vectorKeys) {
 		options.Sources = append(options.Sources, vectorSource(t, line))
 	}
 	var refusal error
-	options.Errors = func(err error) (int, string, []byte) {
+	options.Errors = func(_ *http.Request, err error) (int, string, []byte) {
 		refusal = err
-		return koreauth.KOREErrors(err)
+		return koreauth.KOREErrors(nil, err)
 	}
 	guard := koreauth.New(validator, &options)
 	var guarded http.Handler
@@ -167,7 +171,7 @@ func (v vector) judge(t *testing.T, keys vectorKeys) {
 	case v.wrap == "optional":
 		guarded = guard.WrapOptional(handler)
 	default:
-		require.Empty(t, v.wrap, "wrap is optional or not there")
+		require.Empty(t, v.wrap, "wrap must be optional or absent")
 		guarded = guard.Wrap(handler)
 	}
 	mux := http.NewServeMux()
@@ -177,15 +181,15 @@ func (v vector) judge(t *testing.T, keys vectorKeys) {
 	answer := httptest.NewRecorder()
 	mux.ServeHTTP(answer, v.request(t, keys, token))
 	if !v.isRequest() && !vectorB64token.MatchString(token) {
-		// Of a token that no request can carry, the header is the fault; unless
-		// it is white space around it, which belongs to the header.
+		// A token that is not a b64token makes the request a bad request. But white
+		// space around a token is part of the header, and does not.
 		if vectorB64token.MatchString(strings.Trim(token, " \t")) {
 			return
 		}
 		v.expect = "ErrBadRequest"
 	}
 	if v.expect == "accept" {
-		assert.Equal(t, http.StatusOK, answer.Code, "status; the refusal is %v", refusal)
+		assert.Equal(t, http.StatusOK, answer.Code, "status; the error is %v", refusal)
 		assert.NoError(t, refusal)
 		if v.isRequest() && v.claims != nil {
 			v.check(t, token, handled, nil)
@@ -200,7 +204,7 @@ func (v vector) judge(t *testing.T, keys vectorKeys) {
 	}
 }
 
-// check holds an answer against what the file expects.
+// check compares claims and err with what the file expects.
 func (v vector) check(t *testing.T, token string, claims *koreauth.Claims, err error) {
 	t.Helper()
 	if v.expect == "accept" {
@@ -215,13 +219,13 @@ func (v vector) check(t *testing.T, token string, claims *koreauth.Claims, err e
 	}
 	want := vectorReasons[v.expect]
 	assert.True(t, errors.Is(err, want), "want %s, got %v", v.expect, err)
-	assert.Nil(t, claims, "claims of a refused token")
+	assert.Nil(t, claims, "claims of a rejected token")
 	if err == nil {
 		return
 	}
 	var refusal *koreauth.Error
 	assert.ErrorAs(t, err, &refusal)
-	// Sixteen characters in a row are no accident.
+	// No 16 characters in a row of the error text may come from the token.
 	for i := range max(0, len(err.Error())-15) {
 		piece := err.Error()[i : i+16]
 		if strings.Contains(token, piece) || strings.Contains(v.header, piece) || strings.Contains(v.payload, piece) {
@@ -234,8 +238,8 @@ func (v vector) check(t *testing.T, token string, claims *koreauth.Claims, err e
 	}
 }
 
-// validator is that of the file: by default KORE's issuer, audience and
-// algorithm, and the public halves of the named keys.
+// validator returns the validator of the file. By default it has KORE's issuer,
+// audience and algorithm, and the public keys that the file names.
 func (v vector) validator(t *testing.T, keys vectorKeys) *koreauth.Validator {
 	config := koreauth.Config{Issuer: vectorIssuer, Audience: []string{"api-gw"}}
 	for word := range strings.FieldsSeq(v.config) {
@@ -275,6 +279,8 @@ func (v vector) validator(t *testing.T, keys vectorKeys) *koreauth.Validator {
 	return validator
 }
 
+// request returns the request of the file. By default the token is in the
+// Authorization header.
 func (v vector) request(t *testing.T, keys vectorKeys, token string) *http.Request {
 	fill := func(text string) string {
 		return v.expand(t, keys, strings.ReplaceAll(text, "<token>", token))
@@ -285,25 +291,26 @@ func (v vector) request(t *testing.T, keys vectorKeys, token string) *http.Reque
 	}
 	for _, line := range v.lines {
 		name, value, ok := strings.Cut(line, ":")
-		require.True(t, ok, "a header line has a colon")
+		require.True(t, ok, "a header line must have a colon")
 		name = http.CanonicalHeaderKey(name)
 		r.Header[name] = append(r.Header[name], fill(strings.TrimPrefix(value, " ")))
 	}
 	return r
 }
 
+// vectorSource returns the Source of a line such as "query access_token".
 func vectorSource(t *testing.T, line string) koreauth.Source {
 	kind, name, _ := strings.Cut(line, " ")
 	makers := map[string]func(string) koreauth.Source{
-		"header": koreauth.Header, "form": koreauth.Form, "json": koreauth.JSON,
-		"query": koreauth.Query, "path": koreauth.Path, "cookie": koreauth.Cookie,
+		"header": koreauth.Header, "form": source.Form, "json": source.JSON,
+		"query": source.Query, "path": source.Path, "cookie": source.Cookie,
 	}
 	require.Contains(t, makers, kind, "source")
 	return makers[kind](name)
 }
 
-// vectorRequirement reads "scope a b", "any-scope a b", "product name" or
-// "grant Read,Write of the resource".
+// vectorRequirement returns the Requirement of a line: "scope a b",
+// "any-scope a b", "product name" or "grant Read,Write of resource".
 func vectorRequirement(t *testing.T, line string) koreauth.Requirement {
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
@@ -326,8 +333,8 @@ func vectorRequirement(t *testing.T, line string) koreauth.Requirement {
 	return nil
 }
 
-// vectorClaim is a claim as the files write it: lists with "|" between, dates in
-// seconds, a resource as "name:access,access".
+// vectorClaim returns a claim as the files write it: elements of a list are
+// separated by "|", dates are in seconds, and a resource is "name:access,access".
 func vectorClaim(t *testing.T, c *koreauth.Claims, name string) string {
 	date := func(at time.Time) string {
 		if at.IsZero() {
@@ -381,7 +388,7 @@ func vectorClaim(t *testing.T, c *koreauth.Claims, name string) string {
 
 const vectorIssuer = "https://issuer.example/realms/KORE-CIDP"
 
-// vectorMembers are those of <claims>: the shape of KORE's tokens.
+// vectorMembers are the members of <claims>, as in KORE's tokens.
 var vectorMembers = [][2]string{
 	{"iss", `"` + vectorIssuer + `"`}, {"aud", `"api-gw"`}, {"exp", `946688400`}, {"iat", `946684800`},
 	{"jti", `"ebf11282-f6d0"`}, {"sub", `"74663e17-66e4"`}, {"typ", `"Bearer"`}, {"azp", `"kc_01hxaz"`},
@@ -392,8 +399,8 @@ var vectorMembers = [][2]string{
 
 var vectorMacro = regexp.MustCompile(`<([a-z][a-z0-9.-]*)( [^<>]*)?>`)
 
-// expand replaces the macros of a line, as the README describes them. One that
-// nobody knows fails the test.
+// expand replaces the macros of a line, which the README describes. An unknown
+// macro fails the test.
 func (v vector) expand(t *testing.T, keys vectorKeys, text string) string {
 	fill := -1
 	text = vectorMacro.ReplaceAllStringFunc(text, func(found string) string {
@@ -408,7 +415,7 @@ func (v vector) expand(t *testing.T, keys vectorKeys, text string) string {
 					members = append(members, strconv.Quote(m[0])+":"+m[1])
 				}
 			}
-			require.Len(t, members, len(vectorMembers)-len(without), "macro %s names what is not there", found)
+			require.Len(t, members, len(vectorMembers)-len(without), "macro %s names an unknown claim", found)
 			return strings.Join(members, ",")
 		case "hex":
 			raw, err := hex.DecodeString(strings.ReplaceAll(argument, " ", ""))
@@ -439,8 +446,8 @@ func (v vector) expand(t *testing.T, keys vectorKeys, text string) string {
 	return text
 }
 
-// makeToken follows the recipe: the header and the payload are encoded, signed,
-// and put in their places in the token line.
+// makeToken encodes and signs the header and the payload and inserts them into
+// the token line.
 func (v vector) makeToken(t *testing.T, keys vectorKeys) string {
 	header, payload := v.expand(t, keys, v.header), v.expand(t, keys, v.payload)
 	places := map[string]string{"header": vectorB64([]byte(header)), "payload": vectorB64([]byte(payload)), "header.raw": header, "payload.raw": payload}
@@ -455,14 +462,14 @@ func (v vector) makeToken(t *testing.T, keys vectorKeys) string {
 			if word[1] == "signature" && places["signature"] == "" {
 				return found // not signed yet
 			}
-			return respelled(t, places[word[1]], word[2])
+			return respell(t, places[word[1]], word[2])
 		})
 	}
 	text = put(text)
 	words := strings.Fields(v.sign)
 	if words[0] != "none" {
 		input := places["header"] + "." + places["payload"]
-		if slices.Contains(words, "as-written") { // Sign what stands in the token line.
+		if slices.Contains(words, "as-written") { // Sign the text of the token line.
 			i := strings.LastIndex(text, ".<signature")
 			require.Positive(t, i, "as-written needs .<signature>")
 			input, words = text[:i], slices.DeleteFunc(words, func(w string) bool { return w == "as-written" })
@@ -478,31 +485,32 @@ func (v vector) makeToken(t *testing.T, keys vectorKeys) string {
 
 func vectorB64(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
-// respelled is a segment in another spelling of the same bytes.
-func respelled(t *testing.T, segment, how string) string {
+// respell returns a segment in another encoding of the same bytes.
+func respell(t *testing.T, segment, how string) string {
 	raw, err := base64.RawURLEncoding.DecodeString(segment)
 	require.NoError(t, err)
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	switch how {
 	case ".padded":
-		require.NotZero(t, len(segment)%4, "a segment that needs no padding")
+		require.NotZero(t, len(segment)%4, "the segment needs no padding")
 		return base64.URLEncoding.EncodeToString(raw)
 	case ".std":
 		std := base64.RawStdEncoding.EncodeToString(raw)
-		require.NotEqual(t, segment, std, "a segment that the alphabets write alike")
+		require.NotEqual(t, segment, std, "the segment is the same in both alphabets")
 		return std
-	case ".bits": // Set the lowest of the bits that no byte uses.
-		require.NotZero(t, len(segment)%4, "a segment without spare bits")
+	case ".bits": // Set the lowest unused bit.
+		require.NotZero(t, len(segment)%4, "the segment has no unused bits")
 		last := strings.IndexByte(alphabet, segment[len(segment)-1])
 		return segment[:len(segment)-1] + alphabet[last+1:last+2]
-	case ".line": // A line break after 64 characters, as PEM and MIME have it.
+	case ".line": // A line break after 64 characters, as in PEM and MIME.
 		return segment[:min(64, len(segment)/2)] + "\n" + segment[min(64, len(segment)/2):]
 	}
-	require.Fail(t, "unknown spelling", how)
+	require.Fail(t, "unknown encoding", how)
 	return ""
 }
 
-// vectorKeys are the private JWKs of keys.json by name. They guard nothing.
+// vectorKeys are the private JWKs of keys.json by name. They are used for tests
+// only.
 type vectorKeys map[string]vectorKey
 
 type vectorKey map[string]string
@@ -515,7 +523,7 @@ func readVectorKeys(t *testing.T) vectorKeys {
 	return keys
 }
 
-// public is the key as an issuer publishes it.
+// public returns the public JWK of the key.
 func (k vectorKey) public(t *testing.T) string {
 	out := maps.Clone(k)
 	delete(out, "d")
@@ -524,7 +532,7 @@ func (k vectorKey) public(t *testing.T) string {
 	return string(text)
 }
 
-// number is a member of the key as the integer that it encodes.
+// number returns the integer that a member of the key encodes.
 func (k vectorKey) number(t *testing.T, name string) *big.Int {
 	raw, err := base64.RawURLEncoding.DecodeString(k[name])
 	require.NoError(t, err)
@@ -547,7 +555,8 @@ func (k vectorKey) curve(t *testing.T) elliptic.Curve {
 	return curves[k["crv"]]
 }
 
-// publicDER is the key as a SubjectPublicKeyInfo or, for RSA, an RSAPublicKey.
+// publicDER returns the key as a SubjectPublicKeyInfo or, with pkcs1, as an
+// RSAPublicKey.
 func (k vectorKey) publicDER(t *testing.T, pkcs1 bool) []byte {
 	der := func(v any) []byte {
 		out, err := asn1.Marshal(v)
@@ -578,8 +587,8 @@ func (k vectorKey) publicDER(t *testing.T, pkcs1 bool) []byte {
 	return der(info{id, asn1.BitString{Bytes: bits, BitLength: 8 * len(bits)}})
 }
 
-// sign makes a signature by the words of a sign line: a key, an algorithm, and
-// what shall be wrong with it. It uses nothing of koreauth.
+// sign makes a signature from the words of a sign line: a key, an algorithm and
+// the faults of the signature. It does not use koreauth.
 func (keys vectorKeys) sign(t *testing.T, words []string, input []byte) []byte {
 	if words[0] == "hex" {
 		raw, err := hex.DecodeString(strings.Join(words[1:], ""))
@@ -612,7 +621,7 @@ func (keys vectorKeys) sign(t *testing.T, words []string, input []byte) []byte {
 	case alg[:2] == "ES":
 		signature, faults = key.signECDSA(t, digest(), faults)
 	case alg[:2] == "HS":
-		require.Len(t, faults, 1, "an HMAC needs its secret")
+		require.Len(t, faults, 1, "an HMAC needs one secret")
 		mac := hmac.New(hash.New, key.secret(t, faults[0]))
 		mac.Write(input)
 		signature, faults = mac.Sum(nil), nil
@@ -620,12 +629,13 @@ func (keys vectorKeys) sign(t *testing.T, words []string, input []byte) []byte {
 		require.Fail(t, "unknown algorithm", alg)
 	}
 	for _, fault := range faults {
-		signature = key.bend(t, signature, fault)
+		signature = key.alter(t, signature, fault)
 	}
 	return signature
 }
 
-// secret is what a confused verifier might take for the secret of an HMAC.
+// secret returns data that a verifier might use as the secret of an HMAC by
+// mistake.
 func (k vectorKey) secret(t *testing.T, kind string) []byte {
 	kind, text, _ := strings.Cut(kind, "=")
 	block := func(pkcs1 bool) []byte {
@@ -664,8 +674,8 @@ func (k vectorKey) secret(t *testing.T, kind string) []byte {
 	return nil
 }
 
-// bend changes a signature that is made.
-func (k vectorKey) bend(t *testing.T, s []byte, fault string) []byte {
+// alter applies a fault to a finished signature.
+func (k vectorKey) alter(t *testing.T, s []byte, fault string) []byte {
 	kind, value, _ := strings.Cut(fault, "=")
 	count, _ := strconv.Atoi(value)
 	number := func() *big.Int { return new(big.Int).SetBytes(s) }
@@ -689,7 +699,7 @@ func (k vectorKey) bend(t *testing.T, s []byte, fault string) []byte {
 		s = k.number(t, "n").FillBytes(make([]byte, len(s)))
 	case "n-minus-1":
 		s = new(big.Int).Sub(k.number(t, "n"), big.NewInt(1)).FillBytes(make([]byte, len(s)))
-	case "all": // every byte is this one
+	case "all": // every byte has this value
 		raw, err := hex.DecodeString(value)
 		require.NoError(t, err)
 		s = []byte(strings.Repeat(string(raw), len(s)))
@@ -705,7 +715,8 @@ func (k vectorKey) bend(t *testing.T, s []byte, fault string) []byte {
 	return s
 }
 
-// takeFault removes a fault from the list and returns what follows its "=".
+// takeFault returns the text after "=" of a fault, whether the fault is in the
+// list, and the list without it.
 func takeFault(faults []string, kind string) (string, bool, []string) {
 	for i, fault := range faults {
 		if name, value, _ := strings.Cut(fault, "="); name == kind {
@@ -723,8 +734,9 @@ var digestInfos = map[crypto.Hash]string{
 	crypto.SHA512: "3051300d060960864801650304020305000440",
 }
 
-// pkcs1Block is EMSA-PKCS1-v1_5 (RFC 8017 §9.2), or a block that a careless
-// verifier might take for one. "info" is the DigestInfo before the digest.
+// pkcs1Block returns an EMSA-PKCS1-v1_5 block (RFC 8017 §9.2), or one with faults
+// that a careless verifier might accept. The fault "info" sets the DigestInfo
+// before the digest.
 func pkcs1Block(t *testing.T, hash crypto.Hash, digest []byte, width int, faults []string) ([]byte, []string) {
 	info, set, faults := takeFault(faults, "info")
 	if !set {
@@ -743,20 +755,20 @@ func pkcs1Block(t *testing.T, hash crypto.Hash, digest []byte, width int, faults
 	if !set {
 		fill = "ff"
 	}
-	with, err := hex.DecodeString(fill)
+	filler, err := hex.DecodeString(fill)
 	require.NoError(t, err)
 	garbage := 0
-	if value, is, rest := takeFault(faults, "garbage-after"); is { // eight bytes of padding, the rest behind the digest
+	if value, is, rest := takeFault(faults, "garbage-after"); is { // eight bytes of padding, and garbage after the digest
 		garbage, faults = width-len(first)-8-1-len(tail), rest
 		require.Empty(t, value)
 	}
 	padding := width - len(first) - 1 - len(tail) - garbage
 	require.Positive(t, padding)
-	return slices.Concat(first, []byte(strings.Repeat(string(with), padding)), []byte{0}, tail, make([]byte, garbage)), faults
+	return slices.Concat(first, []byte(strings.Repeat(string(filler), padding)), []byte{0}, tail, make([]byte, garbage)), faults
 }
 
-// pssBlock is EMSA-PSS (RFC 8017 §9.1) with a salt as long as the hash, unless
-// a fault says otherwise.
+// pssBlock returns an EMSA-PSS block (RFC 8017 §9.1). The salt is as long as the
+// hash, unless a fault sets another length.
 func pssBlock(t *testing.T, hash crypto.Hash, digest []byte, bits int, faults []string) ([]byte, []string) {
 	length, width, maskHash, trailer := hash.Size(), (bits+7)/8, hash, byte(0xbc)
 	value, set, faults := takeFault(faults, "salt")
@@ -798,7 +810,7 @@ func pssBlock(t *testing.T, hash crypto.Hash, digest []byte, bits int, faults []
 	return slices.Concat(db, sum, []byte{trailer}), faults
 }
 
-// signECDSA signs as RFC 7518 §3.4 wants it, or with r and s bent.
+// signECDSA signs as RFC 7518 §3.4 requires. Faults change r and s.
 func (k vectorKey) signECDSA(t *testing.T, digest []byte, faults []string) ([]byte, []string) {
 	curve := k.curve(t)
 	n, width := curve.Params().N, (curve.Params().BitSize+7)/8
@@ -808,7 +820,7 @@ func (k vectorKey) signECDSA(t *testing.T, digest []byte, faults []string) ([]by
 	require.NoError(t, err)
 	_, smallR, faults := takeFault(faults, "short-r") // r with a leading zero byte
 	_, smallS, faults := takeFault(faults, "short-s") // likewise s
-	_, high, faults := takeFault(faults, "high-s")    // the greater of s and n-s
+	_, high, faults := takeFault(faults, "high-s")    // the larger of s and n-s
 	r, s := new(big.Int), new(big.Int)
 	for {
 		r, s, err = ecdsa.Sign(rand.Reader, private, digest)
@@ -826,15 +838,15 @@ func (k vectorKey) signECDSA(t *testing.T, digest []byte, faults []string) ([]by
 	var rest []string
 	for _, fault := range faults {
 		name, value, _ := strings.Cut(fault, "=")
-		bent := map[string]*big.Int{
+		altered := map[string]*big.Int{
 			"0": new(big.Int), "1": big.NewInt(1), "n": n, "n-1": new(big.Int).Sub(n, big.NewInt(1)),
 			"p": curve.Params().P, "r+n": new(big.Int).Add(r, n), "s+n": new(big.Int).Add(s, n), "r": r, "s": s, "n-r": new(big.Int).Sub(n, r),
 		}[value]
 		switch {
-		case name == "r" && bent != nil:
-			r = bent
-		case name == "s" && bent != nil:
-			s = bent
+		case name == "r" && altered != nil:
+			r = altered
+		case name == "s" && altered != nil:
+			s = altered
 		case name == "swap":
 			r, s = s, r
 		case name == "width":
@@ -854,7 +866,8 @@ func (k vectorKey) signECDSA(t *testing.T, digest []byte, faults []string) ([]by
 	return encode(), rest
 }
 
-// signEd25519 signs as RFC 8037 §3.1 wants it, or as one of its look-alikes.
+// signEd25519 signs as RFC 8037 §3.1 requires. Faults select a similar signature
+// scheme or change the signature.
 func (k vectorKey) signEd25519(t *testing.T, input []byte, faults []string) ([]byte, []string) {
 	seed, err := base64.RawURLEncoding.DecodeString(k["d"])
 	require.NoError(t, err)

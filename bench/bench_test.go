@@ -34,20 +34,20 @@ func answer(h http.Handler, authorization ...string) int {
 	return w.Code
 }
 
-// A subject that checks less than the others would win unfairly.
-func TestSubjectsMakeTheSameChecks(t *testing.T) {
+// A subject with fewer checks than the others would be faster for the wrong reason.
+func TestSubjects_MakeTheSameChecks(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, row := range []struct {
 		sentence string
 		spec     subjects.Spec
 		accepted bool
 	}{
-		{"a good token is accepted", subjects.Spec{}, true},
-		{"a changed payload is refused", subjects.Spec{Tamper: true}, false},
-		{"another audience is refused", subjects.Spec{Audience: "api-xx"}, false},
-		{"another issuer is refused", subjects.Spec{Issuer: "https://example.com/realms/KORE-CIDP"}, false},
-		{"an expired token is refused", subjects.Spec{Expiry: time.Now().Add(-time.Hour)}, false},
-		{"an unknown key is refused", subjects.Spec{KeyID: "nobody's"}, false},
+		{"a valid token is accepted", subjects.Spec{}, true},
+		{"a changed payload is rejected", subjects.Spec{Tamper: true}, false},
+		{"another audience is rejected", subjects.Spec{Audience: "api-xx"}, false},
+		{"another issuer is rejected", subjects.Spec{Issuer: "https://example.com/realms/KORE-CIDP"}, false},
+		{"an expired token is rejected", subjects.Spec{Expiry: time.Now().Add(-time.Hour)}, false},
+		{"an unknown key is rejected", subjects.Spec{KeyID: "unknown"}, false},
 	} {
 		for _, algorithm := range algorithms {
 			for _, s := range all {
@@ -70,7 +70,7 @@ func TestSubjectsMakeTheSameChecks(t *testing.T) {
 	}
 }
 
-func TestSubjectsRefuseARequestWithoutAToken(t *testing.T) {
+func TestSubjects_RejectARequestWithoutAToken(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, s := range all {
 		t.Run(s.Name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestSubjectsRefuseARequestWithoutAToken(t *testing.T) {
 	}
 }
 
-func TestTheLimitsVerify(t *testing.T) {
+func TestLimits_Verify(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, algorithm := range algorithms {
 		good, err := issuer.Sign(algorithm, subjects.Spec{})
@@ -97,8 +97,8 @@ func TestTheLimitsVerify(t *testing.T) {
 	}
 }
 
-// KORE's published sample: 111 characters of header, 1,059 of payload, an RSA-2048 signature in full.
-func TestTokensHaveTheSizeOfKOREs(t *testing.T) {
+// KORE's published sample token has a header of 111 characters, a payload of 1,059 and an RSA-2048 signature.
+func TestTokens_HaveTheSizeOfKOREs(t *testing.T) {
 	token, err := newIssuer(t).Sign(subjects.RS256, subjects.Spec{})
 	require.NoError(t, err)
 
@@ -119,7 +119,7 @@ func BenchmarkNewToken(b *testing.B) {
 				subjects.Verify(key, &tokens[k%len(tokens)])
 			}
 		})
-		guard, err := subjects.GuardWith(issuer.Setup(algorithm), koreauth.Config{CacheSize: -1}) // or the tokens would not stay new
+		guard, err := subjects.GuardWith(issuer.Setup(algorithm), koreauth.Config{CacheSize: -1}) // so that all tokens stay new
 		require.NoError(b, err)
 		b.Run(algorithm+"/koreauth", func(b *testing.B) { serve(b, guard(handler), tokens) })
 		for _, s := range subjects.Peers {
@@ -130,16 +130,16 @@ func BenchmarkNewToken(b *testing.B) {
 	}
 }
 
-func BenchmarkSeenToken(b *testing.B) {
+func BenchmarkCachedToken(b *testing.B) {
 	issuer := newIssuer(b)
 	tokens, err := issuer.SignMany(1, subjects.RS256, func(int) subjects.Spec { return subjects.Spec{} })
 	require.NoError(b, err)
 	b.Run("limit", func(b *testing.B) {
 		b.ReportAllocs()
-		remembered := subjects.Remembered{}
-		remembered.Add(&tokens[0])
+		cached := subjects.Cached{}
+		cached.Add(&tokens[0])
 		for b.Loop() {
-			remembered.Has(&tokens[0])
+			cached.Has(&tokens[0])
 		}
 	})
 	guard, err := subjects.Koreauth.Guard(b.Context(), issuer.Setup(subjects.RS256))

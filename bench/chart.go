@@ -21,12 +21,13 @@ var (
 	black = color.RGBA{R: 0x1f, G: 0x29, B: 0x37, A: 0xff}
 )
 
-// chart draws what a new token costs, as a multiple of the bare verification: a bar for each subject, the cheapest on top.
+// chart draws a bar for each subject, the fastest on top: the time for a new token, as a multiple of the bare
+// verification.
 func chart(c comparison) ([]byte, error) {
 	var names, values []string
 	var bars []float64
 	for k := len(c.each) - 1; k >= 0; k-- {
-		if m := c.each[k]; !strings.HasPrefix(m.name, "koreauth, ") { // the variants are for the table
+		if m := c.each[k]; !strings.HasPrefix(m.name, "koreauth, ") { // the variants are only in the table
 			names, values, bars = append(names, m.name), append(values, fmt.Sprintf("%.2f ×", m.ratio.median)), append(bars, m.ratio.median)
 		}
 	}
@@ -34,11 +35,11 @@ func chart(c comparison) ([]byte, error) {
 	sans := font.Font{Typeface: "Liberation", Variant: "Sans"}
 	plot.DefaultFont, plotter.DefaultFont = sans, sans
 	p := plot.New()
-	p.BackgroundColor = color.White // readable on a dark page, too
-	p.Title.Text = "Guarding a request, token never seen before (" + c.algorithm + ")"
+	p.BackgroundColor = color.White // so that it can be read on a dark page, too
+	p.Title.Text = "Guarding a request with a new token (" + c.algorithm + ")"
 	p.Title.TextStyle.Font.Size = vg.Points(14)
 	p.Title.Padding = vg.Points(6)
-	p.X.Label.Text = "time, as a multiple of verifying the signature alone (less is better)"
+	p.X.Label.Text = "time, as a multiple of verifying only the signature (less is better)"
 	p.X.Min = 0
 	p.HideY()
 
@@ -63,8 +64,8 @@ func chart(c comparison) ([]byte, error) {
 		ends = append(ends, plotter.XY{X: value, Y: float64(k)})
 		p.X.Max = max(p.X.Max, value*1.12) // room for the value
 	}
-	// A viewer that has another font gives the words another width, so they all start at a known place: the name at the
-	// foot of its bar, the value at the end.
+	// A viewer with another font shows the words in another width. So each begins at a known place: the name at the
+	// start of its bar, the value at the end.
 	if err := label(p, starts, names, color.White); err != nil {
 		return nil, err
 	}

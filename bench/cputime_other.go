@@ -4,5 +4,5 @@ package main
 
 import "time"
 
-// processorTime is not to be had here without a library, so it is the time that passes.
+// processorTime returns the wall time, because the processor time is not available here without a library.
 func processorTime() time.Duration { return wallTime() }

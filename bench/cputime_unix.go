@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// processorTime is what the program has used of the processor: other programs on the machine do not count.
+// processorTime returns the processor time of this program. Other programs on the machine do not add to it.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

@@ -1,5 +1,5 @@
-// Command bench measures what it costs to guard a request with koreauth, with the libraries that do the same job, and at
-// best, and writes RESULTS.md and results.svg. README.md says how.
+// Command bench measures the cost of guarding a request with koreauth and with similar libraries, compares it with lower
+// bounds, and writes RESULTS.md and results.svg. README.md explains how.
 package main
 
 import (
@@ -16,10 +16,10 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 15, "how often each thing is measured")
-	slice := flag.Duration("slice", 100*time.Millisecond, "how long each time")
-	out := flag.String("out", ".", "the `folder` to write to")
-	part := flag.String("part", "", "measure only the parts with this `text` in their names, print the results and write nothing")
+	rounds := flag.Int("rounds", 15, "how many times to measure each subject")
+	slice := flag.Duration("slice", 100*time.Millisecond, "how long to measure each time")
+	out := flag.String("out", ".", "the `folder` for the results")
+	part := flag.String("part", "", "measure only the parts with this `text` in their name; print the results instead of writing them")
 	flag.Parse()
 
 	if err := run(context.Background(), clock{rounds: *rounds, slice: *slice}, *out, *part); err != nil {
@@ -44,9 +44,9 @@ func run(ctx context.Context, c clock, out, only string) error {
 		{"new tokens, RS256", func() error { return b.newTokens(ctx, subjects.RS256, 1.15) }},
 		{"new tokens, ES256", func() error { return b.newTokens(ctx, subjects.ES256, 1.10) }},
 		{"new tokens, EdDSA", func() error { return b.newTokens(ctx, subjects.EdDSA, 1.10) }},
-		{"seen tokens", func() error { b.seenTokens(); return nil }},
-		{"both cores", func() error { b.bothCores(); return nil }},
-		{"refusals", func() error { return b.refusals(ctx) }},
+		{"cached tokens", func() error { b.cachedTokens(); return nil }},
+		{"two cores", func() error { b.twoCores(); return nil }},
+		{"rejections", func() error { return b.rejections(ctx) }},
 		{"bad signatures", func() error { return b.badSignatures(ctx) }},
 		{"sizes", b.sizes},
 		{"servers", b.servers},
@@ -75,6 +75,6 @@ func run(ctx context.Context, c clock, out, only string) error {
 	if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), results, 0o644); err != nil {
 		return err
 	}
-	log.Printf("wrote RESULTS.md and results.svg in %v; every target met: %t", time.Since(start).Round(time.Second), b.report.allMet())
+	log.Printf("wrote RESULTS.md and results.svg in %v; all targets met: %t", time.Since(start).Round(time.Second), b.report.allMet())
 	return nil
 }

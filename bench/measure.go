@@ -14,23 +14,23 @@ import (
 	"github.com/koreauth/koreauth/bench/subjects"
 )
 
-// A side is one thing to time.
+// A side is one operation to measure.
 type side struct {
 	name string
 
-	// worker returns a function that does the thing n times. Each call returns a function of its own, for a goroutine of
-	// its own.
+	// worker returns a function that does the operation n times. Each goroutine calls worker once and uses its own
+	// function.
 	worker func() func(n int)
 
-	prepare func() // before each slice, outside the clock; may be nil
-	limit   int    // the most a slice may do; zero: any number
+	prepare func() // runs before each slice and is not measured; may be nil
+	limit   int    // the most operations in a slice; zero: no limit
 }
 
-// measurement is what a side came to. Ratio is its time over that of the side it was paired with.
+// measurement is the result for a side. Its ratio is the time of the side, divided by that of its base.
 type measurement struct {
 	name                string
 	ns, ratio           spread
-	allocations, octets float64 // for each operation
+	allocations, octets float64 // per operation
 }
 
 // spread is the median and the quartiles of the rounds.
@@ -46,14 +46,14 @@ func spreadOf(values []float64) spread {
 	return spread{at(0.25), at(0.5), at(0.75)}
 }
 
-// clock says how long and how often to measure.
+// clock says for how long and how many times to measure.
 type clock struct {
 	rounds int
 	slice  time.Duration
 }
 
-// against measures sides on one core against base: in each round base runs before, between and after the sides, so that
-// what disturbs the machine for longer than a slice disturbs both parts of a ratio alike. The order changes every round.
+// against compares sides with base, on one core. In each round base runs before, between and after the sides, so that
+// noise which lasts longer than a slice affects both parts of a ratio. The order changes every round.
 func (c clock) against(base side, sides ...side) (of measurement, each []measurement) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	baseCount := c.calibrate(base)
@@ -101,7 +101,7 @@ func (c clock) alone(s side) measurement {
 	return m
 }
 
-// scaling tells what a second core is worth to a side, over what it is worth to base: 1 when both gain as much.
+// scaling compares what a side and base gain from a second core. The ratio of the gains is 1 if they gain the same.
 func (c clock) scaling(base, s side) (of, ofBase, ratio spread) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	baseCount, count := c.calibrate(base), c.calibrate(s)
@@ -118,11 +118,11 @@ func (c clock) scaling(base, s side) (of, ofBase, ratio spread) {
 
 var epoch = time.Now()
 
-// wallTime is the time that passes.
+// wallTime returns the time since the program started.
 func wallTime() time.Duration { return time.Since(epoch) }
 
-// timeSlice runs count operations on each of procs cores and returns the nanoseconds for one, by the given clock. The
-// garbage of others is collected before, that of the slice within it, when the runtime finds it due.
+// timeSlice runs count operations on each of procs cores and returns the nanoseconds for one, measured with now. It
+// collects earlier garbage first. Garbage of the slice itself is collected during the slice, when the runtime decides to.
 func timeSlice(s side, count, procs int, now func() time.Duration) float64 {
 	if s.prepare != nil {
 		s.prepare()
@@ -143,7 +143,7 @@ func timeSlice(s side, count, procs int, now func() time.Duration) float64 {
 	return float64(now()-start) / float64(count*procs)
 }
 
-// calibrate finds how many operations make a slice.
+// calibrate returns the number of operations in a slice.
 func (c clock) calibrate(s side) int {
 	for count := 1; ; count *= 2 {
 		if s.limit > 0 && count >= s.limit {
@@ -160,7 +160,7 @@ func (c clock) calibrate(s side) int {
 	}
 }
 
-// memory returns the allocations and the bytes of one operation.
+// memory returns the allocations and bytes of one operation.
 func memory(s side) (allocations, octets float64) {
 	count := 1000
 	if s.limit > 0 {
@@ -178,8 +178,8 @@ func memory(s side) (allocations, octets float64) {
 	return float64(after.Mallocs-before.Mallocs) / float64(count), float64(after.TotalAlloc-before.TotalAlloc) / float64(count)
 }
 
-// requests is a side that sends requests to a handler, one for each header in turn, and stops the program at an answer
-// other than the wanted one: a subject that answers wrongly has no time.
+// requests is a side that sends requests to a handler, with one header after the other. It panics if a response is wrong,
+// because the time of a wrong response is meaningless.
 func requests(name string, h http.Handler, wanted func(status int) bool, authorization func(k int) []string) side {
 	return side{name: name, worker: func() func(int) {
 		r := httptest.NewRequest(http.MethodGet, "/v1/clients", nil)
@@ -199,7 +199,7 @@ func requests(name string, h http.Handler, wanted func(status int) bool, authori
 	}}
 }
 
-// turns lets each worker start elsewhere, so that two at once do not walk through the tokens side by side.
+// turns makes each worker start at another token, so that two workers do not use the same tokens at the same time.
 var turns int
 
 func next() int {
@@ -207,16 +207,16 @@ func next() int {
 	return turns
 }
 
-// cycle hands out the tokens in turn.
+// cycle returns the headers of the tokens, one after the other.
 func cycle(tokens []subjects.Token) func(k int) []string {
 	return func(k int) []string { return tokens[k%len(tokens)].Header }
 }
 
 func served(status int) bool { return status == http.StatusOK }
 
-func refused(status int) bool { return status >= 400 && status < 500 }
+func rejected(status int) bool { return status >= 400 && status < 500 }
 
-// discard is a ResponseWriter that keeps the status alone.
+// discard is a ResponseWriter that keeps only the status.
 type discard struct {
 	header http.Header
 	status int

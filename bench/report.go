@@ -13,13 +13,13 @@ import (
 	"github.com/koreauth/koreauth/bench/subjects"
 )
 
-// report collects what was measured.
+// report collects the results.
 type report struct {
 	targets []target
 
 	newTokens           []comparison
-	seenTokens          []measurement
-	refusals            []refusals
+	cachedTokens        []measurement
+	rejections          []rejections
 	badSignatures       []measurement
 	badSignatureFetches map[string]int
 }
@@ -29,13 +29,13 @@ type comparison struct {
 	each      []measurement
 }
 
-// refusals is what one subject took to refuse each kind of request.
-type refusals struct {
+// rejections are the results of one subject for each kind of rejected request.
+type rejections struct {
 	name string
-	each []refusal
+	each []rejection
 }
 
-type refusal struct {
+type rejection struct {
 	measurement
 	sent, fetches int
 }
@@ -58,7 +58,7 @@ func exactly(v float64) spread { return spread{v, v, v} }
 
 func (s spread) times(f float64) spread { return spread{s.q1 * f, s.median * f, s.q3 * f} }
 
-// format shows the median and, where they differ from it, the quartiles.
+// format returns the median and, if they differ from it, the quartiles.
 func (s spread) format(format string) string {
 	low, median, high := fmt.Sprintf(format, s.q1), fmt.Sprintf(format, s.median), fmt.Sprintf(format, s.q3)
 	if low == median && high == median {
@@ -71,16 +71,16 @@ func number(v float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", v), "0"), ".")
 }
 
-// markdown writes the whole of RESULTS.md.
+// markdown returns the text of RESULTS.md.
 func (r *report) markdown(command string, c clock, took time.Duration) []byte {
 	var b bytes.Buffer
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
 
 	p("# Results\n")
-	p("Written by `%s`; [README.md](README.md) says how it is measured. Do not edit.\n", command)
-	p("%s, %d cores, %s, %s/%s. %d rounds of %v; the whole run took %v.",
+	p("Written by `%s`. [README.md](README.md) explains how it is measured. Do not edit.\n", command)
+	p("%s, %d cores, %s, %s/%s. %d rounds of %v; the run took %v.",
 		cpu(), runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, c.rounds, c.slice, took.Round(time.Second))
-	p("Medians, with the quartiles of the rounds in brackets. The verdict is the median's.\n")
+	p("Values are medians, with quartiles in parentheses. A target is met if the median meets it.\n")
 
 	p("## Targets\n")
 	p("| what | measured | target | |\n|---|---|---|---|")
@@ -93,9 +93,9 @@ func (r *report) markdown(command string, c clock, took time.Duration) []byte {
 	}
 
 	if len(r.newTokens) > 0 {
-		p("\n## A token never seen, the whole middleware\n")
-		p("`koreauth` has its cache off (`CacheSize: -1`). With the cache on, it also pays for remembering each token: into a default")
-		p("cache that starts empty, and into one of 1,024 entries that is full of others.")
+		p("\n## A new token, the whole middleware\n")
+		p("`koreauth` runs without its cache (`CacheSize: -1`). With the cache, it also stores each token: in a default cache that")
+		p("is empty at first, or in one of 1,024 entries that is full of other tokens.")
 	}
 	for _, n := range r.newTokens {
 		p("\n### %s\n", n.algorithm)
@@ -105,22 +105,21 @@ func (r *report) markdown(command string, c clock, took time.Duration) []byte {
 		}
 	}
 
-	if len(r.seenTokens) > 0 {
-		p("\n## A token seen before\n")
-		p("The peers remember none: for them it costs what a new one does.\n")
-		p("| | × the limit | µs | allocations | bytes |\n|---|---|---|---|---|")
+	if len(r.cachedTokens) > 0 {
+		p("\n## A cached token\n")
+		p("The other libraries have no cache: for them each token is a new one.\n")
+		p("| | × lower bound | µs | allocations | bytes |\n|---|---|---|---|---|")
 	}
-	for _, m := range r.seenTokens {
+	for _, m := range r.cachedTokens {
 		p("| %s | %s | %.2f | %.0f | %.0f |", m.name, m.ratio.format("%.2f"), m.ns.median/1000, m.allocations, m.octets)
 	}
 
-	if len(r.refusals) > 0 {
-		p("\n## Saying no without a signature\n")
-		p("Microseconds to the end of the handler, the answer thrown away; in brackets how often the issuer was asked for its keys,")
-		p("for each 1,000 requests.\n")
+	if len(r.rejections) > 0 {
+		p("\n## Rejected before a signature is verified\n")
+		p("Microseconds until the handler returns; in parentheses, the fetches of the issuer's keys per 1,000 requests.\n")
 		p("| | no token | 8 KB of garbage | 8 KB of dots | unknown `kid` |\n|---|---|---|---|---|")
 	}
-	for _, row := range r.refusals {
+	for _, row := range r.rejections {
 		cells := []string{row.name}
 		for _, m := range row.each {
 			cells = append(cells, fmt.Sprintf("%.2f (%s)", m.ns.median/1000, number(1000*float64(m.fetches)/float64(m.sent))))
@@ -129,7 +128,7 @@ func (r *report) markdown(command string, c clock, took time.Duration) []byte {
 	}
 
 	if len(r.badSignatures) > 0 {
-		p("\n## A bad signature on a known key\n")
+		p("\n## A bad signature, known key\n")
 		p("| | × bare | µs | fetches in 100 requests |\n|---|---|---|---|")
 	}
 	for _, m := range r.badSignatures {
@@ -151,7 +150,7 @@ func (r *report) markdown(command string, c clock, took time.Duration) []byte {
 	return b.Bytes()
 }
 
-// allMet tells whether every target was.
+// allMet reports whether all targets were met.
 func (r *report) allMet() bool {
 	return !slices.ContainsFunc(r.targets, func(t target) bool { return !t.met })
 }
@@ -171,7 +170,7 @@ func moduleVersions() map[string]string {
 	return versions
 }
 
-// cpu returns the processor's name where Linux tells it.
+// cpu returns the name of the processor, if Linux reports it.
 func cpu() string {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/koreauth/koreauth/bench/subjects"
 )
 
-// connections is how many clients a server has at once, each on a connection of its own that it keeps.
+// connections is the number of concurrent clients. Each keeps its own connection.
 const connections = 4
 
-// A loopback is a real server and its clients, which write requests made beforehand and read answers of one known
-// length, so that the machine's time goes to the server.
+// A loopback is a real server and its clients. The clients send prepared requests and read responses of a known length,
+// so that most of the processor time is the server's.
 type loopback struct {
 	server  *httptest.Server
 	clients []*client
@@ -33,7 +33,7 @@ type client struct {
 	answer   []byte
 }
 
-// newLoopback serves h and prepares a request for each token; a nil list makes requests without one.
+// newLoopback starts a server for h and prepares a request for each token. If tokens is nil, requests have no token.
 func newLoopback(h http.Handler, tokens []subjects.Token) (*loopback, error) {
 	if tokens == nil {
 		tokens = make([]subjects.Token, 1)
@@ -72,7 +72,7 @@ func (l *loopback) close() {
 	l.server.Close()
 }
 
-// slice sends count requests on every connection and returns the nanoseconds for one.
+// slice sends count requests on each connection and returns the nanoseconds per request.
 func (l *loopback) slice(count int) (float64, error) {
 	runtime.GC()
 	errs := make([]error, len(l.clients))
@@ -97,7 +97,7 @@ func (l *loopback) slice(count int) (float64, error) {
 	return float64(elapsed) / float64(count*len(l.clients)), nil
 }
 
-// first learns how long an answer is.
+// first sends a request and records the length of the response.
 func (c *client) first() error {
 	if _, err := c.conn.Write(c.requests[c.turn]); err != nil {
 		return err
@@ -123,12 +123,12 @@ func (c *client) exchange() error {
 		return err
 	}
 	if !bytes.HasPrefix(c.answer, []byte("HTTP/1.1 200 ")) {
-		return fmt.Errorf("the server answered %q", c.answer[:min(len(c.answer), 32)])
+		return fmt.Errorf("the server responded with %q", c.answer[:min(len(c.answer), 32)])
 	}
 	return nil
 }
 
-// throughput compares two servers in turns and returns the requests a second of each, and those of s over those of base.
+// throughput measures two servers in turn. It returns the requests per second of each, and the ratio of s to base.
 func (c clock) throughput(base, s *loopback) (ofBase, of, ratio spread, err error) {
 	probe, err := base.slice(200)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// build compiles the examples as go run does.
+// build compiles the examples.
 func build(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -26,57 +26,56 @@ func build(t *testing.T) (dir string) {
 	return dir
 }
 
-// The examples run with no set-up.
-func TestExamples(t *testing.T) {
+// The examples run without any set-up.
+func TestExamples_Run(t *testing.T) {
 	dir := build(t)
-	t.Run("each ends well, so all its answers were as it says", func(t *testing.T) { toTheEnd(t, dir) })
-	t.Run("the curl lines do what they say", func(t *testing.T) { curlLines(t, dir) })
+	t.Run("every response is as expected", func(t *testing.T) { runOnce(t, dir) })
+	t.Run("the curl commands get the printed status", func(t *testing.T) { runCurlCommands(t, dir) })
 }
 
-func toTheEnd(t *testing.T, dir string) {
+// runOnce runs the examples with -once, which exit with 1 if a response is wrong.
+func runOnce(t *testing.T, dir string) {
 	for _, test := range []struct {
 		name string
-		args []string
-		says []string
+		want []string
 	}{
-		{"quickstart", []string{"-once"}, []string{"9. The issuer is down", "503 Service Unavailable"}},
-		{"nethttp", []string{"-once"}, []string{"200 OK", "401 Unauthorized", "403 Forbidden", "whoever you are"}},
-		{"gorillamux", []string{"-once"}, []string{"200 OK", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"}},
-		{"client", nil, []string{"/api-services/v1/auth/token", "/oauth/v2/token", "tokens fetched: 1 ", "tokens fetched: 3 ", "unauthorized_client"}},
+		{"quickstart", []string{"9. The issuer is down", "503 Service Unavailable"}},
+		{"nethttp", []string{"200 OK", "401 Unauthorized", "403 Forbidden", "anonymous caller"}},
+		{"gorillamux", []string{"200 OK", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			out, err := exec.CommandContext(t.Context(), filepath.Join(dir, test.name), test.args...).CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), filepath.Join(dir, test.name), "-once").CombinedOutput()
 			require.NoError(t, err, string(out))
-			for _, text := range test.says {
+			for _, text := range test.want {
 				assert.Contains(t, string(out), text)
 			}
 		})
 	}
 }
 
-// curlLines tries them while the program serves, which ends well when it is
-// interrupted.
-func curlLines(t *testing.T, dir string) {
-	for name, lines := range map[string]int{"quickstart": 6, "nethttp": 9, "gorillamux": 11} {
+// runCurlCommands repeats the printed curl commands while the program serves. The
+// program must exit with 0 when it is interrupted.
+func runCurlCommands(t *testing.T, dir string) {
+	for name, want := range map[string]int{"quickstart": 6, "nethttp": 9, "gorillamux": 11} {
 		t.Run(name, func(t *testing.T) {
 			command := exec.CommandContext(t.Context(), filepath.Join(dir, name))
 			command.WaitDelay = 10 * time.Second
 			stdout, err := command.StdoutPipe()
 			require.NoError(t, err)
 			require.NoError(t, command.Start())
-			tried, said := 0, 0
+			commands, status := 0, 0
 			scanner := bufio.NewScanner(stdout)
 			for scanner.Scan() && !strings.HasPrefix(scanner.Text(), "Serving on ") {
 				line := scanner.Text()
-				if status, found := strings.CutPrefix(line, "# "); found {
-					said, err = strconv.Atoi(status[:3])
+				if title, found := strings.CutPrefix(line, "# "); found {
+					status, err = strconv.Atoi(title[:3])
 					require.NoError(t, err)
 				} else if strings.HasPrefix(line, "curl ") {
-					assert.Equal(t, said, paste(t, line), line)
-					tried++
+					assert.Equal(t, status, curl(t, line), line)
+					commands++
 				}
 			}
-			assert.Equal(t, lines, tried)
+			assert.Equal(t, want, commands)
 			require.NoError(t, command.Process.Signal(os.Interrupt))
 			_, err = io.Copy(io.Discard, stdout)
 			require.NoError(t, err)
@@ -87,8 +86,8 @@ func curlLines(t *testing.T, dir string) {
 
 var curlLine = regexp.MustCompile(`^curl -i(?: -X (\w+))?(?: -H '([\w-]+): ([^']+)')? '([^']+)'$`)
 
-// paste does what a shell with curl would, and returns the status.
-func paste(t *testing.T, line string) int {
+// curl sends the request of a curl command and returns the status.
+func curl(t *testing.T, line string) int {
 	t.Helper()
 	parts := curlLine.FindStringSubmatch(line)
 	require.NotNil(t, parts, line)

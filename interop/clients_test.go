@@ -17,16 +17,15 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// credentialsOf are what a client is given: where to get a token, and where to
-// use it.
+// credentialsOf are what a client needs to get a token and to call the API.
 type credentialsOf struct {
 	issuer, tokenURL, basicURL string
 	id, secret                 string
 	apiURL                     string
 }
 
-// clients each get a token, call the API, and return the status and the body as
-// "200 body".
+// clients each get a token and call the API. They return the status and the body
+// as "200 body".
 var clients = []struct {
 	name string
 	call func(t *testing.T, c credentialsOf) string
@@ -37,7 +36,7 @@ var clients = []struct {
 	{"x/oauth2, HTTP Basic", func(t *testing.T, c credentialsOf) string {
 		return withOAuth2(t, c, c.basicURL, oauth2.AuthStyleInHeader)
 	}},
-	{"x/oauth2, finding out by itself", func(t *testing.T, c credentialsOf) string {
+	{"x/oauth2, auto-detected", func(t *testing.T, c credentialsOf) string {
 		return withOAuth2(t, c, c.tokenURL, oauth2.AuthStyleAutoDetect)
 	}},
 	{"openid-client", func(t *testing.T, c credentialsOf) string {
@@ -51,8 +50,8 @@ var clients = []struct {
 	}},
 }
 
-func TestClients(t *testing.T) {
-	// What a secret must survive on its way: form encoding, and RFC 6749 §2.3.1.
+func TestClients_GetATokenAndCallTheAPI(t *testing.T) {
+	// These characters must survive form encoding, and RFC 6749 §2.3.1.
 	odd := koretest.Client{ID: "kc odd:id+%", Secret: `p ss+%&=:/?#"'ü€`, Resources: map[string][]string{"API Clients": {"Read"}}}
 	issuer, err := koretest.NewIssuer(&koretest.Options{Clients: []koretest.Client{odd}})
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-// Package interop runs koreauth against issuers, clients and routers that others
-// wrote. It holds tests alone, in a module of its own, so that nothing they need
-// enters a user's build. README.md says what runs and how.
+// Package interop tests koreauth with issuers, clients and routers of other
+// projects. It is a separate module, so that its dependencies are never part of a
+// user's build. README.md describes the tests.
 package interop

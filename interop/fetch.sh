@@ -1,13 +1,13 @@
 #!/bin/sh
-# Fetches once what the run needs: Keycloak by Maven into .cache, the node packages, the Go modules.
-# Where something cannot be had it says so in its last line and exits 1.
+# Downloads what the tests need, unless it is there: Keycloak with Maven into .cache, the node packages, the Go modules.
+# If something is not available, the last line says what, and the exit status is 1.
 set -eu
 cd "$(dirname "$0")"
 version=${KEYCLOAK_VERSION:-26.7.3}
 
 for tool in go java mvn node npm curl; do
 	if ! command -v $tool >/dev/null; then
-		echo "no $tool on this machine"
+		echo "$tool is not installed"
 		exit 1
 	fi
 done
@@ -16,13 +16,13 @@ if [ ! -f .cache/keycloak/built-$version ]; then
 	rm -rf .cache/unpacked
 	mkdir -p .cache/unpacked
 	echo "fetching Keycloak $version"
-	# No pom here: the plugin is named in full, so that its version is pinned too. It leaves a folder of markers where it runs.
+	# There is no pom, so the full name pins the version of the plugin. It leaves a folder with marker files where it runs.
 	plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 	artifact=org.keycloak:keycloak-quarkus-dist:$version:zip
 	if ! { mvn -B -q $plugin:get -Dartifact="$artifact" -Dtransitive=false &&
 		(cd .cache/unpacked && mvn -B -q $plugin:unpack -Dartifact="$artifact" -DoutputDirectory="$PWD"); } >.cache/mvn.log 2>&1; then
 		cat .cache/mvn.log
-		echo "mvn cannot get $artifact"
+		echo "mvn cannot download $artifact"
 		exit 1
 	fi
 	rm -rf .cache/keycloak
@@ -40,7 +40,7 @@ fi
 for dir in oidc-provider clients; do
 	if [ ! -d $dir/node_modules ] || [ $dir/package-lock.json -nt $dir/node_modules ]; then
 		if ! (cd $dir && npm ci --no-audit --no-fund --ignore-scripts --silent); then
-			echo "npm cannot get the packages of $dir"
+			echo "npm cannot download the packages of $dir"
 			exit 1
 		fi
 		touch $dir/node_modules
@@ -48,6 +48,6 @@ for dir in oidc-provider clients; do
 done
 
 if ! go mod download; then
-	echo "go cannot get the modules"
+	echo "go cannot download the modules"
 	exit 1
 fi

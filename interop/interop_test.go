@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the API answers, as KORE documents it.
+// The response bodies that KORE documents.
 const (
 	noToken      = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
 	invalidToken = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
@@ -26,11 +26,11 @@ const (
 
 var everyAlgorithm = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// env returns what run.sh has set.
+// env returns an environment variable that run.sh sets.
 func env(t testing.TB, name string) string {
 	t.Helper()
 	value := os.Getenv(name)
-	require.NotEmpty(t, value, "%s is not set: the servers are started by interop/run.sh, which runs these tests", name)
+	require.NotEmpty(t, value, "%s is not set: run these tests with interop/run.sh, which starts the servers", name)
 	return value
 }
 
@@ -55,7 +55,7 @@ func newAPI(t testing.TB, config koreauth.Config) *api {
 	return &api{validator, server.URL}
 }
 
-// ping answers with the client that calls.
+// ping responds with the caller's client ID.
 func ping(w http.ResponseWriter, r *http.Request) {
 	claims, ok := koreauth.FromContext(r.Context())
 	if !ok {
@@ -65,7 +65,7 @@ func ping(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, claims.ClientID)
 }
 
-// call sends a request and returns what came back.
+// call sends a request and returns the response.
 func (a *api) call(t testing.TB, method, path, authorization string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, nil)
@@ -76,7 +76,7 @@ func (a *api) call(t testing.TB, method, path, authorization string) (*http.Resp
 	return do(t, http.DefaultClient, req)
 }
 
-// accepts asserts that the token opens the API, and returns what it says.
+// accepts asserts that the API accepts the token, and returns its claims.
 func (a *api) accepts(t testing.TB, token string) *koreauth.Claims {
 	t.Helper()
 	claims, err := a.Validate(t.Context(), token)
@@ -87,8 +87,9 @@ func (a *api) accepts(t testing.TB, token string) *koreauth.Claims {
 	return claims
 }
 
-// refuses asserts that the token is refused for that reason, in KORE's words.
-func (a *api) refuses(t testing.TB, token string, reason error) {
+// rejects asserts that the API rejects the token for a reason, with the response
+// that KORE documents.
+func (a *api) rejects(t testing.TB, token string, reason error) {
 	t.Helper()
 	_, err := a.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, reason)
@@ -109,7 +110,7 @@ func do(t testing.TB, client *http.Client, req *http.Request) (*http.Response, s
 	return resp, string(body)
 }
 
-// fetch returns a document as it is served.
+// fetch returns the body at a URL.
 func fetch(t testing.TB, url string) []byte {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
@@ -119,7 +120,7 @@ func fetch(t testing.TB, url string) []byte {
 	return []byte(body)
 }
 
-// tokens is what a token endpoint answers.
+// tokens is the response of a token endpoint.
 type tokens struct {
 	Access  string `json:"access_token"`
 	ID      string `json:"id_token"`
@@ -127,7 +128,8 @@ type tokens struct {
 	Type    string `json:"token_type"`
 }
 
-// grant asks a token endpoint, with the client's id and secret in the form.
+// grant gets tokens from a token endpoint, with the client's credentials in the
+// form.
 func grant(t testing.TB, endpoint, client string, form url.Values, headers ...string) tokens {
 	t.Helper()
 	form.Set("client_id", client)
@@ -145,7 +147,7 @@ func grant(t testing.TB, endpoint, client string, form url.Values, headers ...st
 	return got
 }
 
-// counter is a transport that counts what it carries, and how much of it failed.
+// counter is a transport that counts requests, and those that failed.
 type counter struct{ sent, failed atomic.Int64 }
 
 func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -157,14 +159,14 @@ func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// eventually waits for what a server of its own pace must bring about.
+// eventually waits for something that a server does in its own time.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	require.Eventually(t, holds, 30*time.Second, 50*time.Millisecond, what)
 }
 
-// traffic calls the API again and again, from two clients, until it is stopped;
-// stop returns how many calls were answered, and the answers that were not 200.
+// traffic calls the API repeatedly, from two clients, until stop is called. stop
+// returns the number of calls, and the responses other than 200.
 func (a *api) traffic(t testing.TB, token string) (stop func() (calls int, wrong []string)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	type tally struct {
@@ -202,7 +204,7 @@ func (a *api) traffic(t testing.TB, token string) (stop func() (calls int, wrong
 	}
 }
 
-// once is a call that is not ended by the end of its test.
+// once calls the API. The end of the test does not cancel the call.
 func (a *api) once(token string) string {
 	req, err := http.NewRequest("GET", a.url+"/v1/ping", nil)
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 
 const day = 24 * time.Hour
 
-// keycloak is the server that run.sh has started.
+// keycloak returns the URL of the server that run.sh started.
 func keycloak(t testing.TB) string { return "http://127.0.0.1:" + env(t, "KEYCLOAK_PORT") }
 
 func realm(t testing.TB, name string) string { return keycloak(t) + "/realms/" + name }
@@ -35,13 +35,14 @@ func tokenEndpoint(t testing.TB, realmName string) string {
 	return realm(t, realmName) + "/protocol/openid-connect/token"
 }
 
-// credentials gets a token of the realm KORE-CIDP with the client's own.
+// credentials gets a token of the realm KORE-CIDP with the client-credentials
+// grant.
 func credentials(t testing.TB, client string) string {
 	t.Helper()
 	return grant(t, tokenEndpoint(t, "KORE-CIDP"), client, url.Values{"grant_type": {"client_credentials"}}).Access
 }
 
-// signIn gets the tokens of a person who signs in.
+// signIn gets the tokens of a user who signs in.
 func signIn(t testing.TB, scope string) tokens {
 	t.Helper()
 	return grant(t, tokenEndpoint(t, "KORE-CIDP"), "kc_portal", url.Values{
@@ -49,13 +50,13 @@ func signIn(t testing.TB, scope string) tokens {
 	})
 }
 
-// keycloakConfig is what a user writes, and the algorithms that the realm signs with.
+// keycloakConfig is a usual Config with all algorithms of the realm.
 func keycloakConfig(t testing.TB) koreauth.Config {
 	return koreauth.Config{Issuer: realm(t, "KORE-CIDP"), Audience: []string{"api-gw"}, Algorithms: everyAlgorithm}
 }
 
-// hasty keeps keys for a second, so that a test sees them grow old.
-func hasty(t testing.TB, requests *counter) koreauth.Config {
+// shortLived is a Config that refreshes keys after a second.
+func shortLived(t testing.TB, requests *counter) koreauth.Config {
 	config := keycloakConfig(t)
 	config.Keys = &koreauth.RemoteKeySet{
 		Issuer: config.Issuer, MinInterval: 200 * time.Millisecond, MaxAge: time.Second,
@@ -64,7 +65,7 @@ func hasty(t testing.TB, requests *counter) koreauth.Config {
 	return config
 }
 
-func TestKeycloakAccepts(t *testing.T) {
+func TestKeycloak_AcceptsAccessTokens(t *testing.T) {
 	everything := []koreauth.Resource{{
 		Name: "API Clients", Access: []koreauth.Access{koreauth.Read, koreauth.Write, koreauth.Modify, koreauth.Delete},
 	}}
@@ -137,17 +138,17 @@ func TestKeycloakAccepts(t *testing.T) {
 			if row.resources == nil {
 				want = http.StatusForbidden
 			}
-			assert.Equal(t, want, resp.StatusCode, "admin clients alone have the grant")
+			assert.Equal(t, want, resp.StatusCode, "only admin clients have the grant")
 		})
 	}
-	t.Run("a person's access token", func(t *testing.T) {
+	t.Run("a user's access token", func(t *testing.T) {
 		claims := newAPI(t, keycloakConfig(t)).accepts(t, signIn(t, "openid").Access)
 		assert.Equal(t, "kc_portal", claims.ClientID, "azp, since there is no client_id")
 		assert.Equal(t, []string{"openid", "email"}, claims.Scopes)
 	})
 }
 
-func TestKeycloakRefuses(t *testing.T) {
+func TestKeycloak_RejectsOtherTokens(t *testing.T) {
 	a := newAPI(t, keycloakConfig(t))
 	widerConfig := keycloakConfig(t)
 	widerConfig.Audience = append(widerConfig.Audience, "kc_portal", realm(t, "KORE-CIDP"))
@@ -160,8 +161,8 @@ func TestKeycloakRefuses(t *testing.T) {
 	oneClient := newAPI(t, oneClientConfig)
 
 	for _, each := range []*api{a, wider, rs256, oneClient} {
-		// An API that has no keys does not fetch them for a token of another issuer
-		// or audience, and has less to say about it.
+		// Without keys, an API does not fetch them for a token of another issuer or
+		// audience, and the reason would be a different one.
 		require.NoError(t, each.Ready(t.Context()))
 	}
 
@@ -174,31 +175,31 @@ func TestKeycloakRefuses(t *testing.T) {
 		token  string
 		reason error
 	}{
-		{"an ID token, which is for its client", a, person.ID, koreauth.ErrAudience},
-		{"an ID token even where the client is an audience", wider, person.ID, koreauth.ErrTokenType},
+		{"an ID token", a, person.ID, koreauth.ErrAudience},
+		{"an ID token whose client is an accepted audience", wider, person.ID, koreauth.ErrTokenType},
 		{"a refresh token, which Keycloak signs with a secret", wider, person.Refresh, koreauth.ErrAlgorithm},
 		{"an offline token", wider, offline.Refresh, koreauth.ErrAlgorithm},
 		{"a logout token", a, logoutToken(t), koreauth.ErrTokenType},
 		{"another realm's token, same client and audience", a, foreign, koreauth.ErrUnknownKey},
 		{"an administrator's token of the master realm", a, administrator(t), koreauth.ErrUnknownKey},
 		{"a token for another API", a, credentials(t, "kc_elsewhere"), koreauth.ErrAudience},
-		{"an algorithm that was not asked for", rs256, credentials(t, "kc_es256"), koreauth.ErrAlgorithm},
-		{"a client that is not on the list", oneClient, credentials(t, "kc_admin"), koreauth.ErrClient},
-		{"a token bound to its sender, whose typ is DPoP", a, boundToken(t), koreauth.ErrTokenType},
+		{"an algorithm that is not enabled", rs256, credentials(t, "kc_es256"), koreauth.ErrAlgorithm},
+		{"a client that is not in ClientIDs", oneClient, credentials(t, "kc_admin"), koreauth.ErrClient},
+		{"a sender-constrained token, whose typ is DPoP", a, boundToken(t), koreauth.ErrTokenType},
 		{"a token whose signature was changed", a, damaged(credentials(t, "kc_admin")), koreauth.ErrSignature},
-		{"a token with the ID of a key that there is not", a, relabelled(t, credentials(t, "kc_admin")), koreauth.ErrUnknownKey},
+		{"a token with an unknown key ID", a, relabelled(t, credentials(t, "kc_admin")), koreauth.ErrUnknownKey},
 	} {
-		t.Run(row.what, func(t *testing.T) { row.api.refuses(t, row.token, row.reason) })
+		t.Run(row.what, func(t *testing.T) { row.api.rejects(t, row.token, row.reason) })
 	}
 
-	t.Run("a token once it has expired", func(t *testing.T) {
+	t.Run("a token after it has expired", func(t *testing.T) {
 		token := credentials(t, "kc_brief")
 		a.accepts(t, token)
 		eventually(t, "it expires", func() bool {
 			_, err := a.Validate(t.Context(), token)
 			return err != nil
 		})
-		a.refuses(t, token, koreauth.ErrExpired)
+		a.rejects(t, token, koreauth.ErrExpired)
 	})
 	t.Run("another realm's token costs the issuer no request", func(t *testing.T) {
 		var requests counter
@@ -208,17 +209,17 @@ func TestKeycloakRefuses(t *testing.T) {
 		require.NoError(t, counted.Ready(t.Context()))
 		before := requests.sent.Load()
 		for range 20 {
-			counted.refuses(t, foreign, koreauth.ErrUnknownKey)
+			counted.rejects(t, foreign, koreauth.ErrUnknownKey)
 		}
 		assert.Equal(t, before, requests.sent.Load())
 	})
 }
 
-// A realm key is rotated as an operator does it in the admin console.
-func TestKeycloakRotation(t *testing.T) {
+// The realm key is rotated as in the admin console.
+func TestKeycloak_Rotation(t *testing.T) {
 	usual := newAPI(t, keycloakConfig(t))
 	var requests counter
-	a := newAPI(t, hasty(t, &requests))
+	a := newAPI(t, shortLived(t, &requests))
 
 	old := credentials(t, "kc_admin_24mo")
 	usual.accepts(t, old)
@@ -227,7 +228,7 @@ func TestKeycloakRotation(t *testing.T) {
 	oldKeys := addRS256Key(t)
 	fresh := credentials(t, "kc_admin_24mo")
 	require.NotEqual(t, keyID(t, old), keyID(t, fresh), "the new key signs")
-	usual.accepts(t, fresh) // On its first request, by the default configuration.
+	usual.accepts(t, fresh) // on its first request, with the default configuration
 	usual.accepts(t, old)
 	a.accepts(t, fresh)
 
@@ -241,33 +242,34 @@ func TestKeycloakRotation(t *testing.T) {
 	for _, key := range oldKeys {
 		setKey(t, key, "enabled", false)
 	}
-	eventually(t, "the refresh brings that the old key is gone", func() bool {
+	eventually(t, "a refresh removes the old key", func() bool {
 		_, err := a.Validate(t.Context(), fresh)
 		require.NoError(t, err)
 		_, err = a.Validate(t.Context(), old)
 		return err != nil
 	})
-	a.refuses(t, old, koreauth.ErrUnknownKey)
+	a.rejects(t, old, koreauth.ErrUnknownKey)
 	a.accepts(t, fresh)
 
-	// Its keys are some seconds old: they serve for MaxAge, which is what an
-	// operator has to wait after disabling a key.
+	// Its keys are a few seconds old and are used until MaxAge. After disabling a
+	// key, an operator has to wait for that long.
 	usual.accepts(t, old)
 }
 
-func TestKeycloakOutage(t *testing.T) {
+func TestKeycloak_Outage(t *testing.T) {
 	var requests counter
-	a := newAPI(t, hasty(t, &requests))
+	a := newAPI(t, shortLived(t, &requests))
 	token := credentials(t, "kc_admin")
 	foreign := grant(t, tokenEndpoint(t, "OTHER"), "kc_admin", url.Values{"grant_type": {"client_credentials"}}).Access
 	a.accepts(t, token)
 	stop := a.traffic(t, token)
 
 	server(t, "stop")
-	// Each failure is a refresh of keys that are due, since nothing else asks.
-	eventually(t, "keys are due several times, in vain", func() bool { return requests.failed.Load() > 5 })
+	// Only refreshes of the keys cause requests here, so each failure is a refresh.
+	eventually(t, "several refreshes fail", func() bool { return requests.failed.Load() > 5 })
 
-	// What came up in the outage has no keys and says so; nothing blocks.
+	// An API that starts during the outage has no keys. It responds with 503 and does
+	// not block.
 	late := newAPI(t, keycloakConfig(t))
 	assert.ErrorIs(t, late.Ready(t.Context()), koreauth.ErrUnavailable)
 	resp, body := late.call(t, "GET", "/v1/ping", "Bearer "+token)
@@ -277,27 +279,27 @@ func TestKeycloakOutage(t *testing.T) {
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	assert.NoError(t, err)
 	assert.GreaterOrEqual(t, seconds, 1)
-	// Bad tokens stay bad where no key is needed to say so.
-	a.refuses(t, foreign, koreauth.ErrUnknownKey)
-	a.refuses(t, damaged(token), koreauth.ErrSignature)
-	// Whether there is such a key now, nobody can tell.
+	// Tokens that can be rejected without new keys are still rejected.
+	a.rejects(t, foreign, koreauth.ErrUnknownKey)
+	a.rejects(t, damaged(token), koreauth.ErrSignature)
+	// The key might exist by now, so this token cannot be rejected.
 	_, err = a.Validate(t.Context(), relabelled(t, token))
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 
 	server(t, "start")
-	eventually(t, "the one without keys gets some", func() bool { return late.Ready(t.Context()) == nil })
+	eventually(t, "the new API gets keys", func() bool { return late.Ready(t.Context()) == nil })
 	late.accepts(t, token)
 	refreshed(t, a, &requests, token)
 	a.accepts(t, credentials(t, "kc_admin"))
 
 	calls, wrong := stop()
 	assert.Empty(t, wrong)
-	t.Logf("%d calls before, in and after the outage, %d of them refused; %d of %d requests to the issuer failed",
+	t.Logf("%d calls before, during and after the outage, %d of them rejected; %d of %d requests to the issuer failed",
 		calls, len(wrong), requests.failed.Load(), requests.sent.Load())
 }
 
-// What Keycloak knows beside the token, koreauth does not: see README.md.
-func TestKeycloakNotBeforePolicy(t *testing.T) {
+// koreauth does not know what Keycloak stores outside of the token: see README.md.
+func TestKeycloak_NotBeforePolicy(t *testing.T) {
 	a := newAPI(t, keycloakConfig(t))
 	token := credentials(t, "kc_admin")
 	require.True(t, introspect(t, token))
@@ -308,7 +310,8 @@ func TestKeycloakNotBeforePolicy(t *testing.T) {
 	a.accepts(t, token)
 }
 
-// introspect asks Keycloak, as the API, whether it holds a token good.
+// introspect reports whether Keycloak considers a token active. It asks as the
+// client of the API.
 func introspect(t testing.TB, token string) bool {
 	t.Helper()
 	form := url.Values{"token": {token}, "client_id": {"api-gw"}, "client_secret": {env(t, "KORE_CLIENT_SECRET")}}
@@ -322,33 +325,34 @@ func introspect(t testing.TB, token string) bool {
 	return answer.Active
 }
 
-// refreshed waits until the API has fetched keys twice: the second fetch began
-// after refreshed was called.
+// refreshed waits until the API has fetched keys twice, so that the second fetch
+// began after the call of refreshed.
 func refreshed(t testing.TB, a *api, requests *counter, token string) {
 	t.Helper()
 	good := func() int64 { return requests.sent.Load() - requests.failed.Load() }
 	before := good()
-	eventually(t, "the keys are fetched anew", func() bool {
+	eventually(t, "the keys are fetched again", func() bool {
 		_, err := a.Validate(t.Context(), token)
 		require.NoError(t, err)
 		return good() >= before+2
 	})
 }
 
-// server stops or starts Keycloak. Its database outlives that.
+// server stops or starts Keycloak, which keeps its database.
 func server(t testing.TB, verb string) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "keycloak/server.sh", verb).CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 
-// administrator is the client that server.sh makes at Keycloak's first start.
+// administrator gets a token of the client that server.sh creates when Keycloak
+// first starts.
 func administrator(t testing.TB) string {
 	t.Helper()
 	return grant(t, tokenEndpoint(t, "master"), "interop", url.Values{"grant_type": {"client_credentials"}}).Access
 }
 
-// admin calls Keycloak's admin API, in a test or cleaning up after it.
+// admin calls Keycloak's admin API, in a test or in its cleanup.
 func admin(t testing.TB, method, path string, body, answer any) {
 	t.Helper()
 	encoded, err := json.Marshal(body)
@@ -364,7 +368,7 @@ func admin(t testing.TB, method, path string, body, answer any) {
 	}
 }
 
-// component is how Keycloak stores the maker of a realm key.
+// component is the form in which Keycloak stores a provider of realm keys.
 type component struct {
 	ID           string              `json:"id,omitempty"`
 	Name         string              `json:"name"`
@@ -376,7 +380,7 @@ type component struct {
 
 const keyProvider = "org.keycloak.keys.KeyProvider"
 
-// addRS256Key adds a key that takes precedence, and returns those before it.
+// addRS256Key adds a key with the highest priority, and returns the older ones.
 func addRS256Key(t testing.TB) (old []component) {
 	t.Helper()
 	var all []component
@@ -408,7 +412,7 @@ func setKey(t testing.TB, key component, setting string, on bool) {
 	admin(t, "PUT", "/admin/realms/KORE-CIDP/components/"+key.ID, key, nil)
 }
 
-// logoutToken is what Keycloak sends to a client's server when a session ends
+// logoutToken returns what Keycloak sends to a client's server when a session ends
 // (OpenID Connect Back-Channel Logout 1.0 §2.4).
 func logoutToken(t testing.TB) string {
 	t.Helper()
@@ -438,7 +442,7 @@ func logoutToken(t testing.TB) string {
 	}
 }
 
-// boundToken is a token that only the holder of a key may use (RFC 9449).
+// boundToken returns a token that only the holder of a key may use (RFC 9449).
 func boundToken(t testing.TB) string {
 	t.Helper()
 	endpoint := tokenEndpoint(t, "KORE-CIDP")
@@ -469,7 +473,7 @@ func segment(t testing.TB, members map[string]any) string {
 	return base64.RawURLEncoding.EncodeToString(text)
 }
 
-// decode reads a token with nothing of koreauth's.
+// decode reads a token without using koreauth.
 func decode(t testing.TB, token string) (header, payload map[string]any) {
 	t.Helper()
 	segments := strings.Split(token, ".")
@@ -488,7 +492,7 @@ func keyID(t testing.TB, token string) any {
 	return header["kid"]
 }
 
-// relabelled gives a token the ID of a key that nobody has.
+// relabelled replaces the key ID of a token with one that no key has.
 func relabelled(t testing.TB, token string) string {
 	t.Helper()
 	header, _ := decode(t, token)

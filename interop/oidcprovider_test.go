@@ -13,12 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// oidcProvider is the node-oidc-provider that run.sh has started: an issuer
-// without a path.
+// oidcProvider returns the URL of the node-oidc-provider that run.sh started. It is
+// an issuer without a path.
 func oidcProvider(t testing.TB) string { return "http://127.0.0.1:" + env(t, "OIDC_PROVIDER_PORT") }
 
-// forResource gets a token of the kind that oidc-provider/server.mjs mints for
-// that resource.
+// forResource gets a token of the kind that oidc-provider/server.mjs issues for a
+// resource.
 func forResource(t testing.TB, name string, headers ...string) string {
 	t.Helper()
 	return grant(t, oidcProvider(t)+"/token", "kc_standard", url.Values{
@@ -30,7 +30,7 @@ func oidcProviderConfig(t testing.TB) koreauth.Config {
 	return koreauth.Config{Issuer: oidcProvider(t), Audience: []string{"api-gw"}, Algorithms: everyAlgorithm}
 }
 
-// codeFlow signs a person in with the authorization code flow.
+// codeFlow signs a user in with the authorization code flow.
 func codeFlow(t testing.TB) tokens {
 	t.Helper()
 	const callback = "http://127.0.0.1/callback"
@@ -55,10 +55,10 @@ func codeFlow(t testing.TB) tokens {
 	})
 }
 
-func TestOIDCProviderAccepts(t *testing.T) {
+func TestOIDCProvider_AcceptsAccessTokens(t *testing.T) {
 	for _, row := range []struct{ resource, algorithm string }{
 		{"rs256", "RS256"},
-		{"ps256", "PS256"}, // With the same key, which is published without alg.
+		{"ps256", "PS256"}, // with the same key, which is published without alg
 		{"es256", "ES256"},
 		{"eddsa", "EdDSA"},
 	} {
@@ -90,17 +90,17 @@ func TestOIDCProviderAccepts(t *testing.T) {
 			resp, _ := a.call(t, "GET", "/v1/sims", "Bearer "+token)
 			assert.Equal(t, http.StatusOK, resp.StatusCode, "it has the scope sims:read")
 			resp, _ = a.call(t, "DELETE", "/v1/clients/7", "Bearer "+token)
-			assert.Equal(t, http.StatusForbidden, resp.StatusCode, "it has not the grant API Clients:Delete")
+			assert.Equal(t, http.StatusForbidden, resp.StatusCode, "it lacks the grant API Clients:Delete")
 		})
 	}
-	t.Run("a person's access token", func(t *testing.T) {
+	t.Run("a user's access token", func(t *testing.T) {
 		claims := newAPI(t, oidcProviderConfig(t)).accepts(t, codeFlow(t).Access)
 		assert.Equal(t, "person", claims.Subject)
 		assert.Equal(t, "kc_portal", claims.ClientID)
 	})
 }
 
-func TestOIDCProviderRefuses(t *testing.T) {
+func TestOIDCProvider_RejectsOtherTokens(t *testing.T) {
 	a := newAPI(t, oidcProviderConfig(t))
 	rs256Config := oidcProviderConfig(t)
 	rs256Config.Algorithms = nil
@@ -117,43 +117,43 @@ func TestOIDCProviderRefuses(t *testing.T) {
 		token  string
 		reason error
 	}{
-		{"an ID token, which is for its client", a, person.ID, koreauth.ErrAudience},
-		{"a refresh token, which is no JWT", a, person.Refresh, koreauth.ErrMalformed},
+		{"an ID token", a, person.ID, koreauth.ErrAudience},
+		{"a refresh token, which is not a JWT", a, person.Refresh, koreauth.ErrMalformed},
 		{"an opaque access token", a, forResource(t, "opaque"), koreauth.ErrMalformed},
 		{"an encrypted access token", a, forResource(t, "jwe"), koreauth.ErrMalformed},
 		{"an access token signed with a secret", a, forResource(t, "hs256"), koreauth.ErrAlgorithm},
-		{"an algorithm that was not asked for, by a key that fits", rs256, forResource(t, "ps256"), koreauth.ErrAlgorithm},
+		{"an algorithm that is not enabled, although the key matches it", rs256, forResource(t, "ps256"), koreauth.ErrAlgorithm},
 		{"a token for another API", a, forResource(t, "billing"), koreauth.ErrAudience},
-		{"a token bound to its sender (DPoP)", a, bound, koreauth.ErrBinding},
+		{"a sender-constrained token (DPoP)", a, bound, koreauth.ErrBinding},
 		{"Keycloak's token, same client and audience", a, credentials(t, "kc_standard"), koreauth.ErrUnknownKey},
-		{"a token with the ID of a key that there is not", a, relabelled(t, forResource(t, "rs256")), koreauth.ErrUnknownKey},
+		{"a token with an unknown key ID", a, relabelled(t, forResource(t, "rs256")), koreauth.ErrUnknownKey},
 		{"a token whose signature was changed", a, damaged(forResource(t, "es256")), koreauth.ErrSignature},
 	} {
-		t.Run(row.what, func(t *testing.T) { row.api.refuses(t, row.token, row.reason) })
+		t.Run(row.what, func(t *testing.T) { row.api.rejects(t, row.token, row.reason) })
 	}
 
-	t.Run("its token at an API that trusts Keycloak", func(t *testing.T) {
-		newAPI(t, keycloakConfig(t)).refuses(t, forResource(t, "rs256"), koreauth.ErrUnknownKey)
+	t.Run("a token sent to an API that trusts Keycloak", func(t *testing.T) {
+		newAPI(t, keycloakConfig(t)).rejects(t, forResource(t, "rs256"), koreauth.ErrUnknownKey)
 	})
-	t.Run("a bound token under its own scheme is no bearer token", func(t *testing.T) {
+	t.Run("a sender-constrained token with the scheme DPoP is not a bearer token", func(t *testing.T) {
 		resp, body := a.call(t, "GET", "/v1/ping", "DPoP "+bound)
 		assert.Equal(t, http.StatusUnauthorized, resp.StatusCode)
 		assert.Equal(t, noToken, body)
 	})
-	t.Run("a token once it has expired", func(t *testing.T) {
+	t.Run("a token after it has expired", func(t *testing.T) {
 		token := forResource(t, "brief")
 		a.accepts(t, token)
 		eventually(t, "it expires", func() bool {
 			_, err := a.Validate(t.Context(), token)
 			return err != nil
 		})
-		a.refuses(t, token, koreauth.ErrExpired)
+		a.rejects(t, token, koreauth.ErrExpired)
 	})
 }
 
-// An ID token of this issuer says nowhere that it is one: nothing but aud keeps
-// it out, so the ID of a client must never be among Config.Audience.
-func TestOIDCProviderIDTokenIsKeptOutByAudienceAlone(t *testing.T) {
+// Nothing in an ID token of this issuer says that it is one. Only its audience
+// rejects it, so Config.Audience must never contain the ID of a client.
+func TestOIDCProvider_IDTokenIsRejectedOnlyByAudience(t *testing.T) {
 	config := oidcProviderConfig(t)
 	config.Audience = []string{"kc_portal"}
 	_, err := newAPI(t, config).Validate(t.Context(), codeFlow(t).ID)
@@ -169,7 +169,7 @@ func control(t *testing.T, what string) {
 	require.Equal(t, http.StatusNoContent, resp.StatusCode)
 }
 
-func TestOIDCProviderRotation(t *testing.T) {
+func TestOIDCProvider_Rotation(t *testing.T) {
 	var requests counter
 	config := oidcProviderConfig(t)
 	config.Keys = &koreauth.RemoteKeySet{
@@ -195,14 +195,14 @@ func TestOIDCProviderRotation(t *testing.T) {
 	a.accepts(t, old["rs256"])
 
 	control(t, "drop")
-	eventually(t, "the refresh brings that the old keys are gone", func() bool {
+	eventually(t, "a refresh removes the old keys", func() bool {
 		_, err := a.Validate(t.Context(), fresh)
 		require.NoError(t, err)
 		_, err = a.Validate(t.Context(), old["rs256"])
 		return err != nil
 	})
 	for _, name := range resources {
-		a.refuses(t, old[name], koreauth.ErrUnknownKey)
+		a.rejects(t, old[name], koreauth.ErrUnknownKey)
 		a.accepts(t, forResource(t, name))
 	}
 }

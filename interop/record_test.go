@@ -18,25 +18,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var record = flag.Bool("record", false, "write ../testdata/interop anew")
+var record = flag.Bool("record", false, "replace ../testdata/interop")
 
 const recordings = "../testdata/interop"
 
-// recording is what an issuer sent. The root package's tests judge it again,
+// recording is what an issuer sent. The root package's tests validate its tokens
 // without a server.
 type recording struct {
-	documents map[string][]byte // file name to JSON, as it was served
+	documents map[string][]byte // JSON by file name, as it was served
 	tokens    []recordedToken
 }
 
 // recordedToken is a line of tokens.json.
 type recordedToken struct {
 	What string `json:"what"`
-	// Want is "accepted", or the reason of the refusal.
+	// Want is "accepted" or the reason of the rejection.
 	Want string `json:"want"`
-	// Audience is what the API accepts besides api-gw.
+	// Audience lists what the API accepts in addition to api-gw.
 	Audience []string `json:"audience,omitempty"`
-	// Rotated says that a key signed it which only the later documents have.
+	// Rotated means that the key which signed it is only in the later documents.
 	Rotated bool   `json:"rotated,omitempty"`
 	Token   string `json:"token"`
 }
@@ -107,9 +107,9 @@ func recordOIDCProvider(t *testing.T) recording {
 	return r
 }
 
-// TestRecordings holds what is recorded against what the issuers send now: the
-// same members, of the same kinds.
-func TestRecordings(t *testing.T) {
+// TestRecordings_MatchTheIssuers compares the recordings with what the issuers send
+// now: the members and their types must be the same.
+func TestRecordings_MatchTheIssuers(t *testing.T) {
 	for _, issuer := range []struct {
 		name   string
 		record func(*testing.T) recording
@@ -124,7 +124,7 @@ func TestRecordings(t *testing.T) {
 				write(t, dir, now)
 			}
 			then := read(t, dir)
-			assert.Equal(t, now.shapes(t), then.shapes(t), "record anew with ./run.sh -record, and look at what has changed")
+			assert.Equal(t, now.shapes(t), then.shapes(t), "run ./run.sh -record, and check what has changed")
 		})
 	}
 	if *record {
@@ -157,7 +157,7 @@ func read(t *testing.T, dir string) recording {
 	return r
 }
 
-// shapes says of everything which members it has, and of which kind.
+// shapes returns the members of each document and token, and their types.
 func (r recording) shapes(t *testing.T) map[string]string {
 	shapes := map[string]string{}
 	for name, text := range r.documents {
@@ -176,7 +176,7 @@ func (r recording) shapes(t *testing.T) map[string]string {
 	return shapes
 }
 
-// shape is a JSON value with its strings, numbers and order taken out.
+// shape returns a JSON value without its strings, numbers and order.
 func shape(v any) string {
 	switch v := v.(type) {
 	case map[string]any:
@@ -196,7 +196,7 @@ func shape(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// versions writes what the recordings were made with.
+// versions writes the versions of the programs that were recorded.
 func versions(t *testing.T) {
 	var text strings.Builder
 	for _, line := range []struct {

@@ -15,14 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// routers are built from one guard: GET /v1/ping behind the guard as the
-// router's middleware, DELETE /v1/clients/{id} behind a requirement besides, and
-// GET /open beside the guard.
+// routers have the same routes with the same guard. GET /v1/ping and DELETE
+// /v1/clients/{id} use the guard as middleware of the router, the latter also with
+// a requirement. GET /open has no guard.
 var routers = []struct {
 	name  string
 	build func(guard *koreauth.Middleware, mayDelete func(http.Handler) http.Handler) http.Handler
-	// What an unmatched path and an unmatched method get without a token. 401
-	// says that the router runs its middleware for them too.
+	// The status without a token if no path or no method matches. 401 means that
+	// the router runs its middleware for such requests, too.
 	unmatchedPath, unmatchedMethod int
 }{
 	{"net/http", func(guard *koreauth.Middleware, mayDelete func(http.Handler) http.Handler) http.Handler {
@@ -74,8 +74,8 @@ var routers = []struct {
 	}, 404, 405},
 }
 
-// ginMiddleware is what gin lacks beside its WrapH: it runs the rest of the chain
-// as the handler that a middleware of net/http wraps.
+// ginMiddleware makes gin middleware of net/http middleware; gin's own WrapH adapts
+// only handlers. The rest of the chain runs as the wrapped handler.
 func ginMiddleware(wrap func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		passed := false
@@ -92,7 +92,7 @@ func ginMiddleware(wrap func(http.Handler) http.Handler) gin.HandlerFunc {
 
 func open(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
-func TestRouters(t *testing.T) {
+func TestRouters_GuardRoutes(t *testing.T) {
 	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)
 	t.Cleanup(issuer.Close)
@@ -117,16 +117,16 @@ func TestRouters(t *testing.T) {
 				status                            int
 				body, challenge                   string
 			}{
-				{"a token opens a route, whose handler sees the claims", "GET", "/v1/ping", valid, 200, client, ""},
-				{"the grant that a route needs", "DELETE", "/v1/clients/7", valid, 200, client, ""},
+				{"a valid token; the handler reads the claims", "GET", "/v1/ping", valid, 200, client, ""},
+				{"a valid token with the required grant", "DELETE", "/v1/clients/7", valid, 200, client, ""},
 				{"a token without the grant", "DELETE", "/v1/clients/7", ungranted, 403, insufficient,
 					challenge + `, error="insufficient_scope", scope="API%20Clients:Delete"`},
-				{"the same token where no grant is needed", "GET", "/v1/ping", ungranted, 200, client, ""},
+				{"the same token where no grant is required", "GET", "/v1/ping", ungranted, 200, client, ""},
 				{"no token", "GET", "/v1/ping", "", 401, noToken, challenge},
-				{"no token where a grant is needed", "DELETE", "/v1/clients/7", "", 401, noToken, challenge},
+				{"no token where a grant is required", "DELETE", "/v1/clients/7", "", 401, noToken, challenge},
 				{"an expired token", "GET", "/v1/ping", "Bearer " + issuer.Expired(), 403, invalidToken, challenge + `, error="invalid_token"`},
 				{"a forged token", "DELETE", "/v1/clients/7", "Bearer " + issuer.Forged(), 403, invalidToken, challenge + `, error="invalid_token"`},
-				{"a route beside the guard", "GET", "/open", "", 204, "", ""},
+				{"a route without the guard", "GET", "/open", "", 204, "", ""},
 			} {
 				t.Run(row.what, func(t *testing.T) {
 					resp, body := a.call(t, row.method, row.path, row.authorization)
@@ -135,7 +135,7 @@ func TestRouters(t *testing.T) {
 					assert.Equal(t, row.challenge, resp.Header.Get("WWW-Authenticate"))
 				})
 			}
-			t.Run("what the router does with no match", func(t *testing.T) {
+			t.Run("no route matches", func(t *testing.T) {
 				resp, _ := a.call(t, "GET", "/v1/nowhere", "")
 				assert.Equal(t, router.unmatchedPath, resp.StatusCode, "path")
 				resp, _ = a.call(t, "PUT", "/v1/ping", "")
@@ -145,8 +145,8 @@ func TestRouters(t *testing.T) {
 	}
 }
 
-// Around the whole router, on any of them, the guard covers unmatched routes too.
-func TestRoutersWrappedWhole(t *testing.T) {
+// A guard around the whole router covers unmatched routes, too.
+func TestRouters_WrappedWhole(t *testing.T) {
 	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)
 	t.Cleanup(issuer.Close)

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Starts Keycloak and node-oidc-provider on loopback, runs the tests of this module against them, and stops both.
-# Arguments go to go test: ./run.sh -run TestKeycloak, ./run.sh -record.
+# Starts Keycloak and node-oidc-provider on loopback, runs the tests of this module, and stops both servers.
+# Arguments are passed to go test: ./run.sh -run TestKeycloak, ./run.sh -record.
 set -eu
 cd "$(dirname "$0")"
 ./fetch.sh
 
-# Below the ports that the system gives to outgoing connections: one of those could take the port while Keycloak is down.
+# The port is below those of outgoing connections. One of those could otherwise take it while Keycloak is stopped.
 free_port() {
 	node -e 'const listen = () => {
 		const port = 20000 + Math.floor(Math.random() * 10000)
@@ -18,17 +18,17 @@ secret() {
 	od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
 export KEYCLOAK_PORT="${KEYCLOAK_PORT:-$(free_port)}" OIDC_PROVIDER_PORT="${OIDC_PROVIDER_PORT:-$(free_port)}"
-# All that is secret here is made for this run alone.
+# All secrets are made for this run.
 export KORE_CLIENT_SECRET="$(secret)" KORE_USER_PASSWORD="$(secret)"
 
-keycloak/server.sh stop # what a run left that was killed
+keycloak/server.sh stop # in case an earlier run was killed
 rm -rf .cache/keycloak/data .cache/keycloak/log
 mkdir -p .cache/keycloak/data/import
 cp keycloak/*-realm.json .cache/keycloak/data/import/
 
 node oidc-provider/server.mjs >.cache/oidc-provider.log 2>&1 &
 provider=$!
-# The keys of the realms go with their database: what was signed with them can be verified, never made again.
+# Deleting the database deletes the private keys of the realms, so that nobody can sign with them later.
 trap 'kill $provider 2>/dev/null || true; keycloak/server.sh stop; rm -rf .cache/keycloak/data' EXIT
 trap 'exit 130' INT TERM
 keycloak/server.sh start

@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wycheproofFile is as much of a file as counts here
+// wycheproofFile has the members of a file that are used here
 // (json_web_signature_schema_v1.json, json_web_key_schema_v1.json).
 type wycheproofFile struct {
 	NumberOfTests int
@@ -42,49 +42,49 @@ type wycheproofCase struct {
 	Result  string // valid, invalid or acceptable
 }
 
-// wycheproofExceptions are the cases in which koreauth does not do what
-// Wycheproof expects: all others must agree, and these must not.
+// wycheproofExceptions are the cases in which koreauth does not do what Wycheproof
+// expects. All other cases must agree with it, and these must not.
 var wycheproofExceptions = []struct {
 	file, why string
 	cases     []int
 }{
 	{
 		"json_web_signature_test.json",
-		"valid, refused: HS256, whose key is a secret; koreauth takes public keys alone",
+		"valid, rejected: HS256, whose key is a secret; koreauth supports only public keys",
 		[]int{1, 348, 352, 357, 358, 359, 376, 377},
 	},
 	{
 		"json_web_signature_test.json",
-		"valid, refused: HS256 again, and base64url with a question mark in it (RFC 7515 §5.2 step 2)",
+		"valid, rejected: HS256, and a question mark in base64url (RFC 7515 §5.2 step 2)",
 		[]int{372, 373},
 	},
 	{
 		"json_web_signature_test.json",
-		`valid, refused: the key says "alg" PS256, the token PS384 (RFC 7517 §4.4, RFC 8725 §3.1)`,
+		`valid, rejected: "alg" is PS256 in the key and PS384 in the token (RFC 7517 §4.4, RFC 8725 §3.1)`,
 		[]int{346, 350},
 	},
 	{
 		"json_web_signature_test.json",
-		`valid, refused: the key says "alg" ES521, which is no algorithm (RFC 7518 §3.1 has ES512); case 19 of the key file wants a P-256 key that says so refused`,
+		`valid, rejected: "alg" of the key is ES521, which does not exist (RFC 7518 §3.1 has ES512); case 19 of the key file expects a P-256 key with it to be rejected`,
 		[]int{347, 351},
 	},
 	{
 		"json_web_key_test.json",
-		"valid, refused: HS256, HS384, HS512",
+		"valid, rejected: HS256, HS384, HS512",
 		[]int{2, 13, 14, 15},
 	},
 	{
 		"json_web_key_test.json",
-		"invalid, accepted: the issuer's RSA key is one that ROCA can factor (CVE-2017-15361); koreauth trusts the issuer to have good keys",
+		"invalid, accepted: the RSA key has the ROCA weakness (CVE-2017-15361); koreauth trusts the issuer to have strong keys",
 		[]int{7},
 	},
 }
 
-// TestWycheproof judges the tokens of Wycheproof with the keys that it has for
-// them. Their payloads are no claims, so that all are refused: what counts is
-// whether that was because of the signature, or after it held.
-func TestWycheproof(t *testing.T) {
-	stranger := newStranger(t)
+// TestWycheproof_Signatures validates the tokens of Wycheproof with its keys. Their
+// payloads are not claims, so all of them are rejected. The test checks whether the
+// signature was the reason, or was verified before.
+func TestWycheproof_Signatures(t *testing.T) {
+	others := newOtherKeys(t)
 	for _, name := range []string{"json_web_signature_test.json", "json_web_key_test.json"} {
 		t.Run(name, func(t *testing.T) {
 			text, err := fs.ReadFile(wycheproof.TestVectors, name)
@@ -103,7 +103,7 @@ func TestWycheproof(t *testing.T) {
 			var total wycheproofCount
 			kinds := make(map[string]wycheproofCount)
 			for _, group := range file.TestGroups {
-				count := judgeGroup(t, group, stranger, exceptions)
+				count := checkGroup(t, group, others, exceptions)
 				total = total.plus(count)
 				kinds[group.Comment] = kinds[group.Comment].plus(count)
 			}
@@ -112,12 +112,12 @@ func TestWycheproof(t *testing.T) {
 			}
 			t.Logf("%-24s %v", "all", total)
 			assert.Equal(t, file.NumberOfTests, total.cases, "cases")
-			assert.Empty(t, exceptions, "exceptions for cases that are not there")
+			assert.Empty(t, exceptions, "exceptions for cases that do not exist")
 		})
 	}
 }
 
-// wycheproofCount counts cases: all, those for which koreauth takes a key of the
+// wycheproofCount counts all cases, those for which koreauth accepts a key of the
 // group, and those whose signature it accepts.
 type wycheproofCount struct{ cases, withKey, accepted int }
 
@@ -126,50 +126,49 @@ func (c wycheproofCount) plus(more wycheproofCount) wycheproofCount {
 }
 
 func (c wycheproofCount) String() string {
-	return fmt.Sprintf("%3d cases, %3d with a key that koreauth takes, %2d signatures accepted", c.cases, c.withKey, c.accepted)
+	return fmt.Sprintf("%3d cases, %3d with a key that koreauth accepts, %2d signatures accepted", c.cases, c.withKey, c.accepted)
 }
 
-// judgeGroup judges the tokens of a group, and takes those that it has seen out
-// of the exceptions.
-func judgeGroup(t *testing.T, group wycheproofGroup, stranger strangers, exceptions map[int]string) wycheproofCount {
+// checkGroup validates the tokens of a group and removes its cases from the
+// exceptions.
+func checkGroup(t *testing.T, group wycheproofGroup, others otherKeys, exceptions map[int]string) wycheproofCount {
 	count := wycheproofCount{cases: len(group.Tests)}
 	document := group.Public
 	if document == nil {
-		document = group.Private // a secret, for HS256; or a set with one in it
+		document = group.Private // a secret for HS256, or a set with one
 	}
 	keys, err := parseJWK(document)
 	if err == nil {
 		count.withKey = count.cases
 	} else {
-		keys = stranger.all() // as if the issuer had other keys
+		keys = others.all() // as if the issuer had other keys
 	}
-	issuers, others := wycheproofValidator(t, keys), wycheproofValidator(t, stranger.like(keys))
+	withKeys, withOthers := wycheproofValidator(t, keys), wycheproofValidator(t, others.like(keys))
 	for _, c := range group.Tests {
-		_, err := issuers.Validate(t.Context(), c.JWS)
-		good := signatureAccepted(c.JWS, err)
-		if good {
+		_, err := withKeys.Validate(t.Context(), c.JWS)
+		valid := signatureAccepted(c.JWS, err)
+		if valid {
 			count.accepted++
-			// It was the key that made the difference: one of the same ID,
-			// algorithm and kind does not verify it.
-			_, err := others.Validate(t.Context(), c.JWS)
-			assert.ErrorIs(t, err, koreauth.ErrSignature, "case %d, %s: with a stranger's key", c.ID, c.Comment)
+			// Another key with the same ID, algorithm and type does not verify it.
+			_, err := withOthers.Validate(t.Context(), c.JWS)
+			assert.ErrorIs(t, err, koreauth.ErrSignature, "case %d, %s: with another key", c.ID, c.Comment)
 		}
 		why, excepted := exceptions[c.ID]
 		delete(exceptions, c.ID)
 		want := c.Result != "invalid"
 		if excepted {
-			assert.NotEqual(t, want, good, "case %d, %s: is an exception no longer (%s)", c.ID, c.Comment, why)
+			assert.NotEqual(t, want, valid, "case %d, %s: no longer an exception (%s)", c.ID, c.Comment, why)
 		} else {
-			assert.Equal(t, want, good, "case %d, %s (%s): is the signature accepted? koreauth says: %v", c.ID, c.Comment, c.Result, err)
+			assert.Equal(t, want, valid, "case %d, %s (%s): is the signature accepted? koreauth returns: %v", c.ID, c.Comment, c.Result, err)
 		}
 	}
 	return count
 }
 
-// signatureAccepted tells from outside whether the signature held. Three reasons
-// say that it did not, or was not looked at. ErrMalformed may be of what stands
-// before the signature, if that is malformed; all else comes after it. Where in
-// doubt it says yes, so that no forged token passes as refused.
+// signatureAccepted reports, from the error, whether the signature was accepted.
+// Three reasons mean that it was not, or was not verified. ErrMalformed may come
+// before the signature is verified, if the token is not a JWS; all other reasons
+// come later. If in doubt it returns true, so that no accepted forgery is missed.
 func signatureAccepted(token string, err error) bool {
 	for _, reason := range []error{koreauth.ErrAlgorithm, koreauth.ErrUnknownKey, koreauth.ErrSignature} {
 		if errors.Is(err, reason) {
@@ -179,12 +178,12 @@ func signatureAccepted(token string, err error) bool {
 	return !errors.Is(err, koreauth.ErrMalformed) || isCompactJWS(token)
 }
 
-// isCompactJWS reports whether all but the payload's text is as RFC 7515 §5.2
-// wants it. It does not use koreauth.
+// isCompactJWS reports whether a token, except for its payload, has the form of
+// RFC 7515 §5.2. It does not use koreauth.
 func isCompactJWS(token string) bool {
 	segments := strings.Split(token, ".")
 	if len(segments) != 3 || strings.ContainsAny(token, "\r\n") {
-		return false // encoding/base64 passes over line breaks.
+		return false // encoding/base64 ignores line breaks.
 	}
 	var header []byte
 	for i, segment := range segments {
@@ -222,15 +221,15 @@ func wycheproofValidator(t *testing.T, keys []koreauth.Key) *koreauth.Validator 
 	return v
 }
 
-// strangers are keys that signed nothing.
-type strangers struct {
+// otherKeys are keys that signed nothing.
+type otherKeys struct {
 	rsa     *rsa.PublicKey
 	ecdsa   map[elliptic.Curve]*ecdsa.PublicKey
 	ed25519 ed25519.PublicKey
 }
 
-func newStranger(t *testing.T) strangers {
-	s := strangers{ecdsa: make(map[elliptic.Curve]*ecdsa.PublicKey)}
+func newOtherKeys(t *testing.T) otherKeys {
+	s := otherKeys{ecdsa: make(map[elliptic.Curve]*ecdsa.PublicKey)}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	s.rsa = &rsaKey.PublicKey
@@ -245,7 +244,7 @@ func newStranger(t *testing.T) strangers {
 }
 
 // all returns the keys, without IDs.
-func (s strangers) all() []koreauth.Key {
+func (s otherKeys) all() []koreauth.Key {
 	keys := []koreauth.Key{{Public: s.rsa}, {Public: s.ed25519}}
 	for _, key := range s.ecdsa {
 		keys = append(keys, koreauth.Key{Public: key})
@@ -253,8 +252,8 @@ func (s strangers) all() []koreauth.Key {
 	return keys
 }
 
-// like returns keys of the same IDs, algorithms and kinds.
-func (s strangers) like(keys []koreauth.Key) []koreauth.Key {
+// like returns other keys with the same IDs, algorithms and types.
+func (s otherKeys) like(keys []koreauth.Key) []koreauth.Key {
 	alike := make([]koreauth.Key, len(keys))
 	for i, key := range keys {
 		alike[i] = key

@@ -17,23 +17,24 @@ const (
 	TokenEndpoint                     // both token endpoints
 )
 
-const endpoints = TokenEndpoint + 1 // how many
+// endpointCount is the number of endpoints.
+const endpointCount = TokenEndpoint + 1
 
-// Behavior is what stands between a request and the issuer's answer, for
-// [Issuer.Behave]. It is a plain net/http middleware: one of a test's own may
-// do anything, and calls next for the issuer's proper answer. One that waits
-// must end with the request's context.
+// Behavior wraps the handler of an endpoint, for [Issuer.Behave]. It is ordinary
+// net/http middleware, so a test can write its own: calling next sends the
+// normal response. A Behavior that waits must return when the request's context
+// is done.
 type Behavior func(next http.Handler) http.Handler
 
-// Down is a [Behavior]: the connection is closed without an answer.
+// Down is a [Behavior] that closes the connection without a response.
 func Down(http.Handler) http.Handler {
 	return http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		panic(http.ErrAbortHandler)
 	})
 }
 
-// Hanging is a [Behavior]: there is no answer until the client gives up or the
-// issuer is closed.
+// Hanging is a [Behavior] that sends no response until the client gives up or
+// the issuer is closed.
 func Hanging(http.Handler) http.Handler {
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
@@ -41,7 +42,8 @@ func Hanging(http.Handler) http.Handler {
 	})
 }
 
-// Garbage is a [Behavior]: 200 with a page of HTML that is called JSON.
+// Garbage is a [Behavior] that responds 200 with a page of HTML whose
+// Content-Type is application/json.
 func Garbage(http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -49,7 +51,8 @@ func Garbage(http.Handler) http.Handler {
 	})
 }
 
-// Empty is a [Behavior]: 200 with a body of no bytes, called JSON.
+// Empty is a [Behavior] that responds 200 with an empty body whose Content-Type
+// is application/json.
 func Empty(http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -57,7 +60,8 @@ func Empty(http.Handler) http.Handler {
 	})
 }
 
-// Slow returns a [Behavior]: the proper answer, after d.
+// Slow returns a [Behavior] that waits for d before it sends the normal
+// response.
 func Slow(d time.Duration) Behavior {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,8 +75,8 @@ func Slow(d time.Duration) Behavior {
 	}
 }
 
-// Status returns a [Behavior]: an answer of that status, 200 or more, with a
-// line of text that is neither a document nor a key set.
+// Status returns a [Behavior] that responds with the given status, which must
+// be 200 or more, and a line of plain text.
 func Status(status int) Behavior {
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

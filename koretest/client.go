@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The lifetimes that KORE offers for the tokens of a client.
+// The token lifetimes that KORE offers for a client.
 const (
 	OneHour          = time.Hour
 	OneDay           = 24 * time.Hour
@@ -23,39 +23,40 @@ const (
 	TwentyFourMonths = 2 * 365 * OneDay
 )
 
-// maxForm bounds what the token endpoints read.
+// maxForm limits the size of a request to a token endpoint.
 const maxForm = 64 << 10
 
-// Client is an API client as KORE registers it: credentials, and what its
-// tokens say.
+// Client is a registered API client: its credentials, and the claims of its
+// tokens.
 type Client struct {
 	// ID is the client_id. It is required.
 	ID string
-	// Secret is the client_secret. Empty: the token endpoints refuse the client,
-	// and only [Issuer.Mint] makes tokens for it.
+	// Secret is the client_secret. If Secret is empty, the token endpoints reject
+	// the client, and only [Issuer.Mint] makes tokens for it.
 	Secret string
-	// AccountID is the account-id claim. Empty: the demo account.
+	// AccountID is the account-id claim. If empty, it is that of a demo account.
 	AccountID string
-	// Type is the client-type claim. Empty: "admin" for a client that has
-	// Resources, else "standard".
+	// Type is the client-type claim. If empty, it is "admin" for a client with
+	// Resources and "standard" for any other.
 	Type string
-	// Owner is the client-owner claim. Empty: "owner@example.com".
+	// Owner is the client-owner claim. If empty, it is "owner@example.com".
 	Owner string
-	// Resources is what the client may do, by the name of the resource:
-	// {"API Clients": {"Read", "Write"}}. Nil: nothing.
+	// Resources are the client's permissions by resource name, such as
+	// {"API Clients": {"Read", "Write"}}. Nil means none.
 	Resources map[string][]string
-	// Products are the products that the client may use. Nil: none.
+	// Products are the products that the client may use. Nil means none.
 	Products []string
-	// Scope is the scope claim. Empty: "email", as with KORE.
+	// Scope is the scope claim. If empty, it is "email", as in KORE's tokens.
 	Scope string
-	// IPRanges is the ip-range claim. Nil: an empty list.
+	// IPRanges is the ip-range claim. Nil means an empty array.
 	IPRanges []string
-	// Lifetime is how long a token is valid. Zero: [OneHour].
+	// Lifetime is the time between issue and expiry of a token. Zero means
+	// [OneHour].
 	Lifetime time.Duration
 }
 
-// demoClient may do everything. Its secret is of this process alone: a demo
-// listens on a machine where others can reach it.
+// demoClient returns a client with every permission. Its secret is random,
+// because other users of the machine can reach the issuer of a demo.
 func demoClient() Client {
 	return Client{
 		ID:        "kc_demo",
@@ -65,13 +66,13 @@ func demoClient() Client {
 	}
 }
 
-// withDefaults returns a copy with what is empty filled in.
+// withDefaults returns a copy of c with defaults for the empty fields.
 func (c Client) withDefaults() (Client, error) {
 	if c.ID == "" {
-		return Client{}, errors.New("koretest: a client needs an ID")
+		return Client{}, errors.New("koretest: Client.ID is required")
 	}
 	if c.Lifetime < 0 {
-		return Client{}, fmt.Errorf("koretest: client %q: the lifetime %v is negative", c.ID, c.Lifetime)
+		return Client{}, fmt.Errorf("koretest: client %q: Lifetime %v is negative", c.ID, c.Lifetime)
 	}
 	if c.Type == "" {
 		c.Type = "standard"
@@ -86,7 +87,7 @@ func (c Client) withDefaults() (Client, error) {
 	return c.clone(), nil
 }
 
-// clone returns a copy that shares nothing.
+// clone returns a deep copy of c.
 func (c Client) clone() Client {
 	c.Resources = maps.Clone(c.Resources)
 	for name, access := range c.Resources {
@@ -97,7 +98,7 @@ func (c Client) clone() Client {
 	return c
 }
 
-// scopes is the claim that KORE grants resources and products with.
+// scopes is KORE's scopes claim, which lists the granted resources and products.
 type scopes struct {
 	GlobalResources []resource `json:"globalResources,omitempty"`
 	Products        []string   `json:"products,omitempty"`
@@ -116,50 +117,51 @@ func (c Client) scopes() scopes {
 	return s
 }
 
-// tokenAnswer is what a token endpoint says on success, RFC 6749 §5.1.
-type tokenAnswer struct {
+// tokenResponse is the body of a successful response (RFC 6749 §5.1).
+type tokenResponse struct {
 	AccessToken string `json:"access_token"`
 	ExpiresIn   int64  `json:"expires_in"`
 	TokenType   string `json:"token_type"`
 	Scope       string `json:"scope,omitempty"`
 }
 
-// refusal is what it says otherwise, RFC 6749 §5.2.
-type refusal struct {
+// errorResponse is the body of an error response (RFC 6749 §5.2).
+type errorResponse struct {
 	status      int
 	Code        string `json:"error"`
 	Description string `json:"error_description"`
 }
 
-// badClient is in the words that KORE documents.
-var badClient = &refusal{http.StatusUnauthorized, "unauthorized_client", "Invalid client or Invalid client credentials"}
+// badClient is the response that KORE documents for wrong credentials.
+var badClient = &errorResponse{http.StatusUnauthorized, "unauthorized_client", "Invalid client or Invalid client credentials"}
 
-func invalidRequest(description string) *refusal {
-	return &refusal{http.StatusBadRequest, "invalid_request", description}
+func invalidRequest(description string) *errorResponse {
+	return &errorResponse{http.StatusBadRequest, "invalid_request", description}
 }
 
-// serveToken is both token endpoints: KORE's, where id and secret stand in the
-// form, and the one where they come by HTTP Basic.
+// serveToken serves both token endpoints: KORE's, which takes the credentials in
+// the form, and the one that takes them by HTTP Basic.
 func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
-	answer, refused := i.grant(w, r)
-	if refused == nil {
-		writeJSON(w, http.StatusOK, answer)
+	response, failure := i.grant(w, r)
+	if failure == nil {
+		writeJSON(w, http.StatusOK, response)
 		return
 	}
-	if refused == badClient && r.URL.Path == basicTokenPath {
+	if failure == badClient && r.URL.Path == basicTokenPath {
 		w.Header().Set("WWW-Authenticate", `Basic realm="koretest", charset="UTF-8"`)
 	}
-	writeJSON(w, refused.status, refused)
+	writeJSON(w, failure.status, failure)
 }
 
-func (i *Issuer) grant(w http.ResponseWriter, r *http.Request) (*tokenAnswer, *refusal) {
-	form, refused := readForm(w, r)
-	if refused != nil {
-		return nil, refused
+// grant authenticates the client of a token request and mints its token.
+func (i *Issuer) grant(w http.ResponseWriter, r *http.Request) (*tokenResponse, *errorResponse) {
+	form, failure := readForm(w, r)
+	if failure != nil {
+		return nil, failure
 	}
 	id, secret := form.Get("client_id"), form.Get("client_secret")
 	if secret != "" && r.Header.Get("Authorization") != "" { // RFC 6749 §2.3
-		return nil, invalidRequest("Two client authentications")
+		return nil, invalidRequest("The client authenticates in more than one way")
 	}
 	basic := r.URL.Path == basicTokenPath
 	if basic {
@@ -174,28 +176,28 @@ func (i *Issuer) grant(w http.ResponseWriter, r *http.Request) (*tokenAnswer, *r
 	case "":
 		return nil, invalidRequest("The grant_type is missing")
 	default:
-		return nil, &refusal{http.StatusBadRequest, "unsupported_grant_type", "The grant_type is not client_credentials"}
+		return nil, &errorResponse{http.StatusBadRequest, "unsupported_grant_type", "The grant_type must be client_credentials"}
 	}
 	token, err := i.Mint(Token{ClientID: client.ID})
 	if err != nil {
-		return nil, &refusal{http.StatusInternalServerError, "server_error", "The token cannot be made"}
+		return nil, &errorResponse{http.StatusInternalServerError, "server_error", "The token could not be made"}
 	}
-	answer := &tokenAnswer{token, int64(client.Lifetime / time.Second), "Bearer", client.Scope}
+	response := &tokenResponse{token, int64(client.Lifetime / time.Second), "Bearer", client.Scope}
 	if basic && form.Get("scope") == "" {
-		answer.Scope = "" // RFC 6749 §5.1: only where it may not be what was asked for
+		response.Scope = "" // RFC 6749 §5.1: required only if it differs from the requested scope
 	}
-	return answer, nil
+	return response, nil
 }
 
-// readForm returns the parameters of the body.
-func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *refusal) {
+// readForm returns the parameters in the request body.
+func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *errorResponse) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/x-www-form-urlencoded" {
-		return nil, invalidRequest("The body is not a form")
+		return nil, invalidRequest("The body must be a form")
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return nil, invalidRequest("The form cannot be read")
+		return nil, invalidRequest("The form is malformed or too large")
 	}
 	for _, values := range r.PostForm {
 		if len(values) > 1 { // RFC 6749 §3.2
@@ -205,8 +207,9 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *refusal) {
 	return r.PostForm, nil
 }
 
-// basicCredentials decodes each half as a form would, RFC 6749 §2.3.1. Both are
-// empty where there is nothing to decode.
+// basicCredentials returns the credentials of HTTP Basic, each decoded from
+// application/x-www-form-urlencoded (RFC 6749 §2.3.1). Both are empty if they are
+// missing or malformed.
 func basicCredentials(r *http.Request) (id, secret string) {
 	id, secret, _ = r.BasicAuth()
 	id, errID := url.QueryUnescape(id)
@@ -217,8 +220,8 @@ func basicCredentials(r *http.Request) (id, secret string) {
 	return id, secret
 }
 
-// authenticate returns the client of these credentials. An unknown client costs
-// the same comparison as a known one.
+// authenticate returns the client with these credentials. It compares secrets for
+// an unknown client too, so that timing does not reveal which clients exist.
 func (i *Issuer) authenticate(id, secret string) (Client, bool) {
 	client, _ := i.client(id)
 	got, want := sha256.Sum256([]byte(secret)), sha256.Sum256([]byte(client.Secret))
@@ -226,11 +229,11 @@ func (i *Issuer) authenticate(id, secret string) (Client, bool) {
 	return client, equal && client.Secret != ""
 }
 
-// writeJSON answers in a way that nobody keeps, RFC 6749 §5.1.
+// writeJSON sends v as a response that caches must not store (RFC 6749 §5.1).
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // strings and numbers always marshal
+		panic(err) // cannot happen: v has only strings and numbers
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

@@ -10,21 +10,19 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// documented401 is what KORE documents for bad credentials.
+// documented401 is the body that KORE documents for wrong credentials.
 const documented401 = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
 
 const grant = "grant_type=client_credentials"
 
-// awkward has credentials that a form must encode.
-var awkward = koretest.Client{ID: "id:1 +%&é", Secret: "s:e =+%25&c/ret", Lifetime: koretest.ThirtyDays, Products: []string{"SuperSIM"}}
+// specialClient has credentials with characters that a form must escape.
+var specialClient = koretest.Client{ID: "id:1 +%&é", Secret: "s:e =+%25&c/ret", Lifetime: koretest.ThirtyDays, Products: []string{"SuperSIM"}}
 
-// post sends a form, with HTTP Basic if there are two credentials.
+// post sends a form, with HTTP Basic if basic has a name and a password.
 func post(t *testing.T, issuer *koretest.Issuer, url, form string, basic ...string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(form))
@@ -44,9 +42,9 @@ func credentials(c koretest.Client) string {
 	return url.Values{"client_id": {c.ID}, "client_secret": {c.Secret}}.Encode()
 }
 
-func TestTokenByForm(t *testing.T) {
-	issuer := newIssuer(t, awkward)
-	res, body := post(t, issuer, issuer.TokenURL(), grant+"&"+credentials(awkward))
+func TestIssuer_GrantsTokenByForm(t *testing.T) {
+	issuer := newIssuer(t, specialClient)
+	res, body := post(t, issuer, issuer.TokenURL(), grant+"&"+credentials(specialClient))
 	require.Equal(t, http.StatusOK, res.StatusCode, body)
 	assert.Equal(t, "application/json", res.Header.Get("Content-Type"))
 	assert.Equal(t, "no-store", res.Header.Get("Cache-Control"))
@@ -56,16 +54,16 @@ func TestTokenByForm(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"access_token": token, "expires_in": 2592000.0, "token_type": "Bearer", "scope": "email",
 	}, answer)
-	verified(t, token, issuer.SigningKey().Public())
+	verify(t, token, issuer.SigningKey().Public())
 	claims := claimsOf(t, token)
-	assert.Equal(t, awkward.ID, claims["client_id"])
+	assert.Equal(t, specialClient.ID, claims["client_id"])
 	assert.Equal(t, 2592000.0, claims["exp"].(float64)-claims["iat"].(float64))
 	assert.Equal(t, 1, issuer.Requests(koretest.TokenEndpoint))
 }
 
-func TestTokenByBasic(t *testing.T) {
-	issuer := newIssuer(t, awkward)
-	id, secret := url.QueryEscape(awkward.ID), url.QueryEscape(awkward.Secret)
+func TestIssuer_GrantsTokenByBasic(t *testing.T) {
+	issuer := newIssuer(t, specialClient)
+	id, secret := url.QueryEscape(specialClient.ID), url.QueryEscape(specialClient.Secret)
 	res, body := post(t, issuer, issuer.BasicTokenURL(), grant, id, secret)
 	require.Equal(t, http.StatusOK, res.StatusCode, body)
 	assert.Equal(t, "no-store", res.Header.Get("Cache-Control"))
@@ -74,67 +72,67 @@ func TestTokenByBasic(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"access_token": answer["access_token"], "expires_in": 2592000.0, "token_type": "Bearer",
 	}, answer)
-	assert.Equal(t, awkward.ID, claimsOf(t, answer["access_token"].(string))["client_id"])
+	assert.Equal(t, specialClient.ID, claimsOf(t, answer["access_token"].(string))["client_id"])
 
 	_, body = post(t, issuer, issuer.BasicTokenURL(), grant+"&scope=more", id, secret)
-	assert.Contains(t, body, `"scope":"email"`, "it says what it gave where it may not be what was asked")
+	assert.Contains(t, body, `"scope":"email"`, "the granted scope is named because it may differ from the requested one")
 }
 
-func TestTokenRefused(t *testing.T) {
-	issuer := newIssuer(t, awkward, koretest.Client{ID: "plain", Secret: "secret"}, koretest.Client{ID: "nosecret"})
+func TestIssuer_RejectsTokenRequests(t *testing.T) {
+	issuer := newIssuer(t, specialClient, koretest.Client{ID: "plain", Secret: "secret"}, koretest.Client{ID: "nosecret"})
 	kore, basic := issuer.TokenURL(), issuer.BasicTokenURL()
 	for _, test := range []struct {
-		what   string
+		name   string
 		url    string
 		form   string
 		basic  []string
 		status int
-		says   string
+		want   string
 	}{
 		{"a wrong secret", kore, grant + "&client_id=plain&client_secret=wrong", nil, 401, "unauthorized_client"},
-		{"a secret in another case", kore, grant + "&client_id=plain&client_secret=Secret", nil, 401, "unauthorized_client"},
+		{"a secret with another case", kore, grant + "&client_id=plain&client_secret=Secret", nil, 401, "unauthorized_client"},
 		{"an unknown client", kore, grant + "&client_id=nobody&client_secret=secret", nil, 401, "unauthorized_client"},
 		{"an unknown client without a secret", kore, grant + "&client_id=nobody", nil, 401, "unauthorized_client"},
 		{"no credentials", kore, grant, nil, 401, "unauthorized_client"},
 		{"a client that has no secret", kore, grant + "&client_id=nosecret&client_secret=", nil, 401, "unauthorized_client"},
-		{"Basic where the form is wanted", kore, grant, []string{"plain", "secret"}, 401, "unauthorized_client"},
-		{"bad credentials before a bad grant", kore, "grant_type=password&client_id=plain&client_secret=wrong", nil, 401, "unauthorized_client"},
+		{"HTTP Basic at the endpoint that takes a form", kore, grant, []string{"plain", "secret"}, 401, "unauthorized_client"},
+		{"wrong credentials and another grant type", kore, "grant_type=password&client_id=plain&client_secret=wrong", nil, 401, "unauthorized_client"},
 		{"credentials in the query", kore + "?client_id=plain&client_secret=secret", grant, nil, 401, "unauthorized_client"},
-		{"a wrong secret by Basic", basic, grant, []string{"plain", "wrong"}, 401, "unauthorized_client"},
-		{"a secret by Basic that is not form-encoded", basic, grant, []string{awkward.ID, awkward.Secret}, 401, "unauthorized_client"},
-		{"a broken escape by Basic", basic, grant, []string{"plain", "%zz"}, 401, "unauthorized_client"},
-		{"no Basic at all", basic, grant, nil, 401, "unauthorized_client"},
-		{"an empty Basic", basic, grant, []string{"nosecret", ""}, 401, "unauthorized_client"},
-		{"the form where Basic is wanted", basic, grant + "&client_id=plain&client_secret=secret", nil, 401, "unauthorized_client"},
-		{"both", kore, grant + "&client_id=plain&client_secret=secret", []string{"plain", "secret"}, 400, "invalid_request"},
-		{"both, by Basic", basic, grant + "&client_id=plain&client_secret=secret", []string{"plain", "secret"}, 400, "invalid_request"},
+		{"HTTP Basic with a wrong secret", basic, grant, []string{"plain", "wrong"}, 401, "unauthorized_client"},
+		{"HTTP Basic with credentials that are not form-urlencoded", basic, grant, []string{specialClient.ID, specialClient.Secret}, 401, "unauthorized_client"},
+		{"HTTP Basic with a malformed escape", basic, grant, []string{"plain", "%zz"}, 401, "unauthorized_client"},
+		{"no HTTP Basic", basic, grant, nil, 401, "unauthorized_client"},
+		{"HTTP Basic with an empty secret", basic, grant, []string{"nosecret", ""}, 401, "unauthorized_client"},
+		{"a form at the endpoint that takes HTTP Basic", basic, grant + "&client_id=plain&client_secret=secret", nil, 401, "unauthorized_client"},
+		{"form and HTTP Basic", kore, grant + "&client_id=plain&client_secret=secret", []string{"plain", "secret"}, 400, "invalid_request"},
+		{"form and HTTP Basic, at the other endpoint", basic, grant + "&client_id=plain&client_secret=secret", []string{"plain", "secret"}, 400, "invalid_request"},
 		{"no grant type", kore, "client_id=plain&client_secret=secret", nil, 400, "invalid_request"},
 		{"an empty grant type", basic, "grant_type=", []string{"plain", "secret"}, 400, "invalid_request"},
 		{"another grant type", kore, "grant_type=password&client_id=plain&client_secret=secret", nil, 400, "unsupported_grant_type"},
 		{"a parameter twice", kore, grant + "&" + grant + "&client_id=plain&client_secret=secret", nil, 400, "invalid_request"},
-		{"a form that is none", kore, "%zz", nil, 400, "invalid_request"},
-		{"a form without end", kore, grant + "&client_id=plain&client_secret=secret&x=" + strings.Repeat("x", 65<<10), nil, 400, "invalid_request"},
+		{"a malformed form", kore, "%zz", nil, 400, "invalid_request"},
+		{"a form that is too large", kore, grant + "&client_id=plain&client_secret=secret&x=" + strings.Repeat("x", 65<<10), nil, 400, "invalid_request"},
 	} {
-		t.Run(test.what, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			res, body := post(t, issuer, test.url, test.form, test.basic...)
 			assert.Equal(t, test.status, res.StatusCode)
 			assert.Equal(t, "no-store", res.Header.Get("Cache-Control"))
 			assert.Equal(t, "application/json", res.Header.Get("Content-Type"))
 			var answer map[string]string
 			require.NoError(t, json.Unmarshal([]byte(body), &answer))
-			assert.Equal(t, test.says, answer["error"])
+			assert.Equal(t, test.want, answer["error"])
 			if test.status != http.StatusUnauthorized {
 				assert.Empty(t, res.Header.Get("WWW-Authenticate"))
 				return
 			}
 			assert.Equal(t, documented401, body)
-			offers := strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Basic ")
-			assert.Equal(t, test.url == basic, offers, "Basic is offered where it is taken")
+			challenged := strings.HasPrefix(res.Header.Get("WWW-Authenticate"), "Basic ")
+			assert.Equal(t, test.url == basic, challenged, "only the endpoint that takes HTTP Basic sends its challenge")
 		})
 	}
 }
 
-func TestTokenEndpointTakesFormsByPostOnly(t *testing.T) {
+func TestIssuer_AcceptsOnlyPostedForms(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, url := range []string{issuer.TokenURL(), issuer.BasicTokenURL()} {
 		res, _ := get(t, issuer.HTTPClient(), url)
@@ -151,29 +149,4 @@ func TestTokenEndpointTakesFormsByPostOnly(t *testing.T) {
 	res, err := issuer.HTTPClient().Post(issuer.TokenURL(), "application/x-www-form-urlencoded", nil)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusUnauthorized, res.StatusCode, "an empty form has no credentials")
-}
-
-// The client that Go programs use, over the network, in both ways and finding
-// out by itself which.
-func TestOAuth2ClientGetsTokens(t *testing.T) {
-	issuer := listening(t)
-	require.NoError(t, issuer.Register(awkward))
-	for url, style := range map[string]oauth2.AuthStyle{
-		issuer.TokenURL():            oauth2.AuthStyleInParams,
-		issuer.BasicTokenURL():       oauth2.AuthStyleInHeader,
-		issuer.TokenURL() + "?":      oauth2.AuthStyleAutoDetect,
-		issuer.BasicTokenURL() + "?": oauth2.AuthStyleAutoDetect,
-	} {
-		config := clientcredentials.Config{ClientID: awkward.ID, ClientSecret: awkward.Secret, TokenURL: url, AuthStyle: style}
-		token, err := config.Token(t.Context())
-		require.NoError(t, err, url)
-		assert.Equal(t, "Bearer", token.TokenType)
-		verified(t, token.AccessToken, issuer.SigningKey().Public())
-
-		config.ClientSecret = "wrong"
-		_, err = config.Token(t.Context())
-		var refused *oauth2.RetrieveError
-		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, "unauthorized_client", refused.ErrorCode)
-	}
 }

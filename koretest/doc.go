@@ -1,10 +1,10 @@
-// Package koretest is an issuer of KORE access tokens for tests and demos, and
-// a validator that needs none.
+// Package koretest provides an issuer of KORE access tokens for tests and
+// demos, and a fake validator for tests without tokens.
 //
-// [NewIssuer] starts an issuer on loopback that looks like KORE's: a Keycloak
-// realm with a discovery document and a key set, and two token endpoints for
-// the client-credentials grant. It takes no testing.TB, so that a program can
-// run it as well as a test.
+// [NewIssuer] starts an issuer on loopback. Like KORE's, it is a Keycloak realm
+// with a discovery document and a key set, and it has two token endpoints for
+// the client credentials grant. NewIssuer takes no testing.TB, so programs can
+// use it as well as tests.
 //
 //	issuer, err := koretest.NewIssuer(nil)
 //	if err != nil {
@@ -17,17 +17,17 @@
 //		Audience: []string{koretest.Audience},
 //	})
 //
-// [Issuer.Valid], [Issuer.Expired], [Issuer.Ungranted] and [Issuer.Forged] make
-// the tokens that most tests want. [Issuer.Mint] makes every other, well or
-// badly made. [Issuer.Rotate], [Issuer.AddKey] and [Issuer.RemoveKey] change
-// the keys, [Issuer.Behave] makes the issuer fail, [Issuer.Requests] counts
-// what it was asked.
+// [Issuer.Valid], [Issuer.Expired], [Issuer.Ungranted] and [Issuer.Forged]
+// return the tokens that most tests need. [Issuer.Mint] makes any other token,
+// valid or invalid. [Issuer.Rotate], [Issuer.AddKey] and [Issuer.RemoveKey]
+// change the keys. [Issuer.Behave] makes the issuer fail, and
+// [Issuer.Requests] counts the requests that it received.
 //
 // # Simulated time
 //
-// A network connection hangs a testing/synctest bubble. With [Options].URL set
-// nothing listens, and [Issuer.HTTPClient] brings requests to the issuer in the
-// caller's own goroutine:
+// A goroutine that waits for the network stops the clock of a testing/synctest
+// bubble. If [Options].URL is set and Addr is not, the issuer does not listen, and
+// [Issuer.HTTPClient] handles requests in the goroutine of the caller:
 //
 //	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 //	config := koreauth.Config{
@@ -36,14 +36,18 @@
 //		HTTPClient: issuer.HTTPClient(),
 //	}
 //
-// Make the validator in the bubble too: what two bubbles share can stop both.
+// Create the validator in the bubble too. Bubbles that share a validator can
+// block each other.
 //
-// # Handlers without crypto
+// # Tests without tokens
 //
-// A handler behind a guard can be tested with no token at all: [Validator]
-// answers with the claims, or the error, that the test gives it.
+// A protected handler can be tested without an issuer. [Validator] returns the
+// claims or the error that the test sets, and [Claims] makes claims that
+// [koreauth.Claims.Decode] can read.
 //
-// The package signs with the standard library alone and takes from koreauth
-// only what Validator needs, so that koreauth is never checked with itself. It
-// is no authorization server: whoever holds the *Issuer mints any token.
+// # Limits
+//
+// The issuer signs with the standard library and does not use the code of
+// koreauth, so that koreauth is not tested against itself. It is not an
+// authorization server: anyone who has the *Issuer can mint any token.
 package koretest

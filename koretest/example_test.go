@@ -2,6 +2,8 @@ package koretest_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +17,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// A client gets a token with its credentials, and calls an API with it.
+// A client gets a token with its credentials and calls an API with it.
 func Example() {
 	issuer, err := koretest.NewIssuer(nil)
 	if err != nil {
@@ -45,21 +47,21 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer res.Body.Close()
-	var answer struct {
+	var response struct {
 		AccessToken string `json:"access_token"`
 		ExpiresIn   int    `json:"expires_in"`
 		Scope       string `json:"scope"`
 	}
-	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+	if err := json.NewDecoder(res.Body).Decode(&response); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(res.Status, answer.ExpiresIn, answer.Scope)
+	fmt.Println(res.Status, response.ExpiresIn, response.Scope)
 
 	req, err := http.NewRequest(http.MethodGet, api.URL, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+answer.AccessToken)
+	req.Header.Set("Authorization", "Bearer "+response.AccessToken)
 	res, err = http.DefaultClient.Do(req)
 	if err != nil {
 		log.Fatal(err)
@@ -71,7 +73,7 @@ func Example() {
 	// 200 OK
 }
 
-// A route is tested, requirements included, without an issuer.
+// Test a route and its requirements without an issuer.
 func ExampleValidator() {
 	listSIMs := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
@@ -79,12 +81,12 @@ func ExampleValidator() {
 	})
 
 	for _, validator := range []koretest.Validator{
-		{Claims: &koreauth.Claims{AccountID: "CO1", Scopes: []string{"sims:read"}}},
+		{Claims: &koreauth.Claims{AccountID: "CO1", Products: []string{"SuperSIM"}}},
 		{Claims: &koreauth.Claims{AccountID: "CO1"}},
 		{Err: koreauth.ErrExpired},
 	} {
 		guard := koreauth.New(validator, nil)
-		handler := guard.Require(koreauth.Scope("sims:read"))(listSIMs)
+		handler := guard.Require(koreauth.Product("SuperSIM"))(listSIMs)
 
 		req := httptest.NewRequest(http.MethodGet, "/v1/sims", nil)
 		req.Header.Set("Authorization", "Bearer any")
@@ -98,8 +100,57 @@ func ExampleValidator() {
 	// 403 {"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}
 }
 
-// Tokens that a validator must refuse, and one that it must not. The issuer
-// listens nowhere.
+// Two clients with different permissions, and a token that is not known.
+func ExampleValidator_tokens() {
+	validator := koretest.Validator{Tokens: map[string]*koreauth.Claims{
+		"reader": {ClientID: "kc_1", Products: []string{"SuperSIM"}},
+		"other":  {ClientID: "kc_2"},
+	}}
+	handler := koreauth.New(validator, nil).Require(koreauth.Product("SuperSIM"))(http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "the SIMs") },
+	))
+
+	for _, token := range []string{"reader", "other", "unknown"} {
+		req := httptest.NewRequest(http.MethodGet, "/v1/sims", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, req)
+		fmt.Println(token, w.Code)
+	}
+	_, err := validator.Validate(context.Background(), "unknown")
+	fmt.Println(err)
+	// Output:
+	// reader 200
+	// other 403
+	// unknown 403
+	// koreauth: invalid token: bad signature
+}
+
+// A handler reads a claim that has no field in koreauth.Claims.
+func ExampleClaims() {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		claims, _ := koreauth.FromContext(r.Context())
+		var custom struct {
+			Tenant string `json:"tenant"`
+		}
+		if err := claims.Decode(&custom); err != nil {
+			http.Error(w, "unexpected claims", http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprintf(w, "client %s of tenant %s", claims.ClientID, custom.Tenant)
+	})
+
+	claims := koretest.Claims(map[string]any{"client_id": "kc_1", "tenant": "acme"})
+	req := httptest.NewRequest(http.MethodGet, "/", nil)
+	req = req.WithContext(koreauth.NewContext(req.Context(), claims))
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, req)
+	fmt.Println(w.Body)
+	// Output: client kc_1 of tenant acme
+}
+
+// Valid and invalid tokens, and the errors that a validator returns for them.
+// The issuer does not listen.
 func ExampleIssuer_Mint() {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 	if err != nil {
@@ -119,7 +170,7 @@ func ExampleIssuer_Mint() {
 	}{
 		{koretest.Token{}, nil},
 		{koretest.Token{Age: 2 * time.Hour}, koreauth.ErrExpired},
-		{koretest.Token{Claims: map[string]any{"aud": "elsewhere"}}, koreauth.ErrAudience},
+		{koretest.Token{Claims: map[string]any{"aud": "other"}}, koreauth.ErrAudience},
 		{koretest.Token{Algorithm: "none"}, koreauth.ErrAlgorithm},
 		{koretest.Token{BadSignature: true}, koreauth.ErrSignature},
 		{koretest.Token{RawPayload: []byte(`{"exp":1,"exp":2}`)}, koreauth.ErrMalformed},
@@ -140,7 +191,63 @@ func ExampleIssuer_Mint() {
 	// true koreauth: invalid token: malformed
 }
 
-// A validator that has keys outlives the issuer; one that has none cannot judge.
+// A bound token is rejected unless its sender is confirmed.
+func ExampleIssuer_Mint_bound() {
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:     issuer.URL(),
+		Audience:   []string{koretest.Audience},
+		HTTPClient: issuer.HTTPClient(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	certificate := []byte("the client's certificate in DER")
+	digest := sha256.Sum256(certificate)
+	token, err := issuer.Mint(koretest.Token{Confirmation: &koreauth.Confirmation{
+		CertificateSHA256: base64.RawURLEncoding.EncodeToString(digest[:]),
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := validator.Ready(ctx); err != nil { // fetches the keys
+		log.Fatal(err)
+	}
+	_, err = validator.Validate(ctx, token)
+	fmt.Println(errors.Is(err, koreauth.ErrBinding))
+	// Output: true
+}
+
+// A token that expired an hour ago is rejected, even with some leeway.
+func ExampleIssuer_Expired() {
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:     issuer.URL(),
+		Audience:   []string{koretest.Audience},
+		Leeway:     5 * time.Minute,
+		HTTPClient: issuer.HTTPClient(),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := validator.Ready(ctx); err != nil { // fetches the keys
+		log.Fatal(err)
+	}
+	_, err = validator.Validate(ctx, issuer.Expired())
+	fmt.Println(errors.Is(err, koreauth.ErrExpired))
+	// Output: true
+}
+
+// During an outage of the issuer, a validator that has fetched the keys still
+// works. One that has not reports that it is unavailable.
 func ExampleIssuer_Behave() {
 	issuer, err := koretest.NewIssuer(nil)
 	if err != nil {
@@ -170,7 +277,8 @@ func ExampleIssuer_Behave() {
 	// true
 }
 
-// Nobody notices a rotation: a token of the new key makes the validator fetch.
+// After a rotation, the first token with the new key makes the validator fetch the
+// keys again. Tokens with the old key stay valid.
 func ExampleIssuer_Rotate() {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 // [Options] says otherwise.
 const Audience = "api-gw"
 
-// Where things are. The realm and what is under it are Keycloak's.
+// Paths of the endpoints. The paths below the realm are Keycloak's.
 const (
 	realmPath      = "/realms/KORE-CIDP"
 	discoveryPath  = realmPath + "/.well-known/openid-configuration"
@@ -31,32 +31,35 @@ const (
 	basicTokenPath = "/oauth/v2/token"
 )
 
-// Options say how an [Issuer] is set up. The zero value of each field is the
-// usual choice; nil *Options stand for them all.
+// Options configures an [Issuer]. The zero value of each field selects the
+// default.
 type Options struct {
-	// Addr is where to listen. Empty: a free port of 127.0.0.1, unless URL is
-	// set.
+	// Addr is the address to listen on. If Addr is empty, the issuer listens on a
+	// free port of 127.0.0.1, unless URL is set.
 	Addr string
-	// URL is the issuer's scheme and host as its clients know it, with no path.
-	// Empty: http and the address listened on, or 127.0.0.1 where that is every
-	// address. With a URL and no Addr nothing listens: requests come through
-	// [Issuer.HTTPClient] or [Issuer.ServeHTTP].
+	// URL is the scheme and host that clients use, without a path. If URL is
+	// empty, it is http and the address that the issuer listens on, with
+	// 127.0.0.1 for an unspecified address such as ":8080". If URL is set and
+	// Addr is not, the issuer does not listen: use [Issuer.HTTPClient] or
+	// [Issuer.ServeHTTP].
 	URL string
-	// Audience is the aud claim. Empty: [Audience]. One alone is a plain
-	// string in the token, as with KORE; several are an array.
+	// Audience is the aud claim. If Audience is empty, it is [Audience]. One value
+	// is a string in the token, as in KORE's; several are an array.
 	Audience []string
-	// Clients may get tokens. Empty: one demo client, see [Issuer.Client].
+	// Clients are the registered clients. If Clients is empty, a demo client is
+	// registered, see [Issuer.Client].
 	Clients []Client
-	// Keys are published, and the first of them signs. Empty: one new RS256 key.
+	// Keys are published, and the first one signs. If Keys is empty, the issuer
+	// makes an RS256 key.
 	Keys []*Key
 	// CacheControl is the Cache-Control header of the discovery document and of
-	// the key set. Empty: there is none.
+	// the key set. If CacheControl is empty, the header is not sent.
 	CacheControl string
 }
 
 // Issuer is an issuer of KORE access tokens: a Keycloak realm with a discovery
-// document and a key set, and two token endpoints. Its methods may be called
-// at any time by any goroutine.
+// document and a key set, and two token endpoints. Create one with [NewIssuer].
+// An Issuer is safe for concurrent use by multiple goroutines.
 type Issuer struct {
 	base         string // scheme://host
 	audience     any    // string or []string
@@ -64,20 +67,21 @@ type Issuer struct {
 	firstClient  string
 	apiKey       string
 	mux          *http.ServeMux
-	stranger     func() *Key
 	close        func()
-	requests     [endpoints]atomic.Int64
+	requests     [endpointCount]atomic.Int64
 
-	mu        sync.Mutex // guards what is below; nothing waits while holding it
+	unpublishedKey func() *Key // the key of Forged
+
+	mu        sync.Mutex // guards the fields below; never held while waiting
 	clients   map[string]Client
 	signing   Key
 	published []Key
-	behaviors [endpoints]Behavior
+	behaviors [endpointCount]Behavior
 }
 
-// NewIssuer starts an issuer. Nil options mean zero options. Close it when done.
-// The error is an option that cannot be used, or an address that cannot be
-// listened on.
+// NewIssuer starts an issuer. Nil options mean the defaults. The caller must call
+// [Issuer.Close] when done. NewIssuer returns an error if an option is invalid or
+// the address cannot be listened on.
 func NewIssuer(options *Options) (*Issuer, error) {
 	var o Options
 	if options != nil {
@@ -101,7 +105,7 @@ func NewIssuer(options *Options) (*Issuer, error) {
 	return i, nil
 }
 
-// setUp does all that needs no network.
+// setUp does everything except listening.
 func (i *Issuer) setUp(o Options) error {
 	if err := i.setURL(o.URL); err != nil {
 		return err
@@ -140,11 +144,11 @@ func (i *Issuer) setURL(base string) error {
 	}
 	u, err := url.Parse(base)
 	if err != nil {
-		return fmt.Errorf("koretest: URL: %w", err)
+		return fmt.Errorf("koretest: Options.URL: %w", err)
 	}
 	i.base = u.Scheme + "://" + u.Host
 	if u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || base != i.base {
-		return fmt.Errorf("koretest: URL %q is not http or https and a host alone", base)
+		return fmt.Errorf("koretest: Options.URL %q must be http:// or https:// and a host, without a path", base)
 	}
 	return nil
 }
@@ -166,8 +170,8 @@ func (i *Issuer) setKeys(keys []*Key) error {
 	if _, err := sign(i.signing.Algorithm, i.signing.Private, nil); err != nil {
 		return err
 	}
-	algorithm := i.signing.Algorithm // Rotate keeps it
-	i.stranger = sync.OnceValue(func() *Key { return mustNewKey(algorithm) })
+	algorithm := i.signing.Algorithm // Rotate does not change it
+	i.unpublishedKey = sync.OnceValue(func() *Key { return mustNewKey(algorithm) })
 	return nil
 }
 
@@ -182,12 +186,12 @@ func (i *Issuer) listen(addr string) error {
 	if i.base == "" {
 		at := *listener.Addr().(*net.TCPAddr)
 		if at.IP.IsUnspecified() {
-			at.IP = net.IPv4(127, 0, 0, 1) // ":8080" is no place to go to
+			at.IP = net.IPv4(127, 0, 0, 1) // clients cannot connect to "[::]:8080"
 		}
 		i.base = "http://" + at.String()
 	}
-	// Closing connections does not reach a handler whose request has a body yet
-	// to be read; ending the context does.
+	// Server.Close does not cancel the context of a request whose body has not
+	// been read, so Close cancels the base context as well.
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler:           i,
@@ -204,37 +208,40 @@ func (i *Issuer) listen(addr string) error {
 	return nil
 }
 
-// Close stops listening and ends the requests under way. Later calls do
-// nothing. Minting and [Issuer.HTTPClient] work on. An issuer that does not
-// listen needs no Close.
+// Close stops listening and aborts requests in progress. Further calls do
+// nothing. [Issuer.Mint] and [Issuer.HTTPClient] still work after Close. An issuer
+// that does not listen need not be closed.
 func (i *Issuer) Close() { i.close() }
 
-// URL is the issuer itself: the iss claim, and what koreauth.Config wants as
-// Issuer.
+// URL returns the issuer's identifier: the iss claim, and the value for
+// koreauth.Config.Issuer.
 func (i *Issuer) URL() string { return i.base + realmPath }
 
-// KeysURL is where the key set is.
+// KeysURL returns the URL of the key set.
 func (i *Issuer) KeysURL() string { return i.base + keysPath }
 
-// TokenURL is KORE's token endpoint, POST /api-services/v1/auth/token, which
-// takes client_id and client_secret in the form.
+// TokenURL returns the URL of KORE's token endpoint,
+// POST /api-services/v1/auth/token, which takes client_id and client_secret in the
+// form.
 func (i *Issuer) TokenURL() string { return i.base + formTokenPath }
 
-// BasicTokenURL is the token endpoint POST /oauth/v2/token, which takes
-// client_id and client_secret by HTTP Basic, each form-urlencoded first (RFC
-// 6749 §2.3.1).
+// BasicTokenURL returns the URL of the token endpoint POST /oauth/v2/token, which
+// takes client_id and client_secret by HTTP Basic. Each must be form-urlencoded
+// first (RFC 6749 §2.3.1).
 func (i *Issuer) BasicTokenURL() string { return i.base + basicTokenPath }
 
-// Client returns the first of Options.Clients or, where there was none, a demo
-// client: kc_demo, with a random secret, every access to "API Clients", the
-// products SuperSIM and ProgrammableWireless, and tokens of [OneHour].
+// Client returns the first of Options.Clients. If there is none, it returns the
+// demo client kc_demo, which has a random secret, every permission on "API
+// Clients", the products SuperSIM and ProgrammableWireless, and a lifetime of
+// [OneHour].
 func (i *Issuer) Client() Client {
 	client, _ := i.client(i.firstClient)
 	return client.clone()
 }
 
-// Register adds a client, or replaces the one of the same ID. As with KORE, only
-// new tokens show the change. The error is a client that cannot be used.
+// Register adds a client or replaces the one with the same ID. As with KORE, only
+// new tokens carry the changed claims. Register returns an error if the client has
+// no ID or a negative lifetime.
 func (i *Issuer) Register(client Client) error {
 	client, err := client.withDefaults()
 	if err != nil {
@@ -253,7 +260,7 @@ func (i *Issuer) client(id string) (Client, bool) {
 	return client, ok
 }
 
-// SigningKey returns the key that signs, as it is now.
+// SigningKey returns a copy of the key that signs tokens now.
 func (i *Issuer) SigningKey() *Key {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -261,8 +268,9 @@ func (i *Issuer) SigningKey() *Key {
 	return &key
 }
 
-// Rotate makes a new key for the same algorithm, publishes it, and signs with it
-// from now on. The keys before it stay published. It returns the new key's ID.
+// Rotate makes a new key for the same algorithm, publishes it and signs all
+// further tokens with it. Earlier keys stay published. Rotate returns the ID of
+// the new key.
 func (i *Issuer) Rotate() string {
 	key := mustNewKey(i.SigningKey().Algorithm)
 	i.mu.Lock()
@@ -272,8 +280,8 @@ func (i *Issuer) Rotate() string {
 	return key.ID
 }
 
-// AddKey publishes a key, which signs nothing unless a [Token] names it. Nothing
-// keeps two keys from having one ID. The error is a key that has no public half.
+// AddKey publishes a key. It signs only tokens whose [Token].Key it is. Several
+// keys may have the same ID. AddKey returns an error if the key has no public half.
 func (i *Issuer) AddKey(key *Key) error {
 	if _, err := key.jwk(); err != nil {
 		return err
@@ -284,16 +292,17 @@ func (i *Issuer) AddKey(key *Key) error {
 	return nil
 }
 
-// RemoveKey ends the publication of the keys with that ID. The key that signs
-// goes on signing until [Issuer.Rotate]. An unknown ID changes nothing.
+// RemoveKey stops publishing the keys with the given ID. If the signing key is
+// among them, it still signs until [Issuer.Rotate] is called. An unknown ID changes
+// nothing.
 func (i *Issuer) RemoveKey(id string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.published = slices.DeleteFunc(i.published, func(k Key) bool { return k.ID == id })
 }
 
-// KeyIDs returns the IDs of the published keys, oldest first, without the
-// encryption key that the key set lists before them.
+// KeyIDs returns the IDs of the published keys, oldest first. The encryption key
+// in the key set is not among them.
 func (i *Issuer) KeyIDs() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -304,11 +313,10 @@ func (i *Issuer) KeyIDs() []string {
 	return ids
 }
 
-// JWKS returns the key set as it is now, as the keys endpoint serves it: the
-// published keys and, as Keycloak does, an encryption key (use "enc") before
-// them.
+// JWKS returns the current key set, as the keys endpoint serves it. It lists an
+// encryption key (use "enc") before the published keys, as Keycloak does.
 func (i *Issuer) JWKS() []byte {
-	keys := []Key{encryptionKey()} // made before the lock is held, for that takes time
+	keys := []Key{encryptionKey()} // before locking, because making it takes time
 	i.mu.Lock()
 	keys = append(keys, i.published...)
 	i.mu.Unlock()
@@ -318,20 +326,20 @@ func (i *Issuer) JWKS() []byte {
 	for _, key := range keys {
 		public, err := key.jwk()
 		if err != nil {
-			panic(err) // AddKey has tried it
+			panic(err) // cannot happen: AddKey checked the key
 		}
 		set.Keys = append(set.Keys, public)
 	}
 	document, err := json.Marshal(set)
 	if err != nil {
-		panic(err) // strings always marshal
+		panic(err) // cannot happen: it has only strings
 	}
 	return document
 }
 
-// Behave makes the endpoints named, or all of them if none is, behave so from
-// the next request on. Nil ends any misbehaviour. [Issuer.Mint] and its like
-// never misbehave.
+// Behave sets the behavior of the given endpoints, or of all endpoints if none is
+// given, for all further requests. Nil restores the normal behavior. Behave does
+// not affect [Issuer.Mint] and the methods that call it.
 func (i *Issuer) Behave(b Behavior, at ...Endpoint) {
 	if len(at) == 0 {
 		at = []Endpoint{DiscoveryEndpoint, KeysEndpoint, TokenEndpoint}
@@ -343,14 +351,15 @@ func (i *Issuer) Behave(b Behavior, at ...Endpoint) {
 	}
 }
 
-// Requests returns how many requests have come to that endpoint, answered or
-// not.
+// Requests returns the number of requests that the endpoint received, including
+// those without a response.
 func (i *Issuer) Requests(at Endpoint) int { return int(i.requests[at].Load()) }
 
-// ServeHTTP answers as the issuer, for tests that bring a server of their own.
+// ServeHTTP serves the issuer's endpoints, for tests that run their own server.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) { i.mux.ServeHTTP(w, r) }
 
-// at counts the requests to an endpoint and makes it behave as it was told.
+// at returns the handler of an endpoint, which counts requests and applies the
+// endpoint's behavior.
 func (i *Issuer) at(endpoint Endpoint, serve http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		i.requests[endpoint].Add(1)
@@ -377,7 +386,7 @@ func (i *Issuer) serveDiscovery(w http.ResponseWriter, r *http.Request) {
 		"id_token_signing_alg_values_supported": []string{i.SigningKey().Algorithm},
 	})
 	if err != nil {
-		panic(err) // strings always marshal
+		panic(err) // cannot happen: it has only strings
 	}
 	i.serveDocument(w, r, document)
 }
@@ -386,7 +395,7 @@ func (i *Issuer) serveKeys(w http.ResponseWriter, r *http.Request) {
 	i.serveDocument(w, r, i.JWKS())
 }
 
-// serveDocument answers with an ETag and, to who has the document, with 304.
+// serveDocument sends a document with an ETag, or 304 if the client has it.
 func (i *Issuer) serveDocument(w http.ResponseWriter, r *http.Request, document []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
@@ -397,10 +406,10 @@ func (i *Issuer) serveDocument(w http.ResponseWriter, r *http.Request, document 
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(document))
 }
 
-// HTTPClient returns a client whose requests the issuer answers in the caller's
-// goroutine, without a connection, whether it listens or not: the client to use
-// in a testing/synctest bubble. Requests to any other host fail. An answer
-// arrives whole, once all of it has been written.
+// HTTPClient returns a client whose requests are handled in the goroutine of the
+// caller, without a connection, for use in a testing/synctest bubble. It works
+// whether or not the issuer listens. Requests to any other host fail. Responses are
+// not streamed: the client gets a response when the handler has returned.
 func (i *Issuer) HTTPClient() *http.Client { return &http.Client{Transport: transport{i}} }
 
 // transport is the http.RoundTripper of HTTPClient.
@@ -411,7 +420,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		defer func() { _ = r.Body.Close() }()
 	}
 	if base := r.URL.Scheme + "://" + r.URL.Host; base != t.issuer.base {
-		return nil, fmt.Errorf("koretest: %s is not the issuer, which is %s", base, t.issuer.base)
+		return nil, fmt.Errorf("koretest: %s is not the issuer %s", base, t.issuer.base)
 	}
 	ctx := r.Context()
 	if ctx.Err() != nil {
@@ -423,7 +432,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, context.Cause(ctx)
 	}
 	if aborted {
-		return nil, fmt.Errorf("koretest: the connection was closed without an answer: %w", io.EOF)
+		return nil, fmt.Errorf("koretest: the connection was closed without a response: %w", io.EOF)
 	}
 	response := recorder.Result()
 	response.Request = r
@@ -433,7 +442,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// serverRequest is a client's request as a server sees it.
+// serverRequest converts a client's request to the form that a server gets.
 func serverRequest(r *http.Request) *http.Request {
 	r = r.Clone(r.Context())
 	if r.Body == nil {
@@ -447,8 +456,8 @@ func serverRequest(r *http.Request) *http.Request {
 	return r
 }
 
-// serveAborting tells whether the handler aborted as a server's handler may, by
-// http.ErrAbortHandler. Any other panic goes on.
+// serveAborting calls the handler and reports whether it panicked with
+// http.ErrAbortHandler. It panics again with any other value.
 func serveAborting(h http.Handler, w http.ResponseWriter, r *http.Request) (aborted bool) {
 	defer func() {
 		v := recover()

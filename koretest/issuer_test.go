@@ -3,13 +3,11 @@ package koretest_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,10 +16,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// signingKey is shared, for RSA keys take their time.
+// signingKey returns a key that the tests share, because making an RSA key is
+// slow.
 var signingKey = sync.OnceValue(func() *koretest.Key {
 	key, err := koretest.NewKey("RS256")
 	if err != nil {
@@ -30,7 +30,7 @@ var signingKey = sync.OnceValue(func() *koretest.Key {
 	return key
 })
 
-// newIssuer returns an issuer that listens nowhere.
+// newIssuer returns an issuer that does not listen.
 func newIssuer(t *testing.T, clients ...koretest.Client) *koretest.Issuer {
 	t.Helper()
 	issuer, err := koretest.NewIssuer(&koretest.Options{
@@ -42,8 +42,8 @@ func newIssuer(t *testing.T, clients ...koretest.Client) *koretest.Issuer {
 	return issuer
 }
 
-// listening returns an issuer on loopback.
-func listening(t *testing.T) *koretest.Issuer {
+// newListeningIssuer returns an issuer on loopback.
+func newListeningIssuer(t *testing.T) *koretest.Issuer {
 	t.Helper()
 	issuer, err := koretest.NewIssuer(&koretest.Options{Keys: []*koretest.Key{signingKey()}})
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func listening(t *testing.T) *koretest.Issuer {
 	return issuer
 }
 
-// get returns status and body.
+// get returns the response and its body.
 func get(t *testing.T, client *http.Client, url string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -68,38 +68,38 @@ func discoveryURL(issuer *koretest.Issuer) string {
 	return issuer.URL() + "/.well-known/openid-configuration"
 }
 
-func TestNewIssuerRefusesWhatCannotWork(t *testing.T) {
+func TestNewIssuer_RejectsInvalidOptions(t *testing.T) {
 	hmacKey, err := koretest.NewKey("HS256")
 	require.NoError(t, err)
 	noAlgorithm := &koretest.Key{Private: signingKey().Private}
 	for _, test := range []struct {
-		what    string
+		name    string
 		options koretest.Options
-		says    string
+		want    string
 	}{
-		{"a URL with a path", koretest.Options{URL: "https://issuer.example/auth"}, "host alone"},
-		{"a URL with a final slash", koretest.Options{URL: "https://issuer.example/"}, "host alone"},
-		{"a URL of another scheme", koretest.Options{URL: "ftp://issuer.example"}, "host alone"},
-		{"a URL without a host", koretest.Options{URL: "https://"}, "host alone"},
-		{"a URL that is none", koretest.Options{URL: "https://%"}, "URL"},
-		{"an address that is none", koretest.Options{Addr: "127.0.0.1:port"}, "koretest: listen"},
-		{"a secret as signing key", koretest.Options{Keys: []*koretest.Key{hmacKey}}, "no public half"},
+		{"a URL with a path", koretest.Options{URL: "https://issuer.example/auth"}, "without a path"},
+		{"a URL with a final slash", koretest.Options{URL: "https://issuer.example/"}, "without a path"},
+		{"a URL of another scheme", koretest.Options{URL: "ftp://issuer.example"}, "without a path"},
+		{"a URL without a host", koretest.Options{URL: "https://"}, "without a path"},
+		{"a malformed URL", koretest.Options{URL: "https://%"}, "koretest: Options.URL: "},
+		{"an invalid address", koretest.Options{Addr: "127.0.0.1:port"}, "koretest: listen"},
+		{"a secret as the signing key", koretest.Options{Keys: []*koretest.Key{hmacKey}}, "no public half"},
 		{"a signing key without an algorithm", koretest.Options{Keys: []*koretest.Key{noAlgorithm}}, "cannot sign"},
-		{"a client without an ID", koretest.Options{Clients: []koretest.Client{{Secret: "s"}}}, "needs an ID"},
-		{"a lifetime below zero", koretest.Options{Clients: []koretest.Client{{ID: "c", Lifetime: -1}}}, "negative"},
+		{"a client without an ID", koretest.Options{Clients: []koretest.Client{{Secret: "s"}}}, "Client.ID is required"},
+		{"a negative lifetime", koretest.Options{Clients: []koretest.Client{{ID: "c", Lifetime: -1}}}, "is negative"},
 	} {
-		t.Run(test.what, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			if len(test.options.Keys) == 0 {
 				test.options.Keys = []*koretest.Key{signingKey()}
 			}
 			issuer, err := koretest.NewIssuer(&test.options)
 			assert.Nil(t, issuer)
-			assert.ErrorContains(t, err, test.says)
+			assert.ErrorContains(t, err, test.want)
 		})
 	}
 }
 
-func TestNilOptions(t *testing.T) {
+func TestNewIssuer_UsesDefaultsForNilOptions(t *testing.T) {
 	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)
 	defer issuer.Close()
@@ -109,7 +109,7 @@ func TestNilOptions(t *testing.T) {
 	assert.Equal(t, http.StatusOK, res.StatusCode)
 }
 
-func TestDiscoveryDocument(t *testing.T) {
+func TestIssuer_ServesDiscoveryDocument(t *testing.T) {
 	issuer := newIssuer(t)
 	res, body := get(t, issuer.HTTPClient(), discoveryURL(issuer))
 	assert.Equal(t, http.StatusOK, res.StatusCode)
@@ -121,7 +121,7 @@ func TestDiscoveryDocument(t *testing.T) {
 	assert.Equal(t, issuer.TokenURL(), document["token_endpoint"])
 }
 
-func TestDocumentsHaveETags(t *testing.T) {
+func TestIssuer_ServesDocumentsWithETags(t *testing.T) {
 	issuer, err := koretest.NewIssuer(&koretest.Options{
 		URL: "https://issuer.example", Keys: []*koretest.Key{signingKey()}, CacheControl: "max-age=60",
 	})
@@ -143,10 +143,10 @@ func TestDocumentsHaveETags(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, issuer.AddKey(key))
 	after, _ := get(t, issuer.HTTPClient(), issuer.KeysURL())
-	assert.NotEqual(t, before.Header.Get("ETag"), after.Header.Get("ETag"), "other keys have another tag")
+	assert.NotEqual(t, before.Header.Get("ETag"), after.Header.Get("ETag"), "the ETag changes with the keys")
 }
 
-func TestKeySet(t *testing.T) {
+func TestIssuer_ServesKeySet(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, algorithm := range []string{"ES256", "ES512", "EdDSA"} {
 		key, err := koretest.NewKey(algorithm)
@@ -157,13 +157,13 @@ func TestKeySet(t *testing.T) {
 	require.NoError(t, json.Unmarshal(issuer.JWKS(), &set))
 	require.Len(t, set.Keys, 5)
 
-	assert.Equal(t, "enc", set.Keys[0]["use"], "the encryption key comes first, as in Keycloak's")
+	assert.Equal(t, "enc", set.Keys[0]["use"], "the encryption key comes first, as in Keycloak")
 	assert.Equal(t, "RSA-OAEP", set.Keys[0]["alg"])
 	var ids []string
 	for _, key := range set.Keys[1:] {
 		ids = append(ids, key["kid"])
 		assert.Equal(t, "sig", key["use"])
-		assert.NotContains(t, key, "d", "a private half is published")
+		assert.NotContains(t, key, "d", "a private key must not be published")
 	}
 	assert.Equal(t, issuer.KeyIDs(), ids)
 	assert.Equal(t, map[string]string{
@@ -181,7 +181,7 @@ func TestKeySet(t *testing.T) {
 	assert.Equal(t, string(issuer.JWKS()), served)
 }
 
-func TestRotateAndRemove(t *testing.T) {
+func TestIssuer_RotatesAddsAndRemovesKeys(t *testing.T) {
 	key, err := koretest.NewKey("ES256")
 	require.NoError(t, err)
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example", Keys: []*koretest.Key{key}})
@@ -191,13 +191,13 @@ func TestRotateAndRemove(t *testing.T) {
 	assert.Equal(t, second, issuer.SigningKey().ID)
 	assert.Equal(t, "ES256", issuer.SigningKey().Algorithm, "a rotation keeps the algorithm")
 	assert.Equal(t, []string{key.ID, second}, issuer.KeyIDs(), "the old key stays published")
-	verified(t, issuer.Valid(), issuer.SigningKey().Public())
+	verify(t, issuer.Valid(), issuer.SigningKey().Public())
 
 	issuer.RemoveKey(key.ID)
 	assert.Equal(t, []string{second}, issuer.KeyIDs())
 	issuer.RemoveKey(second)
 	assert.Empty(t, issuer.KeyIDs())
-	assert.Equal(t, second, issuer.SigningKey().ID, "it signs on, unpublished")
+	assert.Equal(t, second, issuer.SigningKey().ID, "a key that is not published still signs")
 	issuer.RemoveKey("unknown")
 
 	require.NoError(t, issuer.AddKey(key))
@@ -206,106 +206,8 @@ func TestRotateAndRemove(t *testing.T) {
 	assert.Error(t, issuer.AddKey(&koretest.Key{ID: "x", Private: []byte("secret")}))
 }
 
-func TestBehaviors(t *testing.T) {
-	for _, test := range []struct {
-		what     string
-		behavior koretest.Behavior
-		status   int
-		body     string
-	}{
-		{"garbage is no JSON", koretest.Garbage, http.StatusOK, "<!DOCTYPE html><title>Welcome</title>"},
-		{"empty is empty", koretest.Empty, http.StatusOK, ""},
-		{"a status has a body that is no document", koretest.Status(http.StatusBadGateway), http.StatusBadGateway, "Bad Gateway\n"},
-		{"one of a test's own", func(http.Handler) http.Handler { return http.NotFoundHandler() }, http.StatusNotFound, "404 page not found\n"},
-	} {
-		t.Run(test.what, func(t *testing.T) {
-			issuer := listening(t)
-			issuer.Behave(test.behavior)
-			for _, client := range []*http.Client{http.DefaultClient, issuer.HTTPClient()} {
-				for _, url := range []string{discoveryURL(issuer), issuer.KeysURL()} {
-					res, body := get(t, client, url)
-					assert.Equal(t, test.status, res.StatusCode)
-					assert.Equal(t, test.body, body)
-				}
-				res, err := client.PostForm(issuer.TokenURL(), nil)
-				require.NoError(t, err)
-				require.NoError(t, res.Body.Close())
-				assert.Equal(t, test.status, res.StatusCode)
-			}
-		})
-	}
-}
-
-func TestBehaveAtOneEndpoint(t *testing.T) {
-	issuer := newIssuer(t)
-	issuer.Behave(koretest.Empty, koretest.KeysEndpoint)
-	_, body := get(t, issuer.HTTPClient(), issuer.KeysURL())
-	assert.Empty(t, body)
-	_, body = get(t, issuer.HTTPClient(), discoveryURL(issuer))
-	assert.NotEmpty(t, body, "the other endpoints are well")
-
-	issuer.Behave(nil)
-	_, body = get(t, issuer.HTTPClient(), issuer.KeysURL())
-	assert.NotEmpty(t, body, "nil ends it")
-	assert.Equal(t, 2, issuer.Requests(koretest.KeysEndpoint))
-	assert.Equal(t, 1, issuer.Requests(koretest.DiscoveryEndpoint))
-	assert.Equal(t, 0, issuer.Requests(koretest.TokenEndpoint))
-}
-
-func TestDown(t *testing.T) {
-	issuer := listening(t)
-	issuer.Behave(koretest.Down)
-	for _, client := range []*http.Client{http.DefaultClient, issuer.HTTPClient()} {
-		before := issuer.Requests(koretest.KeysEndpoint)
-		_, err := client.Get(issuer.KeysURL())
-		assert.ErrorIs(t, err, io.EOF)
-		assert.Greater(t, issuer.Requests(koretest.KeysEndpoint), before, "it counts what it does not answer")
-	}
-	issuer.Behave(nil)
-	res, _ := get(t, http.DefaultClient, issuer.KeysURL())
-	assert.Equal(t, http.StatusOK, res.StatusCode)
-}
-
-func TestWaitingOnTheNetworkEnds(t *testing.T) {
-	for what, behavior := range map[string]koretest.Behavior{
-		"hanging": koretest.Hanging, "slow": koretest.Slow(time.Hour),
-	} {
-		for endpoint, body := range map[koretest.Endpoint]io.Reader{
-			koretest.KeysEndpoint: nil, koretest.TokenEndpoint: strings.NewReader("a=b"),
-		} {
-			t.Run(fmt.Sprintf("%s, endpoint %d", what, endpoint), func(t *testing.T) {
-				issuer := listening(t)
-				arrived := make(chan struct{})
-				left := make(chan struct{})
-				issuer.Behave(func(next http.Handler) http.Handler {
-					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-						close(arrived)
-						defer close(left)
-						behavior(next).ServeHTTP(w, r)
-					})
-				})
-				method, url := http.MethodGet, issuer.KeysURL()
-				if body != nil {
-					method, url = http.MethodPost, issuer.TokenURL()
-				}
-				req, err := http.NewRequestWithContext(t.Context(), method, url, body)
-				require.NoError(t, err)
-				failed := make(chan error)
-				go func() {
-					_, err := http.DefaultTransport.RoundTrip(req)
-					failed <- err
-				}()
-				<-arrived
-				issuer.Close()
-				assert.Error(t, <-failed)
-				<-left // the handler, too, is gone
-			})
-		}
-	}
-}
-
-func TestSimulatedTime(t *testing.T) {
-	signingKey() // made on real time
+func TestIssuer_UsesSimulatedTime(t *testing.T) {
+	signingKey() // outside the bubble, because tests share it
 	synctest.Test(t, func(t *testing.T) {
 		issuer := newIssuer(t)
 		client := issuer.HTTPClient()
@@ -317,7 +219,7 @@ func TestSimulatedTime(t *testing.T) {
 		assert.Equal(t, string(issuer.JWKS()), body)
 		assert.Equal(t, 30*time.Second, time.Since(start))
 
-		for what, behavior := range map[string]koretest.Behavior{
+		for name, behavior := range map[string]koretest.Behavior{
 			"slow": koretest.Slow(time.Hour), "hanging": koretest.Hanging,
 		} {
 			issuer.Behave(behavior)
@@ -326,8 +228,8 @@ func TestSimulatedTime(t *testing.T) {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer.KeysURL(), nil)
 			require.NoError(t, err)
 			_, err = client.Do(req)
-			assert.ErrorIs(t, err, context.DeadlineExceeded, what)
-			assert.Equal(t, 5*time.Second, time.Since(start), what)
+			assert.ErrorIs(t, err, context.DeadlineExceeded, name)
+			assert.Equal(t, 5*time.Second, time.Since(start), name)
 			cancel()
 
 			start = time.Now()
@@ -335,42 +237,18 @@ func TestSimulatedTime(t *testing.T) {
 			impatient.Timeout = 7 * time.Second
 			_, err = impatient.Get(issuer.KeysURL())
 			var timeout net.Error
-			require.ErrorAs(t, err, &timeout, what)
-			assert.True(t, timeout.Timeout(), what)
-			assert.Equal(t, 7*time.Second, time.Since(start), what)
+			require.ErrorAs(t, err, &timeout, name)
+			assert.True(t, timeout.Timeout(), name)
+			assert.Equal(t, 7*time.Second, time.Since(start), name)
 		}
 		assert.Equal(t, 5, issuer.Requests(koretest.KeysEndpoint))
 
 		issuer.Behave(nil)
-		assert.EqualValues(t, time.Now().Add(time.Hour).Unix(), claimsOf(t, issuer.Valid())["exp"], "tokens are of simulated time")
+		assert.EqualValues(t, time.Now().Add(time.Hour).Unix(), claimsOf(t, issuer.Valid())["exp"], "tokens use simulated time")
 	})
 }
 
-func TestAHangingIssuerHoldsNothingUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		issuer := newIssuer(t)
-		issuer.Behave(koretest.Hanging, koretest.KeysEndpoint)
-		ctx, cancel := context.WithCancel(t.Context())
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer.KeysURL(), nil)
-		require.NoError(t, err)
-		var waiting sync.WaitGroup
-		waiting.Go(func() {
-			_, err := issuer.HTTPClient().Do(req)
-			assert.ErrorIs(t, err, context.Canceled)
-		})
-		synctest.Wait()
-		assert.Equal(t, 1, issuer.Requests(koretest.KeysEndpoint))
-		assert.NotEmpty(t, issuer.Valid())
-		assert.NotEmpty(t, issuer.JWKS())
-		issuer.Behave(nil)
-		res, _ := get(t, issuer.HTTPClient(), issuer.KeysURL())
-		assert.Equal(t, http.StatusOK, res.StatusCode)
-		cancel()
-		waiting.Wait()
-	})
-}
-
-func TestHTTPClientIsOfOneHost(t *testing.T) {
+func TestIssuer_HTTPClientServesOneHost(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, url := range []string{"https://issuer.example.org/", "http://issuer.example/", "https://issuer.example:444/"} {
 		_, err := issuer.HTTPClient().Get(url)
@@ -392,32 +270,32 @@ func TestHTTPClientIsOfOneHost(t *testing.T) {
 	assert.Equal(t, int64(len(issuer.JWKS())), res.ContentLength)
 
 	issuer.Behave(func(http.Handler) http.Handler {
-		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a test's own") })
+		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("custom") })
 	})
-	assert.PanicsWithValue(t, "a test's own", func() { _, _ = issuer.HTTPClient().Get(issuer.KeysURL()) })
+	assert.PanicsWithValue(t, "custom", func() { _, _ = issuer.HTTPClient().Get(issuer.KeysURL()) })
 }
 
-func TestIssuerIsAHandler(t *testing.T) {
+func TestIssuer_ServesHTTP(t *testing.T) {
 	issuer := newIssuer(t)
 	server := httptest.NewTLSServer(issuer)
 	defer server.Close()
 	_, body := get(t, server.Client(), server.URL+"/realms/KORE-CIDP/protocol/openid-connect/certs")
 	assert.Equal(t, string(issuer.JWKS()), body)
-	res, _ := get(t, server.Client(), server.URL+"/elsewhere")
+	res, _ := get(t, server.Client(), server.URL+"/other")
 	assert.Equal(t, http.StatusNotFound, res.StatusCode)
 }
 
-func TestAddrAndURLTogether(t *testing.T) {
+func TestNewIssuer_PrefersURLToAddr(t *testing.T) {
 	issuer, err := koretest.NewIssuer(&koretest.Options{
 		Addr: "127.0.0.1:0", URL: "https://issuer.example", Keys: []*koretest.Key{signingKey()},
 	})
 	require.NoError(t, err)
-	assert.Equal(t, "https://issuer.example/realms/KORE-CIDP", issuer.URL(), "a URL is what clients know, whatever is listened on")
+	assert.Equal(t, "https://issuer.example/realms/KORE-CIDP", issuer.URL(), "URL takes precedence over the listen address")
 	issuer.Close()
 	issuer.Close()
 }
 
-func TestEveryAddressIsReachedOnLoopback(t *testing.T) {
+func TestNewIssuer_NamesLoopbackForUnspecifiedAddress(t *testing.T) {
 	issuer, err := koretest.NewIssuer(&koretest.Options{Addr: ":0", Keys: []*koretest.Key{signingKey()}})
 	require.NoError(t, err)
 	defer issuer.Close()
@@ -426,8 +304,8 @@ func TestEveryAddressIsReachedOnLoopback(t *testing.T) {
 	assert.Equal(t, http.StatusOK, res.StatusCode)
 }
 
-func TestCloseEndsListeningOnly(t *testing.T) {
-	issuer := listening(t)
+func TestIssuer_CloseStopsListeningOnly(t *testing.T) {
+	issuer := newListeningIssuer(t)
 	issuer.Close()
 	u, err := url.Parse(issuer.URL())
 	require.NoError(t, err)
@@ -438,14 +316,14 @@ func TestCloseEndsListeningOnly(t *testing.T) {
 	assert.NotEmpty(t, issuer.Valid())
 }
 
-func TestManyAtOnce(t *testing.T) {
+func TestIssuer_IsSafeForConcurrentUse(t *testing.T) {
 	key, err := koretest.NewKey("EdDSA")
 	require.NoError(t, err)
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example", Keys: []*koretest.Key{key}})
 	require.NoError(t, err)
-	var all sync.WaitGroup
+	var workers sync.WaitGroup
 	for n := range 8 {
-		all.Go(func() {
+		workers.Go(func() {
 			for range 20 {
 				switch n {
 				case 0:
@@ -465,6 +343,73 @@ func TestManyAtOnce(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	workers.Wait()
 	assert.Equal(t, 100, issuer.Requests(koretest.KeysEndpoint))
+}
+
+func newValidator(t *testing.T, issuer *koretest.Issuer, client *http.Client, algorithms ...string) *koreauth.Validator {
+	t.Helper()
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:     issuer.URL(),
+		Audience:   []string{koretest.Audience},
+		HTTPClient: client,
+		Algorithms: algorithms,
+	})
+	require.NoError(t, err)
+	return validator
+}
+
+func TestIssuer_WorksWithKoreauth(t *testing.T) {
+	issuer := newListeningIssuer(t)
+	for name, client := range map[string]*http.Client{"over the network": nil, "in process": issuer.HTTPClient()} {
+		t.Run(name, func(t *testing.T) {
+			validator := newValidator(t, issuer, client)
+			claims, err := validator.Validate(t.Context(), issuer.Valid())
+			require.NoError(t, err)
+			assert.Equal(t, issuer.URL(), claims.Issuer)
+			assert.Equal(t, issuer.Client().ID, claims.ClientID)
+			assert.Equal(t, issuer.Client().AccountID, claims.AccountID)
+			assert.Equal(t, issuer.Client().Products, claims.Products)
+			assert.Equal(t, []koreauth.Resource{{
+				Name:   "API Clients",
+				Access: []koreauth.Access{koreauth.Read, koreauth.Write, koreauth.Modify, koreauth.Delete},
+			}}, claims.Resources)
+
+			_, err = validator.Validate(t.Context(), issuer.Expired())
+			assert.ErrorIs(t, err, koreauth.ErrExpired)
+			_, err = validator.Validate(t.Context(), issuer.Forged())
+			assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+			claims, err = validator.Validate(t.Context(), issuer.Ungranted())
+			require.NoError(t, err)
+			assert.Empty(t, claims.Resources)
+			assert.Empty(t, claims.Products)
+			assert.Empty(t, claims.Scopes)
+
+			issuer.Rotate()
+			_, err = validator.Validate(t.Context(), issuer.Valid())
+			assert.NoError(t, err, "the validator fetches the new key")
+		})
+	}
+}
+
+func TestIssuer_WorksWithKoreauthOnSimulatedTime(t *testing.T) {
+	signingKey() // outside the bubble, because tests share it
+	synctest.Test(t, func(t *testing.T) {
+		issuer := newIssuer(t)
+		validator := newValidator(t, issuer, issuer.HTTPClient())
+		token := issuer.Valid()
+		issuer.Behave(koretest.Hanging)
+		_, err := validator.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+
+		issuer.Behave(nil)
+		time.Sleep(time.Second)
+		_, err = validator.Validate(t.Context(), token)
+		require.NoError(t, err)
+
+		time.Sleep(koretest.OneHour)
+		synctest.Wait()
+		_, err = validator.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrExpired)
+	})
 }

@@ -17,26 +17,26 @@ import (
 	"sync"
 )
 
-// Key signs tokens and, published by an [Issuer], lets them be verified.
+// Key is a key that signs tokens. An [Issuer] publishes its public half.
 type Key struct {
-	// ID is the key's kid, in the key set and in the header of its tokens.
-	// Empty: there is none.
+	// ID is the key's kid, in the key set and in the header of its tokens. If ID
+	// is empty, kid is left out.
 	ID string
-	// Algorithm is how the key signs: RS256, RS384, RS512, PS256, PS384, PS512,
-	// ES256, ES384, ES512, EdDSA, or HS256, HS384, HS512, which no issuer
-	// publishes.
+	// Algorithm is the signature algorithm: RS256, RS384, RS512, PS256, PS384,
+	// PS512, ES256, ES384, ES512, EdDSA, HS256, HS384 or HS512. Keys for the HS
+	// algorithms cannot be published.
 	Algorithm string
-	// Use is the use of the key as published. Empty means "sig".
+	// Use is the published use of the key. Empty means "sig".
 	Use string
 	// Private is an *rsa.PrivateKey, an *ecdsa.PrivateKey, an
-	// ed25519.PrivateKey, or, for HS256 and its like, a secret as []byte.
+	// ed25519.PrivateKey, or a secret of type []byte for the HS algorithms.
 	Private crypto.PrivateKey
 }
 
-// NewKey returns a new key for that algorithm, with a random ID. RSA keys have
-// 2048 bits and take a noticeable fraction of a second: tests that need many
-// issuers share one through [Options].Keys. The error is an algorithm that is
-// not in the list at [Key].
+// NewKey returns a new key for the algorithm, with a random ID. RSA keys have
+// 2048 bits. Making one takes a noticeable part of a second, so tests with many
+// issuers should share a key through [Options].Keys. NewKey returns an error if
+// [Key] does not list the algorithm.
 func NewKey(algorithm string) (*Key, error) {
 	private, err := generate(algorithm)
 	if err != nil {
@@ -61,11 +61,12 @@ func generate(algorithm string) (crypto.PrivateKey, error) {
 	case "HS256", "HS384", "HS512":
 		return []byte(randomText(64)), nil
 	}
-	return nil, fmt.Errorf("koretest: no key can be made for the algorithm %q", algorithm)
+	return nil, fmt.Errorf("koretest: NewKey: algorithm %q is not supported", algorithm)
 }
 
-// Public returns the public half: an *rsa.PublicKey, an *ecdsa.PublicKey or an
-// ed25519.PublicKey. It is nil where Private is none of the kinds that have one.
+// Public returns the public half of the key: an *rsa.PublicKey, an
+// *ecdsa.PublicKey or an ed25519.PublicKey. It returns nil if Private is a secret
+// or not set.
 func (k *Key) Public() crypto.PublicKey {
 	if signer, ok := k.Private.(crypto.Signer); ok {
 		return signer.Public()
@@ -73,7 +74,7 @@ func (k *Key) Public() crypto.PublicKey {
 	return nil
 }
 
-// mustNewKey is NewKey for an algorithm that a key has signed with.
+// mustNewKey is NewKey for an algorithm that is known to be supported.
 func mustNewKey(algorithm string) *Key {
 	key, err := NewKey(algorithm)
 	if err != nil {
@@ -82,15 +83,16 @@ func mustNewKey(algorithm string) *Key {
 	return key
 }
 
-// encryptionKey is the key that Keycloak lists before those that sign. Nobody
-// ever decrypts, so one serves all issuers of a process.
+// encryptionKey returns the key that Keycloak lists before the signing keys. It
+// is never used, so all issuers of a process share one.
 var encryptionKey = sync.OnceValue(func() Key {
 	key := mustNewKey("RS256")
 	key.Algorithm, key.Use = "RSA-OAEP", "enc"
 	return *key
 })
 
-// jwk is a public key as RFC 7517 writes it, members in Keycloak's order.
+// jwk is a public key as a JSON Web Key (RFC 7517), with Keycloak's order of
+// members.
 type jwk struct {
 	ID        string `json:"kid,omitempty"`
 	Type      string `json:"kty"`
@@ -121,14 +123,13 @@ func (k *Key) jwk() (jwk, error) {
 	case ed25519.PublicKey:
 		j.Type, j.Curve, j.X = "OKP", "Ed25519", encode(public)
 	default:
-		return jwk{}, fmt.Errorf("koretest: key %q has no public half to publish", k.ID)
+		return jwk{}, fmt.Errorf("koretest: key %q has no public half and cannot be published", k.ID)
 	}
 	return j, nil
 }
 
-// sign returns the signature of RFC 7518 §3, or of RFC 8037 for EdDSA. It does
-// not ask whether the key is good enough for the algorithm: weak and mismatched
-// keys are what some tests are about.
+// sign returns a signature as specified in RFC 7518 §3, or in RFC 8037 for EdDSA.
+// It accepts weak keys and keys of another curve, because tests need them.
 func sign(algorithm string, private crypto.PrivateKey, input []byte) ([]byte, error) {
 	family, size := algorithm[:min(2, len(algorithm))], algorithm[min(2, len(algorithm)):]
 	hash, hashed := map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[size]
@@ -161,11 +162,11 @@ func sign(algorithm string, private crypto.PrivateKey, input []byte) ([]byte, er
 			return mac.Sum(nil), nil
 		}
 	}
-	return nil, fmt.Errorf("koretest: a key of type %T cannot sign as %q", private, algorithm)
+	return nil, fmt.Errorf("koretest: a key of type %T cannot sign with algorithm %q", private, algorithm)
 }
 
-// signECDSA returns R and S side by side, each as long as the curve's order,
-// where crypto/ecdsa's own form is ASN.1.
+// signECDSA returns R and S, each as long as the curve's order (RFC 7518 §3.4).
+// The ASN.1 form of crypto/ecdsa is not allowed in a JWS.
 func signECDSA(key *ecdsa.PrivateKey, digest []byte) ([]byte, error) {
 	r, s, err := ecdsa.Sign(rand.Reader, key, digest)
 	if err != nil {
@@ -180,7 +181,7 @@ func signECDSA(key *ecdsa.PrivateKey, digest []byte) ([]byte, error) {
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// randomText returns n random bytes in base64url.
+// randomText returns n random bytes, encoded in base64url.
 func randomText(n int) string {
 	b := make([]byte, n)
 	rand.Read(b) // never fails

@@ -9,58 +9,69 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/koreauth/koreauth"
 )
 
-// Token is a recipe for [Issuer.Mint]. The zero value makes a valid token for
-// [Issuer.Client]; each field that is set spoils or changes one thing.
+// Token describes a token for [Issuer.Mint] to make. The zero value describes a
+// valid token for [Issuer.Client]. Each field changes one aspect of it.
 //
-//	Token{Age: 2 * time.Hour}                                       // expired, for a client of OneHour
+//	Token{Age: 2 * time.Hour}                                       // expired, if the lifetime is OneHour
 //	Token{Age: -time.Hour}                                          // issued in the future
-//	Token{Claims: map[string]any{"aud": "elsewhere"}}               // for another audience
-//	Token{Drop: []string{"exp"}}                                    // never expires
-//	Token{Header: map[string]any{"crit": []string{"b64"}}}          // an extension that must be understood
-//	Token{Algorithm: "none"}                                        // not signed
-//	Token{Key: &Key{Algorithm: "HS256", Private: []byte("secret")}} // signed with a secret
-//	Token{BadSignature: true}                                       // changed on its way
-//	Token{RawPayload: []byte(`{"iss":"a","iss":"b"}`)}              // signed, whatever it is
+//	Token{Claims: map[string]any{"aud": "other"}}                   // for another audience
+//	Token{Drop: []string{"exp"}}                                    // without expiry
+//	Token{Confirmation: &koreauth.Confirmation{KeySHA256: "…"}}     // bound to a key (DPoP)
+//	Token{Header: map[string]any{"crit": []string{"b64"}}}          // with a critical extension
+//	Token{Algorithm: "none"}                                        // unsigned
+//	Token{Key: &Key{Algorithm: "HS256", Private: []byte("secret")}} // signed with a shared secret
+//	Token{BadSignature: true}                                       // with an invalid signature
+//	Token{RawPayload: []byte(`{"iss":"a","iss":"b"}`)}              // with a duplicate member
 type Token struct {
-	// ClientID is the registered client whose claims the token has. Empty: that
-	// of [Issuer.Client].
+	// ClientID selects the registered client whose claims the token carries.
+	// Empty means that of [Issuer.Client].
 	ClientID string
-	// Age is how long ago the token was issued. Zero: now.
+	// Age is the time since the token was issued. Zero means that it is issued
+	// now.
 	Age time.Duration
+	// Confirmation, if not nil, binds the token to a key of its sender. It becomes
+	// the cnf claim (RFC 7800), with a member x5t#S256 for CertificateSHA256 (RFC
+	// 8705 §3.1) and a member jkt for KeySHA256 (RFC 9449 §6.1). Empty fields
+	// are left out; if both are empty, the claim is {}.
+	Confirmation *koreauth.Confirmation
 
-	// Claims are set over those of the client. A nil value is a JSON null.
+	// Claims are added to the claims above and replace those of the same name. A
+	// nil value becomes null.
 	Claims map[string]any
-	// Drop names claims to leave out.
+	// Drop lists claims to remove.
 	Drop []string
-	// RawPayload, if not nil, is the payload byte for byte, and nothing above
-	// counts.
+	// RawPayload, if not nil, is the whole payload, and all fields above are
+	// ignored. It need not be JSON.
 	RawPayload []byte
 
-	// Header members are set over alg, typ and kid. They change what the header
-	// says, not how the token is signed.
+	// Header is added to the members alg, typ and kid of the header and replaces
+	// those of the same name. It does not change how the token is signed.
 	Header map[string]any
-	// DropHeader names header members to leave out.
+	// DropHeader lists header members to remove.
 	DropHeader []string
-	// RawHeader, if not nil, is the header byte for byte.
+	// RawHeader, if not nil, is the whole header. It need not be JSON.
 	RawHeader []byte
 
-	// Key signs the token and gives the header its kid. Nil: the issuer's.
+	// Key signs the token, and its ID is the header's kid. Nil means
+	// [Issuer.SigningKey].
 	Key *Key
-	// Algorithm is how to sign, and the header's alg. Empty: the key's own.
-	// "none" leaves the signature empty.
+	// Algorithm is the signature algorithm and the header's alg. Empty means that
+	// of the key. For "none" the signature is empty.
 	Algorithm string
-	// Sign, if not nil, makes the signature of the two segments with their dot,
-	// in place of Key and Algorithm, which the header still names.
+	// Sign, if not nil, makes the signature. Its input is the encoded header and
+	// payload, joined by a dot. Key and Algorithm then only set kid and alg.
 	Sign func(input []byte) ([]byte, error)
-	// BadSignature flips a bit in the middle of the signature.
+	// BadSignature flips a bit of the signature.
 	BadSignature bool
 }
 
-// Mint makes the token of a recipe. The error is a recipe that cannot be
-// followed: an unknown ClientID, a value that JSON cannot hold, a key that
-// cannot sign in that way.
+// Mint makes a token. It returns an error if the token cannot be made: if no
+// client has the ClientID, if JSON cannot encode a value, or if the key cannot
+// sign with the algorithm.
 func (i *Issuer) Mint(t Token) (string, error) {
 	key := t.Key
 	if key == nil {
@@ -89,29 +100,32 @@ func (i *Issuer) Mint(t Token) (string, error) {
 // Valid returns a valid token for [Issuer.Client].
 func (i *Issuer) Valid() string { return i.mint(Token{}) }
 
-// Expired returns a token for [Issuer.Client] that has expired a second ago.
+// Expired returns a token for [Issuer.Client] that expired an hour ago, which is
+// more than any sensible koreauth.Config.Leeway.
 func (i *Issuer) Expired() string {
-	return i.mint(Token{Age: i.Client().Lifetime + time.Second})
+	return i.mint(Token{Age: i.Client().Lifetime + time.Hour})
 }
 
-// Ungranted returns a valid token for [Issuer.Client] that has neither the
-// scopes claim nor the scope claim, so that it allows nothing.
+// Ungranted returns a valid token for [Issuer.Client] without permissions: it has
+// neither a scopes claim nor a scope claim.
 func (i *Issuer) Ungranted() string { return i.mint(Token{Drop: []string{"scopes", "scope"}}) }
 
-// Forged returns a token for [Issuer.Client] whose key, of an ID of its own, the
-// issuer never published. It is always the same key.
-func (i *Issuer) Forged() string { return i.mint(Token{Key: i.stranger()}) }
+// Forged returns a token for [Issuer.Client] that is signed with a key that the
+// issuer does not publish. All forged tokens of an issuer have the same key, and
+// so the same kid.
+func (i *Issuer) Forged() string { return i.mint(Token{Key: i.unpublishedKey()}) }
 
+// mint is Mint for a token that can always be made.
 func (i *Issuer) mint(t Token) string {
 	token, err := i.Mint(t)
 	if err != nil {
-		panic(err) // NewIssuer has tried the key, and the client is registered
+		panic(err) // cannot happen: NewIssuer checked the key and registered the client
 	}
 	return token
 }
 
-// header is written as Keycloak does, spaces included: {"alg":"RS256","typ" :
-// "JWT","kid" : "…"}.
+// header returns the header as Keycloak writes it, with the same spaces:
+// {"alg":"RS256","typ" : "JWT","kid" : "…"}.
 func header(t Token, algorithm, kid string) ([]byte, error) {
 	if t.RawHeader != nil {
 		return t.RawHeader, nil
@@ -123,7 +137,8 @@ func header(t Token, algorithm, kid string) ([]byte, error) {
 	return o.with(t.Header, t.DropHeader).encode(" : ")
 }
 
-// payload has the members of KORE's sample token, in its order.
+// payload returns the payload, with the members of KORE's sample token in the
+// same order, and cnf after them.
 func (i *Issuer) payload(t Token) ([]byte, error) {
 	if t.RawPayload != nil {
 		return t.RawPayload, nil
@@ -134,11 +149,11 @@ func (i *Issuer) payload(t Token) ([]byte, error) {
 	}
 	c, ok := i.client(id)
 	if !ok {
-		return nil, fmt.Errorf("koretest: no client %q is registered", id)
+		return nil, fmt.Errorf("koretest: client %q is not registered", id)
 	}
 	issued := time.Now().Add(-t.Age)
 	subject := sha256.Sum256([]byte(c.ID))
-	return object{
+	claims := object{
 		{"exp", issued.Add(c.Lifetime).Unix()},
 		{"iat", issued.Unix()},
 		{"jti", uuid(newID())},
@@ -159,8 +174,20 @@ func (i *Issuer) payload(t Token) ([]byte, error) {
 		{"client-owner", c.Owner},
 		{"client_id", c.ID},
 		{"twilio-sid", "koretestSID"},
-	}.with(t.Claims, t.Drop).encode(":")
+	}
+	if t.Confirmation != nil {
+		claims = append(claims, member{"cnf", confirmation{t.Confirmation.CertificateSHA256, t.Confirmation.KeySHA256}})
+	}
+	return claims.with(t.Claims, t.Drop).encode(":")
 }
+
+// confirmation is the cnf claim.
+type confirmation struct {
+	CertificateSHA256 string `json:"x5t#S256,omitempty"` // RFC 8705 §3.1
+	KeySHA256         string `json:"jkt,omitempty"`      // RFC 9449 §6.1
+}
+
+// signature returns the signature of input.
 
 func signature(t Token, algorithm string, key *Key, input []byte) ([]byte, error) {
 	var signature []byte
@@ -181,7 +208,7 @@ func signature(t Token, algorithm string, key *Key, input []byte) ([]byte, error
 	return signature, nil
 }
 
-// object is a JSON object that keeps its order.
+// object is a JSON object with ordered members.
 type object []member
 
 type member struct {
@@ -189,8 +216,8 @@ type member struct {
 	value any
 }
 
-// with returns o with the edits in their places, new members sorted at the end,
-// and without those dropped.
+// with returns o with the edits and without the dropped members. Changed members
+// keep their place; new ones follow in alphabetical order.
 func (o object) with(edits map[string]any, drop []string) object {
 	for _, name := range slices.Sorted(maps.Keys(edits)) {
 		at := slices.IndexFunc(o, func(m member) bool { return m.name == name })
@@ -203,7 +230,7 @@ func (o object) with(edits map[string]any, drop []string) object {
 	return slices.DeleteFunc(o, func(m member) bool { return slices.Contains(drop, m.name) })
 }
 
-// encode writes o with that colon after every name but the first.
+// encode returns o as JSON, with the given colon after every name but the first.
 func (o object) encode(colon string) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -235,7 +262,7 @@ func newID() (b [16]byte) {
 	return b
 }
 
-// uuid writes b as a version 4 UUID.
+// uuid returns b as a version 4 UUID.
 func uuid(b [16]byte) string {
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80

@@ -11,7 +11,7 @@ import (
 	"github.com/auth0/go-jwt-middleware/v2/validator"
 )
 
-// auth0V2 follows the README of go-jwt-middleware v2 and its JWKS example: the caching provider with its 5 minutes.
+// auth0V2 follows the README of go-jwt-middleware v2 and its JWKS example, with a caching provider of 5 minutes.
 var auth0V2 = Subject{
 	Name:    "auth0 v2",
 	Modules: []string{"github.com/auth0/go-jwt-middleware/v2"},

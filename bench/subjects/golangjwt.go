@@ -13,8 +13,8 @@ type golangJWTClaims struct {
 	koreClaims
 }
 
-// golangJWT follows the README of keyfunc, which supplies golang-jwt with keys, and golang-jwt's examples for claims of
-// one's own and for the parser options that demand issuer, audience, expiry and algorithm.
+// golangJWT follows the README of keyfunc, which provides keys for golang-jwt, and golang-jwt's examples of custom claims
+// and of the parser options that require issuer, audience, expiry and algorithm.
 var golangJWT = Subject{
 	Name:    "golang-jwt + keyfunc",
 	Modules: []string{"github.com/golang-jwt/jwt/v5", "github.com/MicahParks/keyfunc/v3"},

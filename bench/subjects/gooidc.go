@@ -7,8 +7,8 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 )
 
-// goOIDC follows go-oidc's README: discovery, a verifier, and the claims decoded from what it verified. The audience
-// goes in as the client id, which is what the verifier compares `aud` with.
+// goOIDC follows go-oidc's README: discovery, a verifier, and claims decoded from the verified token. The audience is set
+// as the client ID, because the verifier compares `aud` with it.
 var goOIDC = Subject{
 	Name:    "go-oidc",
 	Modules: []string{"github.com/coreos/go-oidc/v3"},

@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/cap/jwt"
 )
 
-// hashicorpCap follows the example that the README of cap's jwt package points to.
+// hashicorpCap follows the example linked from the README of cap's jwt package.
 var hashicorpCap = Subject{
 	Name:    "hashicorp/cap",
 	Modules: []string{"github.com/hashicorp/cap"},

@@ -23,22 +23,21 @@ import (
 	"time"
 )
 
-// The algorithms that are measured.
+// The measured algorithms.
 const (
 	RS256 = "RS256"
 	ES256 = "ES256"
 	EdDSA = "EdDSA"
 )
 
-// Audience is the `aud` of every good token, KORE's own.
+// Audience is the `aud` of every valid token; KORE uses the same.
 const Audience = "api-gw"
 
-// koreIssuerLength is the length of `iss` in KORE's published sample token. The issuer on loopback has a name of the same
-// length, so that its tokens have the size of KORE's.
+// koreIssuerLength is the length of `iss` in KORE's published sample token. The issuer's URL has the same length, so that
+// its tokens have the size of KORE's.
 const koreIssuerLength = 76
 
-// Issuer serves discovery and keys on loopback, counts how often the keys are asked for, and signs with the standard
-// library alone.
+// Issuer serves discovery and keys on loopback and counts the requests for keys. It signs with only the standard library.
 type Issuer struct {
 	URL     string
 	Fetches atomic.Int64
@@ -49,7 +48,7 @@ type Issuer struct {
 	ed     ed25519.PrivateKey
 }
 
-// NewIssuer starts an issuer with one key for each algorithm and, as Keycloak has it, one for encryption.
+// NewIssuer starts an issuer with a key for each algorithm and, like Keycloak, one for encryption.
 func NewIssuer() (*Issuer, error) {
 	i := &Issuer{}
 	var err error
@@ -89,15 +88,15 @@ func NewIssuer() (*Issuer, error) {
 	return i, nil
 }
 
-// Close stops the server. Whoever still asks for keys gets none.
+// Close stops the server.
 func (i *Issuer) Close() { i.server.Close() }
 
-// Setup is what a resource server is told that accepts the issuer's tokens signed with the algorithm.
+// Setup returns the setup of a resource server that accepts the issuer's tokens of one algorithm.
 func (i *Issuer) Setup(algorithm string) Setup {
 	return Setup{Issuer: i.URL, JWKSURL: i.jwksURL(), Audience: Audience, Algorithm: algorithm}
 }
 
-// Public returns the key that verifies the algorithm's tokens.
+// Public returns the public key for an algorithm.
 func (i *Issuer) Public(algorithm string) crypto.PublicKey {
 	switch algorithm {
 	case ES256:
@@ -108,7 +107,7 @@ func (i *Issuer) Public(algorithm string) crypto.PublicKey {
 	return &i.rsa.PublicKey
 }
 
-// KeyID returns the `kid` of that key. It is as long as Keycloak's.
+// KeyID returns the `kid` of that key, in the length that Keycloak uses.
 func KeyID(algorithm string) string {
 	digest := sha256.Sum256([]byte(algorithm))
 	return base64.RawURLEncoding.EncodeToString(digest[:])
@@ -135,27 +134,27 @@ func (i *Issuer) jwks(encryption *rsa.PublicKey) ([]byte, error) {
 	}})
 }
 
-// Token is a signed token, ready to be sent and, for the bare limit, ready to be verified.
+// Token is a signed token, prepared for a request and for Verify.
 type Token struct {
 	Raw    string
-	Bytes  []byte   // the same
+	Bytes  []byte   // Raw as bytes
 	Header []string // the value of Authorization
 
-	Input     []byte // what was signed
-	Signature []byte // in the form in which the standard library verifies it
+	Input     []byte // the signed part
+	Signature []byte // in the form that the standard library verifies
 }
 
-// Spec says how a token differs from a good one. The zero value is a good one that never was before.
+// Spec says how a token differs from a valid one. The zero value is a new, valid token.
 type Spec struct {
 	Audience string    // empty: Audience
-	Issuer   string    // empty: the issuer's own
+	Issuer   string    // empty: the issuer's URL
 	Expiry   time.Time // zero: in a day
-	KeyID    string    // empty: that of the key which signs
+	KeyID    string    // empty: the signing key's
 	Tamper   bool      // change the payload after signing
 }
 
-// Sign makes a token in the shape of KORE's published sample: the same members in the same order, of the same lengths, with
-// an id, a subject, a client and an api-key of its own.
+// Sign makes a token like KORE's published sample: it has the same members in the same order and of the same lengths. Each
+// token has its own ID, subject, client and api-key.
 func (i *Issuer) Sign(algorithm string, s Spec) (Token, error) {
 	audience, issuer, expiry, kid := s.Audience, s.Issuer, s.Expiry, s.KeyID
 	if audience == "" {
@@ -171,7 +170,7 @@ func (i *Issuer) Sign(algorithm string, s Spec) (Token, error) {
 		kid = KeyID(algorithm)
 	}
 
-	// The spaces are Keycloak's.
+	// Keycloak writes these spaces.
 	header := fmt.Sprintf(`{"alg":%q,"typ" : "JWT","kid" : %q}`, algorithm, kid)
 	client := "kc_" + strings.ToLower(rand.Text()) // 29 characters
 	payload := fmt.Sprintf(`{"exp":%d,"iat":%d,"jti":%q,"iss":%q,"aud":%q,"sub":%q,"typ":"Bearer","azp":%q,`+
@@ -196,20 +195,20 @@ func (i *Issuer) Sign(algorithm string, s Spec) (Token, error) {
 	return token, nil
 }
 
-// Forge returns the token with a `kid` in its header that nobody has, so that its signature cannot be judged.
+// Forge returns the token with an unknown `kid`, so that its signature cannot be verified.
 func (t Token) Forge(algorithm string) Token {
 	_, rest, _ := strings.Cut(t.Raw, ".")
 	header := fmt.Sprintf(`{"alg":%q,"typ" : "JWT","kid" : %q}`, algorithm, KeyID(rand.Text()))
 	return newToken(base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + rest)
 }
 
-// newToken keeps the token twice, not four times: the garbage collector's share of a measurement grows with what lives.
+// newToken stores the token twice instead of four times, because live memory makes garbage collection slower.
 func newToken(raw string) Token {
 	header := "Bearer " + raw
 	return Token{Raw: header[len("Bearer "):], Bytes: []byte(raw), Header: []string{header}}
 }
 
-// SignMany makes n tokens, on all cores.
+// SignMany makes n tokens, using all cores.
 func (i *Issuer) SignMany(n int, algorithm string, spec func(n int) Spec) ([]Token, error) {
 	tokens := make([]Token, n)
 	errs := make(chan error, runtime.NumCPU())
@@ -232,7 +231,7 @@ func (i *Issuer) SignMany(n int, algorithm string, spec func(n int) Spec) ([]Tok
 	return tokens, <-errs
 }
 
-// signature returns the signature as RFC 7518 wants it in a token, and as the standard library verifies it.
+// signature returns a signature in the form of RFC 7518, and in the form that the standard library verifies.
 func (i *Issuer) signature(algorithm string, input []byte) (raw, bare []byte, err error) {
 	digest := sha256.Sum256(input)
 	switch algorithm {

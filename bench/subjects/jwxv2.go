@@ -9,8 +9,8 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwt"
 )
 
-// jwxV2 follows jwx's documents on jwk.Cache, jwk.CachedSet and jwt.ParseRequest. The algorithm is bound by the `alg`
-// of the keys, as jwt.WithKeySet does it.
+// jwxV2 follows jwx's documentation of jwk.Cache, jwk.CachedSet and jwt.ParseRequest. The algorithm is restricted by the
+// `alg` of the keys, as jwt.WithKeySet does.
 var jwxV2 = Subject{
 	Name:    "jwx v2",
 	Modules: []string{"github.com/lestrrat-go/jwx/v2"},

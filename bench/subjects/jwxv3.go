@@ -10,8 +10,8 @@ import (
 	"github.com/lestrrat-go/jwx/v3/jwt"
 )
 
-// jwxV3 follows jwx's documents on jwk.Cache, jwk.CachedSet and jwt.ParseRequest. The algorithm is bound by the `alg`
-// of the keys, as jwt.WithKeySet does it.
+// jwxV3 follows jwx's documentation of jwk.Cache, jwk.CachedSet and jwt.ParseRequest. The algorithm is restricted by the
+// `alg` of the keys, as jwt.WithKeySet does.
 var jwxV3 = Subject{
 	Name:    "jwx v3",
 	Modules: []string{"github.com/lestrrat-go/jwx/v3"},

@@ -16,7 +16,7 @@ var Koreauth = Subject{
 	},
 }
 
-// GuardWith fills in what the setup says, where the config says nothing of its own.
+// GuardWith returns the middleware for a config. Fields that config leaves empty are set from the setup.
 func GuardWith(s Setup, config koreauth.Config) (func(http.Handler) http.Handler, error) {
 	config.Issuer = s.Issuer
 	config.Audience = []string{s.Audience}

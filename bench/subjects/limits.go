@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Verify is the limit for a token that was never seen: hash what was signed and verify it with the key at hand, with
-// nothing parsed or decoded. It reports whether the signature holds.
+// Verify is the lower bound for a new token. It hashes the signed part and verifies the signature with a given key, and
+// parses and decodes nothing. It reports whether the signature is valid.
 func Verify(key crypto.PublicKey, t *Token) bool {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
@@ -27,16 +27,16 @@ func Verify(key crypto.PublicKey, t *Token) bool {
 	return false
 }
 
-// Remembered is the limit for a token that was seen before: its SHA-256 and a look-up.
-type Remembered map[[sha256.Size]byte]bool
+// Cached is the lower bound for a cached token: its SHA-256 and a map lookup.
+type Cached map[[sha256.Size]byte]bool
 
-// Add remembers a token.
-func (m Remembered) Add(t *Token) { m[sha256.Sum256(t.Bytes)] = true }
+// Add stores a token.
+func (m Cached) Add(t *Token) { m[sha256.Sum256(t.Bytes)] = true }
 
-// Has reports whether the token was added.
-func (m Remembered) Has(t *Token) bool { return m[sha256.Sum256(t.Bytes)] }
+// Has reports whether a token was added.
+func (m Cached) Has(t *Token) bool { return m[sha256.Sum256(t.Bytes)] }
 
-// OnlyVerifies is the limit for a server: a middleware that takes the token apart and verifies its RS256 signature, and
+// OnlyVerifies is the lower bound for a server: a middleware that splits the token, verifies its RS256 signature, and
 // checks nothing else.
 func OnlyVerifies(key *rsa.PublicKey) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {

@@ -1,5 +1,5 @@
-// Package subjects holds what the benchmark compares: koreauth, the libraries that do the same job, the limits that
-// none of them can beat, and the issuer whose tokens they all judge.
+// Package subjects contains what the benchmark compares: koreauth, similar libraries, and lower bounds. It also contains
+// the issuer of the tokens.
 package subjects
 
 import (
@@ -8,30 +8,31 @@ import (
 	"strings"
 )
 
-// Setup is what a resource server knows of its issuer.
+// Setup is what a resource server knows about its issuer.
 type Setup struct {
-	Issuer    string // the `iss` to demand; its discovery document is served below it
+	Issuer    string // the required `iss`, below which the discovery document is served
 	JWKSURL   string
 	Audience  string
-	Algorithm string // the one to accept: RS256, ES256 or EdDSA
+	Algorithm string // the only accepted one: RS256, ES256 or EdDSA
 }
 
 // Subject is one way to guard an API.
 type Subject struct {
-	Name    string   // as the tables show it
-	Modules []string // the modules that do the work, for the list of versions
+	Name    string   // as in the tables
+	Modules []string // for the list of versions
 
-	// Guard returns the middleware, set up as the subject's own documentation says. What it starts ends with ctx.
+	// Guard returns the middleware, configured as the subject's documentation recommends. All that it starts ends
+	// with ctx.
 	Guard func(ctx context.Context, s Setup) (func(http.Handler) http.Handler, error)
 }
 
-// Peers are the libraries that koreauth is compared with.
+// Peers are the libraries with which koreauth is compared.
 var Peers = []Subject{golangJWT, goOIDC, auth0V2, auth0V3, jwxV2, jwxV3, hashicorpCap}
 
 type claimsKey struct{}
 
-// koreClaims is what a handler wants of KORE's token, for the libraries that decode into a struct of the caller's: cheaper
-// for them than a map.
+// koreClaims are the claims that a handler needs. Libraries that can decode into a struct use it, because that is faster
+// than a map.
 type koreClaims struct {
 	AccountID  string `json:"account-id"`
 	ClientID   string `json:"client_id"`
@@ -44,8 +45,8 @@ type koreClaims struct {
 	} `json:"scopes"`
 }
 
-// minimal is the middleware that a reader of a README writes for a library that brings none: take the bearer token,
-// verify it, pass the claims on in the context, or answer 401.
+// minimal is the middleware that a user writes for a library that has none: it reads the bearer token, verifies it and
+// puts the claims into the context, or responds with 401.
 func minimal(verify func(ctx context.Context, token string) (claims any, err error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,8 +1,8 @@
-// Command gorillamux guards a gorilla/mux subrouter, a subrouter within it, and
-// a single route, with one guard.
+// Command gorillamux protects a gorilla/mux subrouter, a nested subrouter and
+// single routes with one guard.
 //
-//	go run ./examples/gorillamux         # some requests, then serves until interrupted
-//	go run ./examples/gorillamux -once   # the requests alone
+//	go run ./examples/gorillamux         # sends some requests, then serves until interrupted
+//	go run ./examples/gorillamux -once   # sends the requests and exits
 package main
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// newAPI is the guarded API.
+// newAPI returns the protected API.
 func newAPI(guard *koreauth.Middleware) *mux.Router {
 	r := mux.NewRouter()
-	r.HandleFunc("/health", health) // not guarded
+	r.HandleFunc("/health", health) // public
 
 	v1 := r.PathPrefix("/v1").Subrouter()
 	v1.Use(guard.Wrap) // every route under /v1
@@ -34,8 +34,9 @@ func newAPI(guard *koreauth.Middleware) *mux.Router {
 	return r
 }
 
-// listSIMs serves an account's SIMs to its own clients. What depends on the
-// path is the handler's to decide; Refuse answers as the guard would.
+// listSIMs returns the SIMs of an account to clients of that account. A check that
+// needs the path belongs in the handler. Refuse sends the response that the guard
+// would send.
 func listSIMs(guard *koreauth.Middleware) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
@@ -54,7 +55,7 @@ var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 
 func health(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up") }
 
-// main demonstrates it, with an issuer of its own.
+// main runs the API with its own issuer and sends the requests in steps.
 func main() {
 	demo.Main(func(v koreauth.TokenValidator) http.Handler { return newAPI(koreauth.New(v, nil)) }, steps)
 }
@@ -63,16 +64,16 @@ func steps(issuer *koretest.Issuer) []demo.Step {
 	token := issuer.Valid()
 	own := "/v1/accounts/" + issuer.Client().AccountID + "/sims"
 	return []demo.Step{
-		{Title: "A route that is not guarded", Method: "GET", Path: "/health", Status: 200, Has: []string{"up"}},
-		{Title: "A good token", Method: "GET", Path: "/v1/ping", Token: token, Status: 200, Has: []string{"hello, client kc_demo"}},
+		{Title: "A public route", Method: "GET", Path: "/health", Status: 200, Has: []string{"up"}},
+		{Title: "A valid token", Method: "GET", Path: "/v1/ping", Token: token, Status: 200, Has: []string{"hello, client kc_demo"}},
 		{Title: "No token", Method: "GET", Path: "/v1/ping", Status: 401, Body: demo.Unauthorized},
 		{Title: `A grant to delete "API Clients", on a single route`, Method: "DELETE", Path: "/v1/clients/42", Token: token, Status: 200},
-		{Title: "No such grant", Method: "DELETE", Path: "/v1/clients/42", Token: issuer.Ungranted(), Status: 403, Body: demo.NoGrant},
+		{Title: "Without the grant", Method: "DELETE", Path: "/v1/clients/42", Token: issuer.Ungranted(), Status: 403, Body: demo.NoGrant},
 		{Title: "A grant that a subrouter requires", Method: "GET", Path: "/v1/admin/clients", Token: token, Status: 200},
-		{Title: "No such grant, at the subrouter", Method: "GET", Path: "/v1/admin/clients", Token: issuer.Ungranted(), Status: 403, Body: demo.NoGrant},
+		{Title: "Without the grant, on the subrouter", Method: "GET", Path: "/v1/admin/clients", Token: issuer.Ungranted(), Status: 403, Body: demo.NoGrant},
 		{Title: "The SIMs of the client's own account", Method: "GET", Path: own, Token: token, Status: 200},
-		{Title: "Those of another account, refused by the handler", Method: "GET", Path: "/v1/accounts/CO2/sims", Token: token, Status: 403, Body: demo.NoGrant},
-		{Title: "An unmatched path is answered by gorilla/mux, outside Use", Method: "GET", Path: "/v1/nothing", Status: 404},
-		{Title: "So is an unmatched method", Method: "PUT", Path: "/v1/ping", Status: 405},
+		{Title: "The SIMs of another account: rejected by the handler", Method: "GET", Path: "/v1/accounts/CO2/sims", Token: token, Status: 403, Body: demo.NoGrant},
+		{Title: "An unmatched path: gorilla/mux responds without calling the guard", Method: "GET", Path: "/v1/nothing", Status: 404},
+		{Title: "An unmatched method: the same", Method: "PUT", Path: "/v1/ping", Status: 405},
 	}
 }

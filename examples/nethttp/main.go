@@ -1,8 +1,8 @@
-// Command nethttp guards the routes of a net/http.ServeMux, each with what it
-// requires, and lets a browser application of another origin call them.
+// Command nethttp protects the routes of a net/http.ServeMux, each with its own
+// requirements, and allows a browser application of another origin to call them.
 //
-//	go run ./examples/nethttp         # some requests, then serves until interrupted
-//	go run ./examples/nethttp -once   # the requests alone
+//	go run ./examples/nethttp         # sends some requests, then serves until interrupted
+//	go run ./examples/nethttp -once   # sends the requests and exits
 package main
 
 import (
@@ -15,52 +15,52 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// newAPI is the guarded API. Which validator it asks is for its caller to say:
-// a test has another than the program.
+// newAPI returns the protected API. It takes the validator as a parameter so that
+// tests can pass a koretest.Validator.
 func newAPI(validator koreauth.TokenValidator) http.Handler {
 	guard := koreauth.New(validator, nil)
 
-	// Any good token.
+	// Any valid token.
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/ping", guard.Wrap(hello))
-	// Every access named, to the resource of that name.
+	// All of the listed permissions on the resource.
 	mux.Handle("PUT /v1/clients/{id}", guard.Require(koreauth.Grant("API Clients", koreauth.Read, koreauth.Modify))(hello))
-	// All of several requirements.
+	// Several requirements: all must be met.
 	mux.Handle("DELETE /v1/sims/{id}", guard.Require(koreauth.Product("SuperSIM"), koreauth.Scope("sims:delete"))(hello))
-	// One of several.
+	// Several requirements: one must be met.
 	mux.Handle("GET /v1/sims", guard.Require(koreauth.AnyOf(koreauth.Product("SuperSIM"), koreauth.Scope("sims:read")))(hello))
-	// A requirement of one's own.
+	// A custom requirement.
 	mux.Handle("GET /v1/invoices", guard.Require(clientType("admin"))(hello))
-	// Without a token too; a bad one is refused all the same.
+	// The token is optional. An invalid token is still rejected.
 	mux.Handle("GET /v1/coverage", guard.WrapOptional(hello))
 
-	// CORS goes outside: a browser's preflight carries no token.
+	// CORS goes outside the guard: a preflight request carries no token.
 	return allowOrigin("https://portal.example.com", mux)
 }
 
-// clientType requires the client to be of that KORE type.
+// clientType requires the client-type claim to have this value.
 type clientType string
 
 // Check implements koreauth.Requirement.
-func (t clientType) Check(claims *koreauth.Claims) error {
+func (t clientType) Check(_ *http.Request, claims *koreauth.Claims) error {
 	if claims.ClientType != string(t) {
-		return errors.New("a client of another type")
+		return errors.New("wrong client type")
 	}
 	return nil
 }
 
-// hello tells the caller whom the guard let in.
+// hello greets the client named in the token, if there is a token.
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	claims, ok := koreauth.FromContext(r.Context())
 	if !ok {
-		fmt.Fprintln(w, "hello, whoever you are")
+		fmt.Fprintln(w, "hello, anonymous caller")
 		return
 	}
 	fmt.Fprintf(w, "hello, client %s of account %s\n", claims.ClientID, claims.AccountID)
 })
 
-// allowOrigin lets the pages of one origin call next, and read why they were
-// refused. It answers preflights itself (Fetch Standard, "CORS protocol").
+// allowOrigin allows pages of one origin to call next and to read error responses.
+// It responds to preflight requests itself (Fetch Standard, "CORS protocol").
 func allowOrigin(origin string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
@@ -79,7 +79,7 @@ func allowOrigin(origin string, next http.Handler) http.Handler {
 	})
 }
 
-// main demonstrates it, with an issuer of its own.
+// main runs the API with its own issuer and sends the requests in steps.
 func main() {
 	demo.Main(newAPI, steps)
 }
@@ -87,14 +87,14 @@ func main() {
 func steps(issuer *koretest.Issuer) []demo.Step {
 	token := issuer.Valid()
 	return []demo.Step{
-		{Title: "A good token", Method: "GET", Path: "/v1/ping", Token: token, Status: 200, Has: []string{"hello, client kc_demo"}},
+		{Title: "A valid token", Method: "GET", Path: "/v1/ping", Token: token, Status: 200, Has: []string{"hello, client kc_demo"}},
 		{Title: "No token", Method: "GET", Path: "/v1/ping", Status: 401, Body: demo.Unauthorized},
 		{Title: `A grant to read and modify "API Clients"`, Method: "PUT", Path: "/v1/clients/42", Token: token, Status: 200},
 		{Title: "No such grant", Method: "PUT", Path: "/v1/clients/42", Token: issuer.Ungranted(), Status: 403, Body: demo.NoGrant},
-		{Title: "The product, but not the scope, where both are required", Method: "DELETE", Path: "/v1/sims/7", Token: token, Status: 403, Body: demo.NoGrant},
-		{Title: "The product, where either will do", Method: "GET", Path: "/v1/sims", Token: token, Status: 200},
-		{Title: "A requirement of one's own", Method: "GET", Path: "/v1/invoices", Token: token, Status: 200},
-		{Title: "No token, where it is optional", Method: "GET", Path: "/v1/coverage", Status: 200, Has: []string{"whoever you are"}},
-		{Title: "A bad token, where it is optional", Method: "GET", Path: "/v1/coverage", Token: issuer.Expired(), Status: 403, Body: demo.Forbidden},
+		{Title: "The product without the scope, where both are required", Method: "DELETE", Path: "/v1/sims/7", Token: token, Status: 403, Body: demo.NoGrant},
+		{Title: "The product, where the product or the scope is required", Method: "GET", Path: "/v1/sims", Token: token, Status: 200},
+		{Title: "A custom requirement", Method: "GET", Path: "/v1/invoices", Token: token, Status: 200},
+		{Title: "No token, where the token is optional", Method: "GET", Path: "/v1/coverage", Status: 200, Has: []string{"anonymous caller"}},
+		{Title: "An expired token, where the token is optional", Method: "GET", Path: "/v1/coverage", Token: issuer.Expired(), Status: 403, Body: demo.Forbidden},
 	}
 }

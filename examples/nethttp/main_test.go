@@ -12,7 +12,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// A handler alone, with the claims that a guard would have found.
+// Test one handler, with claims in the context.
 func TestHandler(t *testing.T) {
 	r := httptest.NewRequest("GET", "/v1/ping", nil)
 	r = r.WithContext(koreauth.NewContext(r.Context(), &koreauth.Claims{ClientID: "kc_1", AccountID: "CO1"}))
@@ -21,7 +21,7 @@ func TestHandler(t *testing.T) {
 	assert.Equal(t, "hello, client kc_1 of account CO1\n", w.Body.String())
 }
 
-// Routes with what they require, and no token that anybody signed.
+// Test routes and their requirements, without an issuer.
 func TestRoutes(t *testing.T) {
 	api := newAPI(koretest.Validator{Claims: &koreauth.Claims{Products: []string{"SuperSIM"}}})
 	for path, status := range map[string]int{"/v1/sims": 200, "/v1/invoices": 403} {
@@ -33,7 +33,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// Tokens that an issuer signed, judged as in production.
+// Test with signed tokens, validated as in production.
 func TestWithAnIssuer(t *testing.T) {
 	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func TestWithAnIssuer(t *testing.T) {
 	}
 }
 
-func TestPreflightNeedsNoToken(t *testing.T) {
+func TestAllowOrigin_AnswersPreflightWithoutToken(t *testing.T) {
 	r := httptest.NewRequest("OPTIONS", "/v1/ping", nil)
 	r.Header.Set("Origin", "https://portal.example.com")
 	r.Header.Set("Access-Control-Request-Method", "GET")
@@ -61,11 +61,11 @@ func TestPreflightNeedsNoToken(t *testing.T) {
 	assert.Equal(t, "Authorization", w.Header().Get("Access-Control-Allow-Headers"))
 }
 
-func TestBrowserCanReadARefusal(t *testing.T) {
+func TestAllowOrigin_ExposesErrorResponses(t *testing.T) {
 	api := newAPI(koretest.Validator{Err: koreauth.ErrExpired})
 	for origin, allowed := range map[string]string{
 		"https://portal.example.com": "https://portal.example.com",
-		"https://evil.example":       "",
+		"https://other.example":      "",
 	} {
 		r := httptest.NewRequest("GET", "/v1/ping", nil)
 		r.Header.Set("Origin", origin)

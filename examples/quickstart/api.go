@@ -12,8 +12,8 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// newAPI is the guarded API: one guard for the routes of net/http under /v1 and
-// those of gorilla/mux under /v2.
+// newAPI returns the protected API. One guard protects the net/http routes under
+// /v1 and the gorilla/mux routes under /v2.
 func newAPI(issuer string, logger *slog.Logger) (http.Handler, error) {
 	validator, err := koreauth.NewValidator(koreauth.Config{
 		Issuer:   issuer,
@@ -24,13 +24,13 @@ func newAPI(issuer string, logger *slog.Logger) (http.Handler, error) {
 		return nil, err
 	}
 	guard := koreauth.New(validator, &koreauth.Options{Logger: logger})
-	mayRead := guard.Require(koreauth.Grant("API Clients", koreauth.Read))
-	mayDelete := guard.Require(koreauth.Grant("API Clients", koreauth.Delete))
+	requireRead := guard.Require(koreauth.Grant("API Clients", koreauth.Read))
+	requireDelete := guard.Require(koreauth.Grant("API Clients", koreauth.Delete))
 
 	v2 := mux.NewRouter()
 	v2.Use(guard.Wrap)
-	v2.Handle("/v2/clients/{id}", mayRead(http.HandlerFunc(client))).Methods("GET")
-	v2.Handle("/v2/clients/{id}", mayDelete(http.HandlerFunc(client))).Methods("DELETE")
+	v2.Handle("/v2/clients/{id}", requireRead(http.HandlerFunc(client))).Methods("GET")
+	v2.Handle("/v2/clients/{id}", requireDelete(http.HandlerFunc(client))).Methods("DELETE")
 
 	api := http.NewServeMux()
 	api.Handle("GET /v1/me", guard.Wrap(http.HandlerFunc(me)))
@@ -38,10 +38,10 @@ func newAPI(issuer string, logger *slog.Logger) (http.Handler, error) {
 	return api, nil
 }
 
-// me answers with the claims of the caller's token.
+// me responds with the claims of the token.
 func me(w http.ResponseWriter, r *http.Request) {
 	claims, _ := koreauth.FromContext(r.Context())
-	answer(w, struct {
+	writeJSON(w, struct {
 		Issuer     string              `json:"issuer"`
 		Client     string              `json:"client"`
 		ClientType string              `json:"client_type"`
@@ -57,16 +57,17 @@ func me(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// client answers for one API client.
+// client responds with one API client.
 func client(w http.ResponseWriter, r *http.Request) {
 	claims, _ := koreauth.FromContext(r.Context())
-	answer(w, struct {
+	writeJSON(w, struct {
 		ID      string `json:"id"`
 		Account string `json:"account"`
 	}{mux.Vars(r)["id"], claims.AccountID})
 }
 
-func answer(w http.ResponseWriter, v any) {
+// writeJSON sends v as the response.
+func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // A client that is gone is no fault to report.
+	_ = json.NewEncoder(w).Encode(v) // fails only if the client has disconnected
 }

@@ -1,10 +1,10 @@
-// Command quickstart shows koreauth at work: it starts an issuer and a guarded
-// API on loopback and sends real requests between them, each printed with its
-// answer. Then it goes on serving, and prints curl lines to try by hand.
+// Command quickstart demonstrates koreauth. It starts an issuer and a protected
+// API on loopback, sends real requests to both, and prints each request and its
+// response. Then it keeps serving and prints curl commands to try.
 //
-//	go run ./examples/quickstart                        # the tour, then serves until interrupted
-//	go run ./examples/quickstart -once                  # the tour alone; status 1 if an answer is not as promised
-//	go run ./examples/quickstart -addr 127.0.0.1:8080   # where the API listens; a free port if not given
+//	go run ./examples/quickstart                        # sends the requests, then serves until interrupted
+//	go run ./examples/quickstart -once                  # sends the requests and exits, with status 1 if a response is wrong
+//	go run ./examples/quickstart -addr 127.0.0.1:8080   # listens on this address instead of a free port
 package main
 
 import (
@@ -29,7 +29,8 @@ func main() {
 	os.Exit(status)
 }
 
-// run is the program, with the API to show.
+// run is main with its parameters and the API to demonstrate. It returns the exit
+// status.
 func run(ctx context.Context, args []string, out io.Writer, newAPI func(issuer string, logger *slog.Logger) (http.Handler, error)) int {
 	out = demo.Writer(out)
 	addr, once, err := demo.Flags(args, out)
@@ -38,7 +39,7 @@ func run(ctx context.Context, args []string, out io.Writer, newAPI func(issuer s
 	}
 	issuer, err := koretest.NewIssuer(&koretest.Options{Clients: []koretest.Client{{
 		ID:        "kc_quickstart",
-		Secret:    rand.Text(), // of this process alone
+		Secret:    rand.Text(), // a new one for each process
 		Resources: map[string][]string{"API Clients": {"Read", "Write"}},
 		Products:  []string{"SuperSIM"},
 		Lifetime:  koretest.OneDay,
@@ -60,34 +61,34 @@ func run(ctx context.Context, args []string, out io.Writer, newAPI func(issuer s
 	}
 	defer server.Close()
 	fmt.Fprintf(out, "issuer %s\nAPI    %s\n", issuer.URL(), server.URL)
-	fmt.Fprintln(out, "Below, > is sent, < is received, and log is what the operator of the API reads.")
+	fmt.Fprintln(out, "Below, > marks a request, < its response, and log the log of the API.")
 
 	t := tour{demo.Tour{Out: out, API: server.URL}, issuer}
 	return demo.End(ctx, &t.Tour, once, t.walk(ctx)...)
 }
 
-// tour is the way through what koreauth does.
+// tour sends the requests of the demonstration.
 type tour struct {
 	demo.Tour
 	issuer *koretest.Issuer
 }
 
-// walk shows everything, and returns what can be tried by hand afterwards.
+// walk sends all requests and returns those that can be repeated with curl.
 func (t *tour) walk(ctx context.Context) []demo.Step {
-	token := t.fetchToken(ctx, "1. A client gets a token for its credentials, at the token endpoint")
+	token := t.fetchToken(ctx, "1. A client gets a token from the token endpoint with its credentials")
 	account := `"account":"` + t.issuer.Client().AccountID + `"`
 
-	good := demo.Step{Title: "A good token: the handler reads its claims (net/http)",
+	valid := demo.Step{Title: "A valid token: the handler reads its claims (net/http)",
 		Method: "GET", Path: "/v1/me", Token: token, Status: 200, Has: []string{account, `"API Clients"`}}
-	granted := demo.Step{Title: "A route that needs a grant which the token has (gorilla/mux)",
+	granted := demo.Step{Title: "A route that requires a grant, and a token with the grant (gorilla/mux)",
 		Method: "GET", Path: "/v2/clients/42", Token: token, Status: 200, Has: []string{account, `"id":"42"`}}
 	none := demo.Step{Title: "No token", Method: "GET", Path: "/v1/me", Status: 401, Body: demo.Unauthorized}
-	garbage := demo.Step{Title: "A garbage token", Method: "GET", Path: "/v1/me", Token: "garbage", Status: 403, Body: demo.Forbidden}
+	garbage := demo.Step{Title: "A token that is not a JWT", Method: "GET", Path: "/v1/me", Token: "garbage", Status: 403, Body: demo.Forbidden}
 	expired := demo.Step{Title: "An expired token", Method: "GET", Path: "/v1/me", Token: t.issuer.Expired(), Status: 403, Body: demo.Forbidden}
-	ungranted := demo.Step{Title: `A token without the needed grant: it may read and write "API Clients", not delete (gorilla/mux)`,
+	ungranted := demo.Step{Title: `A token without the required grant: its client may read and write "API Clients", but not delete them (gorilla/mux)`,
 		Method: "DELETE", Path: "/v2/clients/42", Token: token, Status: 403, Body: demo.NoGrant}
 
-	t.show(ctx, "2. ", good)
+	t.show(ctx, "2. ", valid)
 	t.show(ctx, "3. ", granted)
 	t.show(ctx, "4. ", none)
 	t.show(ctx, "5. ", garbage)
@@ -95,58 +96,60 @@ func (t *tour) walk(ctx context.Context) []demo.Step {
 	t.show(ctx, "7. ", ungranted)
 
 	fetched := t.issuer.Requests(koretest.KeysEndpoint)
-	fmt.Fprintf(t.Out, "\n8. The issuer signs with a new key from now on: %s\n", t.issuer.Rotate())
-	rotated := t.fetchToken(ctx, "8a. The next token that the client fetches is signed with it")
-	newKey, oldKey := good, good
+	fmt.Fprintf(t.Out, "\n8. The issuer rotates its key; the new key is %s\n", t.issuer.Rotate())
+	rotated := t.fetchToken(ctx, "8a. The client gets a token that is signed with the new key")
+	newKey, oldKey := valid, valid
 	newKey.Token = rotated
-	newKey.Title = "8b. The API takes it at once: it has fetched the new key"
-	oldKey.Title = "8c. The tokens from before are still good"
+	newKey.Title = "8b. The API accepts the token: it fetches the new key"
+	oldKey.Title = "8c. Tokens signed with the old key are still valid"
 	t.Show(ctx, newKey)
 	t.Show(ctx, oldKey)
 	fetches := t.issuer.Requests(koretest.KeysEndpoint) - fetched
-	fmt.Fprintf(t.Out, "\n8d. Times that the API asked for keys: %d\n", fetches)
-	t.Expect("one fetch for a rotation", fetches == 1)
+	fmt.Fprintf(t.Out, "\n8d. Fetches of the key set since the rotation: %d\n", fetches)
+	t.Expect("8d. One fetch of the key set", fetches == 1)
 
-	fmt.Fprintln(t.Out, "\n9. The issuer is down: it answers nobody")
+	fmt.Fprintln(t.Out, "\n9. The issuer is down")
 	t.issuer.Behave(koretest.Down)
-	t.refused(ctx, "9a. No new token can be had")
+	t.expectFailure(ctx, "9a. Clients cannot get a token")
 	outage := newKey
-	outage.Title = "9b. The API answers with the keys that it has"
+	outage.Title = "9b. The API still accepts tokens: it uses the keys that it has"
 	t.Show(ctx, outage)
-	t.Show(ctx, demo.Step{Title: "9c. A token of a key that it has not: that is not the token's fault, so the client is told to try again",
+	t.Show(ctx, demo.Step{Title: "9c. A token with an unknown key: the API cannot fetch the keys, so it tells the client to try again",
 		Method: "GET", Path: "/v1/me", Token: t.issuer.Forged(), Status: 503, Body: demo.Unavailable})
 	t.issuer.Behave(nil)
 
-	good.Token, granted.Token, ungranted.Token = rotated, rotated, rotated
-	return []demo.Step{good, granted, none, garbage, expired, ungranted}
+	valid.Token, granted.Token, ungranted.Token = rotated, rotated, rotated
+	return []demo.Step{valid, granted, none, garbage, expired, ungranted}
 }
 
+// show sends the request of a numbered step.
 func (t *tour) show(ctx context.Context, number string, step demo.Step) {
 	step.Title = number + step.Title
 	t.Show(ctx, step)
 }
 
-// fetchToken gets a token as KORE's documentation says: id and secret in a form.
+// fetchToken gets a token as KORE documents, with the credentials in the form.
 func (t *tour) fetchToken(ctx context.Context, title string) (token string) {
 	fmt.Fprintf(t.Out, "\n%s\n", title)
 	status, body, err := t.post(ctx)
-	var answer struct {
+	var response struct {
 		AccessToken string `json:"access_token"`
 	}
 	if err == nil {
-		err = json.Unmarshal(body, &answer)
+		err = json.Unmarshal(body, &response)
 	}
-	t.Expect(title, err == nil && status == http.StatusOK && answer.AccessToken != "")
-	return answer.AccessToken
+	t.Expect(title, err == nil && status == http.StatusOK && response.AccessToken != "")
+	return response.AccessToken
 }
 
-// refused shows that no token can be had.
-func (t *tour) refused(ctx context.Context, title string) {
+// expectFailure shows that the token endpoint does not respond.
+func (t *tour) expectFailure(ctx context.Context, title string) {
 	fmt.Fprintf(t.Out, "\n%s\n", title)
 	_, _, err := t.post(ctx)
 	t.Expect(title, err != nil)
 }
 
+// post sends a token request.
 func (t *tour) post(ctx context.Context) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, t.issuer.TokenURL(), nil)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/koreauth/koreauth/examples/internal/demo"
 )
 
-func TestTour(t *testing.T) {
+func TestRun_ShowsTour(t *testing.T) {
 	var out bytes.Buffer
 	require.Zero(t, run(t.Context(), []string{"-once"}, &out, newAPI), out.String())
 	text := out.String()
@@ -28,18 +28,18 @@ func TestTour(t *testing.T) {
 		"< HTTP/1.1 200 OK", "< HTTP/1.1 401 Unauthorized", "< HTTP/1.1 403 Forbidden", "< HTTP/1.1 503 Service Unavailable",
 		"  < " + demo.Unauthorized + "\n", "  < " + demo.Forbidden + "\n", "  < " + demo.NoGrant + "\n", "  < " + demo.Unavailable + "\n",
 		"reason=malformed", "reason=expired", `required=API%20Clients:Delete`,
-		"new key", "The issuer is down", "< no answer",
+		"new key", "The issuer is down", "< no response",
 	} {
 		assert.Contains(t, text, shown)
 	}
 }
 
-func TestRequestsShowNoSecret(t *testing.T) {
+func TestRun_PrintsNoSecrets(t *testing.T) {
 	var out bytes.Buffer
 	require.Zero(t, run(t.Context(), []string{"-once"}, &out, newAPI))
 	whole := regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+`)
 	for line := range strings.Lines(out.String()) {
-		if !strings.HasPrefix(line, "  < ") { // bodies are shown as received
+		if !strings.HasPrefix(line, "  < ") { // response bodies are printed unchanged
 			assert.NotRegexp(t, whole, line)
 		}
 		if _, secret, sent := strings.Cut(line, "client_secret="); sent {
@@ -48,33 +48,33 @@ func TestRequestsShowNoSecret(t *testing.T) {
 	}
 }
 
-func TestAWrongAnswerEndsInFailure(t *testing.T) {
+func TestRun_FailsOnWrongResponse(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		api  http.HandlerFunc
-		says string
+		want string
 	}{
-		{"an API that lets everybody in", func(w http.ResponseWriter, _ *http.Request) {
+		{"an API that accepts every request", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `{"account":"CO1700000000koretest","id":"42","r":"API Clients"}`)
 		}, "WRONG: got 200, want 401"},
-		{"an API that lets nobody in", func(w http.ResponseWriter, _ *http.Request) {
+		{"an API that rejects every request", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = io.WriteString(w, demo.Forbidden)
 		}, "WRONG: got 403, want 200"},
-		{"an API that fails", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "WRONG: "},
+		{"an API that aborts every request", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "WRONG: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
 			status := run(t.Context(), []string{"-once"}, &out, func(string, *slog.Logger) (http.Handler, error) { return test.api, nil })
 			assert.Equal(t, 1, status)
-			assert.Contains(t, out.String(), test.says)
-			assert.Contains(t, out.String(), "not as promised: ")
+			assert.Contains(t, out.String(), test.want)
+			assert.Contains(t, out.String(), "wrong responses: ")
 		})
 	}
 }
 
-// A refusal with the right status and another body than KORE's is wrong too.
-func TestAnotherBodyEndsInFailure(t *testing.T) {
+// The body of a rejection must be the one that KORE documents.
+func TestRun_FailsOnWrongBody(t *testing.T) {
 	var out bytes.Buffer
 	status := run(t.Context(), []string{"-once"}, &out, func(issuer string, logger *slog.Logger) (http.Handler, error) {
 		api, err := newAPI(issuer, logger)
@@ -86,10 +86,10 @@ func TestAnotherBodyEndsInFailure(t *testing.T) {
 		}), err
 	})
 	assert.Equal(t, 1, status)
-	assert.Contains(t, out.String(), "not as promised: 4. No token\n")
+	assert.Contains(t, out.String(), "wrong responses: 4. No token\n")
 }
 
-func TestAddr(t *testing.T) {
+func TestRun_ReportsInvalidFlags(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()

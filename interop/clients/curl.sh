@@ -1,6 +1,6 @@
 #!/bin/sh
-# The curl lines of KORE's documentation: gets a token, id and secret in the form (or, with AUTH=basic, by HTTP Basic), calls the API
-# with it, and prints the status and the body that came back.
+# Runs the curl commands of KORE's documentation. It gets a token, with the credentials in the form or, with AUTH=basic, in HTTP
+# Basic. Then it calls the API with the token and prints the status and the body of the response.
 set -eu
 case ${AUTH:-form} in
 form)
@@ -12,7 +12,7 @@ form)
 		--data-urlencode "client_secret=$CLIENT_SECRET")
 	;;
 basic)
-	# RFC 6749 §2.3.1: both are form-encoded before they go into the header.
+	# RFC 6749 §2.3.1: both are form-encoded before they are put into the header.
 	answer=$(curl -fsS -X POST "$TOKEN_URL" \
 		--user "$(node -p 'encodeURIComponent(process.env.CLIENT_ID) + ":" + encodeURIComponent(process.env.CLIENT_SECRET)')" \
 		--data 'grant_type=client_credentials')

@@ -1,5 +1,5 @@
-// Finds the token endpoint by discovery, gets a token with the client-credentials grant, calls the API with it, and prints the status
-// and the body that came back.
+// Finds the token endpoint by discovery, gets a token with the client-credentials grant, calls the API with it, and prints the
+// status and the body of the response.
 import * as openid from 'openid-client';
 
 const { ISSUER, CLIENT_ID, CLIENT_SECRET, API_URL } = process.env;

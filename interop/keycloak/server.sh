@@ -1,20 +1,20 @@
 #!/bin/sh
-# Starts and stops the Keycloak that fetch.sh put into the cache. "start" comes back when the realm answers, "stop" when the
-# process is gone. The database stays between the two, so a second start has the same keys.
+# Starts and stops the Keycloak that fetch.sh downloaded. "start" returns when the realm responds, "stop" when the process has
+# ended. The database is kept, so that a second start has the same keys.
 set -eu
 home=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)/.cache/keycloak
 url=http://127.0.0.1:$KEYCLOAK_PORT
 
-# A file that outlived its process may name somebody else's by now.
+# The pid of an old file may belong to another process by now.
 running() {
 	[ -f "$home/pid" ] && ps -o args= -p "$(cat "$home/pid")" | grep -q "$home/bin/kc.sh"
 }
 
 case $1 in
 start)
-	# The realm files leave the clients' secret open: it is the administrator's too.
+	# The realm files take the clients' secret from the environment. The administrator has the same one.
 	export KC_BOOTSTRAP_ADMIN_CLIENT_ID=interop KC_BOOTSTRAP_ADMIN_CLIENT_SECRET="$KORE_CLIENT_SECRET"
-	# The heap is bounded and the second compiler left out: this server lives for some minutes.
+	# The server runs only for minutes, so it needs a small heap and no second compiler.
 	export JAVA_OPTS_KC_HEAP='-Xms64m -Xmx512m' JAVA_OPTS_APPEND=-XX:TieredStopAtLevel=1
 	nohup "$home/bin/kc.sh" start --optimized --import-realm --http-enabled=true --http-host=127.0.0.1 \
 		--http-port="$KEYCLOAK_PORT" --http-management-scheme=inherited --hostname="$url" --cache=local \
@@ -37,7 +37,7 @@ stop)
 	while running; do
 		tries=$((tries - 1))
 		if [ $tries -eq 0 ]; then
-			echo "Keycloak does not stop: process $(cat "$home/pid")" >&2
+			echo "Keycloak did not stop: process $(cat "$home/pid")" >&2
 			exit 1
 		fi
 		sleep 0.1

@@ -1,8 +1,8 @@
-// A node-oidc-provider on loopback whose access tokens are JWTs after RFC 9068. What kind of token is minted is chosen by the
-// resource that is asked for: https://api.example.com/rs256 and so on.
+// A node-oidc-provider on loopback whose access tokens are JWTs as in RFC 9068. The resource of a token request chooses the kind
+// of token: https://api.example.com/rs256 and so on.
 //
-// POST /interop/rotate puts new keys before the old ones, POST /interop/drop forgets all but the newest: the library takes its keys
-// when it is built, so both build it anew.
+// POST /interop/rotate adds new keys before the old ones. POST /interop/drop removes all but the newest. Both create a new provider,
+// because the library reads its keys only when it is created.
 import { createServer } from 'node:http';
 import { createPrivateKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { Provider } from 'oidc-provider';
@@ -40,7 +40,7 @@ const claims = {
 
 // The RSA key is published without alg: RS256 and PS256 tokens are signed with the same one.
 //
-// They go by way of PEM: in Node 20 a key that is exported while the garbage of its own making is collected waits for itself for ever.
+// The keys are exported as PEM first: in Node 20, exporting a key object can deadlock if garbage collection runs at the same time.
 function newKeys() {
   const privateKeyEncoding = { type: 'pkcs8', format: 'pem' };
   return [
@@ -73,7 +73,7 @@ function build(keys) {
     scopes: ['openid', 'offline_access', 'sims:read', 'sims:write'],
     cookies: { keys: [secret] },
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-    // Everybody who asks is the one person there is: the login page would only stand in the way.
+    // There is only one user, who is signed in without a login page.
     interactions: { url: (ctx, interaction) => `/interop/login/${interaction.uid}` },
     loadExistingGrant: async (ctx) => {
       const grant = new provider.Grant({ clientId: ctx.oidc.client.clientId, accountId: ctx.oidc.session.accountId });

@@ -1,6 +1,6 @@
-// Package demo is what the programs under examples have in common: it serves an
-// API on loopback, sends it real requests, prints both sides, and says whether
-// the answers are those that were promised.
+// Package demo is shared by the programs under examples. It serves an API on
+// loopback, sends requests to it, prints requests and responses, and checks the
+// responses.
 package demo
 
 import (
@@ -26,23 +26,23 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// Step is a request to the API, and the answer that it must have.
+// Step is a request to the API and the expected response.
 type Step struct {
-	// Title says what the request shows.
+	// Title says what the request demonstrates.
 	Title string
-	// Method and Path are the request's.
+	// Method and Path of the request.
 	Method, Path string
-	// Token goes into the Authorization header. Empty: there is no such header.
+	// Token is sent in the Authorization header. If empty, there is no such header.
 	Token string
-	// Status is what the answer's must be.
+	// Status is the expected status.
 	Status int
-	// Body is what the answer's must be, to the byte. Empty: not looked at.
+	// Body is the exact body expected. If empty, any body is accepted.
 	Body string
-	// Has are texts that the answer's body must hold.
+	// Has lists texts that the body must contain.
 	Has []string
 }
 
-// Curl returns the step as a line for a shell.
+// Curl returns the request as a curl command.
 func (s Step) Curl(api string) string {
 	line := "curl -i"
 	if s.Method != http.MethodGet {
@@ -54,22 +54,22 @@ func (s Step) Curl(api string) string {
 	return line + " '" + api + s.Path + "'"
 }
 
-// Tour sends requests and prints them with their answers.
+// Tour sends requests and prints them with their responses.
 type Tour struct {
-	// Out is where to print.
+	// Out is where requests and responses are printed.
 	Out io.Writer
-	// API is the URL that paths are relative to.
+	// API is the URL that the paths are appended to.
 	API string
 
-	wrong []string
+	wrong []string // titles of steps with a wrong response
 }
 
-// Show sends the request of a step, and prints request, answer and verdict.
+// Show sends the request of a step, checks the response and prints both.
 func (t *Tour) Show(ctx context.Context, s Step) {
 	fmt.Fprintf(t.Out, "\n%s\n", s.Title)
 	req, err := http.NewRequestWithContext(ctx, s.Method, t.API+s.Path, nil)
 	if err != nil {
-		t.verdict(s.Title, err)
+		t.report(s.Title, err)
 		return
 	}
 	if s.Token != "" {
@@ -79,53 +79,55 @@ func (t *Tour) Show(ctx context.Context, s Step) {
 	if err == nil {
 		err = s.check(status, string(body))
 	}
-	t.verdict(s.Title, err)
+	t.report(s.Title, err)
 }
 
+// check compares a response with the expected one.
 func (s Step) check(status int, body string) error {
 	if status != s.Status {
 		return fmt.Errorf("got %d, want %d", status, s.Status)
 	}
 	if s.Body != "" && body != s.Body {
-		return fmt.Errorf("got another body than %s", s.Body)
+		return fmt.Errorf("got another body, want %s", s.Body)
 	}
 	for _, text := range s.Has {
 		if !strings.Contains(body, text) {
-			return fmt.Errorf("the body lacks %s", text)
+			return fmt.Errorf("the body does not contain %s", text)
 		}
 	}
 	return nil
 }
 
-// Expect prints whether something beside an answer is as promised.
-func (t *Tour) Expect(what string, ok bool) {
+// Expect prints whether a condition other than a response is met.
+func (t *Tour) Expect(title string, ok bool) {
 	var err error
 	if !ok {
-		err = errors.New("it is not so")
+		err = errors.New("the condition is not met")
 	}
-	t.verdict(what, err)
+	t.report(title, err)
 }
 
-func (t *Tour) verdict(what string, err error) {
+// report prints whether a step succeeded.
+func (t *Tour) report(title string, err error) {
 	if err == nil {
 		fmt.Fprintln(t.Out, "  ok")
 		return
 	}
 	fmt.Fprintf(t.Out, "  WRONG: %v\n", err)
-	t.wrong = append(t.wrong, what)
+	t.wrong = append(t.wrong, title)
 }
 
-// Wrong returns what was not as promised, or nil.
+// Wrong returns an error that lists the wrong responses, or nil if there are none.
 func (t *Tour) Wrong() error {
 	if len(t.wrong) == 0 {
 		return nil
 	}
-	return fmt.Errorf("not as promised: %s", strings.Join(t.wrong, "; "))
+	return fmt.Errorf("wrong responses: %s", strings.Join(t.wrong, "; "))
 }
 
-// Exchange sends a request, and prints it and its answer; form is its body, if
-// it has one. Secrets of the request are cut short; the answer's body is
-// printed as it came.
+// Exchange sends a request and prints it with its response. If form is not empty,
+// it is the body. Secrets in the request are shortened; the body of the response is
+// printed unchanged.
 func (t *Tour) Exchange(req *http.Request, form string) (status int, body []byte, err error) {
 	if form != "" {
 		req.Body = io.NopCloser(strings.NewReader(form))
@@ -141,7 +143,7 @@ func (t *Tour) Exchange(req *http.Request, form string) (status int, body []byte
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		fmt.Fprintf(t.Out, "  < no answer: %v\n", err)
+		fmt.Fprintf(t.Out, "  < no response: %v\n", err)
 		return 0, nil, err
 	}
 	defer res.Body.Close()
@@ -150,7 +152,7 @@ func (t *Tour) Exchange(req *http.Request, form string) (status int, body []byte
 	}
 	fmt.Fprintf(t.Out, "  < %s %s\n", res.Proto, res.Status)
 	for _, name := range slices.Sorted(maps.Keys(res.Header)) {
-		if name != "Date" && name != "Content-Length" { // nothing to learn from
+		if name != "Date" && name != "Content-Length" { // irrelevant here
 			fmt.Fprintf(t.Out, "  < %s: %s\n", name, res.Header.Get(name))
 		}
 	}
@@ -158,27 +160,28 @@ func (t *Tour) Exchange(req *http.Request, form string) (status int, body []byte
 	return res.StatusCode, body, nil
 }
 
-// client opens a connection for each request, so that none is left when the
-// server goes.
+// client opens a new connection for each request, so that no idle connection
+// remains when the server is closed.
 var client = &http.Client{
 	Timeout:   10 * time.Second,
 	Transport: &http.Transport{DisableKeepAlives: true},
 }
 
-// secret is a token or a client's secret, after its first characters.
+// secret matches a token or a client secret. The groups are the part to keep.
 var secret = regexp.MustCompile(`(eyJ[\w-]{5})[\w.-]{20,}|(client_secret=)[^&]+`)
 
+// shorten truncates the secrets in text.
 func shorten(text string) string { return secret.ReplaceAllString(text, "$1$2…") }
 
-// Server serves on loopback until it is closed.
+// Server is a running server.
 type Server struct {
-	// URL is where it listens.
+	// URL is the URL of the server.
 	URL string
 
 	server *http.Server
 }
 
-// Serve starts serving a handler.
+// Serve starts a server for the handler. The caller must call Close.
 func Serve(addr string, handler http.Handler) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -189,10 +192,11 @@ func Serve(addr string, handler http.Handler) (*Server, error) {
 	return s, nil
 }
 
-// Close ends it.
+// Close stops the server.
 func (s *Server) Close() { _ = s.server.Close() }
 
-// Writer makes a writer safe for a program and the server within it.
+// Writer returns a writer that is safe for concurrent use, so that a program and
+// its server can both write to w.
 func Writer(w io.Writer) io.Writer { return &lockedWriter{w: w} }
 
 type lockedWriter struct {
@@ -206,7 +210,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// Logger returns a logger of everything, one indented line a record.
+// Logger returns a logger that writes every record as an indented line.
 func Logger(out io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(indented{out}, &slog.HandlerOptions{
 		Level: slog.LevelDebug,
@@ -226,9 +230,9 @@ func (w indented) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// Main is the main function of a small example: it starts an issuer and the
-// API, shows the steps, prints them for curl, and serves on until it is
-// interrupted. It takes the flags -addr and -once, and ends the program.
+// Main is the main function of a small example. It starts an issuer and the API,
+// shows the steps, prints them as curl commands, and serves until interrupted. It
+// parses the flags -addr and -once, and calls os.Exit.
 func Main(newAPI func(koreauth.TokenValidator) http.Handler, steps func(*koretest.Issuer) []Step) {
 	ctx, stop := Interrupted()
 	status := run(ctx, os.Args[1:], Writer(os.Stdout), newAPI, steps)
@@ -236,6 +240,7 @@ func Main(newAPI func(koreauth.TokenValidator) http.Handler, steps func(*koretes
 	os.Exit(status)
 }
 
+// run is Main without the process: it returns the exit status.
 func run(ctx context.Context, args []string, out io.Writer, newAPI func(koreauth.TokenValidator) http.Handler, steps func(*koretest.Issuer) []Step) int {
 	addr, once, err := Flags(args, out)
 	if err != nil {
@@ -266,20 +271,20 @@ func run(ctx context.Context, args []string, out io.Writer, newAPI func(koreauth
 	return End(ctx, tour, once, shown...)
 }
 
-// Flags reads the flags that every example has.
+// Flags parses the flags of an example.
 func Flags(args []string, out io.Writer) (addr string, once bool, err error) {
 	flags := flag.NewFlagSet("example", flag.ContinueOnError)
 	flags.SetOutput(out)
-	flags.StringVar(&addr, "addr", "127.0.0.1:0", "where the API listens; port 0 is a free one")
-	flags.BoolVar(&once, "once", false, "end after the requests, with status 1 if an answer is not as promised")
+	flags.StringVar(&addr, "addr", "127.0.0.1:0", "`address` to listen on; port 0 selects a free port")
+	flags.BoolVar(&once, "once", false, "exit after the requests, with status 1 if a response is wrong")
 	return addr, once, flags.Parse(args)
 }
 
-// End prints the steps for curl and waits for an interrupt, unless there is no
-// more to be served, and returns the exit status.
+// End returns the exit status: 1 if a response was wrong. Unless once is set, it
+// first prints the steps as curl commands and waits until ctx is done.
 func End(ctx context.Context, tour *Tour, once bool, steps ...Step) int {
 	if !once {
-		fmt.Fprintln(tour.Out, "\nTo try by hand, in another terminal:")
+		fmt.Fprintln(tour.Out, "\nTry these in another terminal:")
 		for _, step := range steps {
 			fmt.Fprintf(tour.Out, "\n# %d: %s\n%s\n", step.Status, step.Title, step.Curl(tour.API))
 		}
@@ -293,12 +298,12 @@ func End(ctx context.Context, tour *Tour, once bool, steps ...Step) int {
 	return 0
 }
 
-// Interrupted returns a context that ends with the program's interruption.
+// Interrupted returns a context that is canceled when the program is interrupted.
 func Interrupted() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt)
 }
 
-// The bodies that KORE documents, and the one for a missing grant.
+// The bodies of error responses.
 const (
 	Unauthorized = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
 	Forbidden    = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`

@@ -1,0 +1,77 @@
+package koreauth
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/koreauth/koreauth/internal/door"
+)
+
+// init opens the door for the other packages of this module.
+func init() {
+	door.Validate = func(ctx context.Context, v *Validator, r *http.Request, token string) (*Claims, error) {
+		claims, _, err := v.validate(ctx, r, token, leaveBound)
+		return claims, err
+	}
+	door.VerifySignature = verifySignature
+	door.VerifyJWS = verifyJWS
+}
+
+// verifySignature implements door.VerifySignature.
+func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, error) {
+	t, err := parseJWS(token)
+	if err != nil {
+		return nil, t.refusal(err)
+	}
+	claims := &t.content.claims
+	t.payloadErr = claims.decode(&t.content.payload)
+	i := v.byName[claims.Issuer]
+	switch {
+	case i == nil:
+		err = ErrIssuer
+	case !i.algorithms[t.header.alg]:
+		err = ErrAlgorithm
+	default:
+		err = i.verify(ctx, t, i.checkExpiry(claims, time.Now()) == nil)
+	}
+	if err == nil {
+		err = i.checkExpiry(claims, time.Now())
+	}
+	if err != nil {
+		return nil, t.refusal(err)
+	}
+	return claims, nil
+}
+
+// verifyJWS implements door.VerifyJWS.
+func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text string) (typ, payload string, err error) {
+	t, err := parseJWS(text)
+	if err == nil && !slices.Contains(algorithms, t.header.alg) {
+		err = ErrAlgorithm
+	}
+	if err == nil {
+		err = (&issuer{keys: keys}).verify(ctx, t, true)
+	}
+	if err != nil {
+		return "", "", t.refusal(err)
+	}
+	return t.header.typ, t.content.payload, nil
+}
+
+// parseJWS splits and decodes a compact JWS and parses its header.
+func parseJWS(text string) (*parsedToken, error) {
+	t := new(parsedToken)
+	if err := t.split(text); err != nil {
+		return t, err
+	}
+	header, err := t.decode()
+	if err == nil {
+		t.header, err = readHeader(header)
+	}
+	if err == nil {
+		err = t.header.checkSyntax()
+	}
+	return t, err
+}

@@ -1,0 +1,26 @@
+// Package door lets the other packages of this module use parts of package
+// koreauth that are not exported. Package koreauth sets the variables when it is
+// initialised; they have type any, because this package cannot import it.
+package door
+
+var (
+	// Validate validates a token as koreauth.Validator.Validate does, but accepts
+	// tokens that are bound to a key, for a Sender to confirm, and returns shared
+	// claims, which must not be changed. r may be nil. Its type is
+	//
+	//	func(ctx context.Context, v *koreauth.Validator, r *http.Request, token string) (*koreauth.Claims, error)
+	Validate any
+
+	// VerifySignature verifies the signature, "iss" and "exp" of a token, and nothing
+	// else: neither the audience, nor the type, nor Config.Require. Its type is
+	//
+	//	func(ctx context.Context, v *koreauth.Validator, token string) (*koreauth.Claims, error)
+	VerifySignature any
+
+	// VerifyJWS verifies the signature of a compact JWS with a key set. It returns
+	// the "typ" of the header and the payload, of which it checks nothing. The error
+	// has a class. Its type is
+	//
+	//	func(ctx context.Context, keys koreauth.KeySet, algorithms []string, text string) (typ, payload string, err error)
+	VerifyJWS any
+)

@@ -1,0 +1,137 @@
+// Command mutants shows that the tests notice when a check in the source is
+// removed or weakened. Each *.txt file next to it lists such changes, called
+// mutants, for one source file. Each mutant is tried alone, and a test must
+// fail. Run it in the root of the repository:
+//
+//	go run ./internal/trials/mutants                   # all mutants; writes docs/reports/mutants.md
+//	go run ./internal/trials/mutants -only validator   # those of validator.txt; writes nothing
+//	go run ./internal/trials/mutants iat               # those with this text in their description
+//	go run ./internal/trials/mutants -check            # only reports mutants that do not match the source
+//
+// It exits with status 1 if a mutant survives, does not compile or does not
+// match the source, and with status 2 if nothing could be tried. It does not
+// change the source: mutants are built with go build -overlay.
+//
+// Most mutants change only the bodies of functions. They are all compiled into
+// one test binary, which an environment variable tells the mutant to use, so
+// that trying one takes no compilation. A mutant that does not fit into that
+// binary, or that survives in it, is compiled and tried alone.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const page = "docs/reports/mutants.md"
+
+func main() {
+	check := flag.Bool("check", false, "run no test; report the mutants whose text is not in the source exactly once")
+	only := flag.String("only", "", "try only the mutants of these `files`, separated by commas: validator,claims")
+	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many mutants to try at once")
+	timeout := flag.Duration("timeout", 2*time.Minute, "after this time a mutant is counted as noticed: the tests hang")
+	flag.Parse()
+
+	failed, err := run(*check, *only, strings.Join(flag.Args(), " "), *workers, *timeout)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(2)
+	case failed > 0:
+		os.Exit(1)
+	}
+}
+
+// run returns how many mutants do not match the source or were not noticed.
+func run(check bool, only, words string, workers int, timeout time.Duration) (failed int, err error) {
+	all, err := readLists()
+	if err != nil {
+		return 0, err
+	}
+	chosen, err := choose(all, only, words)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range chosen {
+		if err := m.apply(); err != nil {
+			m.verdict = "**" + err.Error() + "**"
+			fmt.Printf("%s.txt:%d: %s: %v\n", m.list, m.line, m.description, err)
+			failed++
+		}
+	}
+	if check {
+		fmt.Printf("%d of %d mutants do not match the source\n", failed, len(chosen))
+		return failed, nil
+	}
+
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	start := time.Now()
+	matching := slices.DeleteFunc(slices.Clone(chosen), func(m *mutant) bool { return m.verdict != "" })
+	t := &trial{dir: dir, timeout: timeout, noticedBy: readPage(page)}
+	if err := t.prepare(matching); err != nil {
+		return 0, err
+	}
+	t.tryAll(matching, workers)
+
+	survived := 0
+	for _, m := range matching {
+		if !m.killed {
+			survived++
+		}
+	}
+	fmt.Printf("%d mutants: %d noticed, %d not noticed, %d do not match the source; %v\n",
+		len(chosen), len(matching)-survived, survived, failed, time.Since(start).Round(time.Second))
+	if len(chosen) == len(all) {
+		err = os.WriteFile(page, table(all, survived+failed), 0o644)
+	}
+	return failed + survived, err
+}
+
+// choose returns the mutants of the lists named in only, with the words in
+// their description.
+func choose(all []*mutant, only, words string) ([]*mutant, error) {
+	var lists []string
+	if only != "" {
+		for name := range strings.SplitSeq(only, ",") {
+			name = strings.TrimSuffix(strings.TrimSuffix(filepath.Base(name), ".go"), ".txt")
+			if !slices.ContainsFunc(all, func(m *mutant) bool { return m.list == name }) {
+				return nil, fmt.Errorf("there is no list %s.txt", name)
+			}
+			lists = append(lists, name)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(m *mutant) bool {
+		return lists != nil && !slices.Contains(lists, m.list) || !strings.Contains(m.source+" "+m.description, words)
+	}), nil
+}
+
+// tryAll tries the mutants, some at once.
+func (t *trial) tryAll(mutants []*mutant, workers int) {
+	next := make(chan *mutant)
+	var running sync.WaitGroup
+	for i := range max(workers, 1) {
+		own := filepath.Join(t.dir, fmt.Sprint("worker", i))
+		running.Go(func() {
+			for m := range next {
+				m.verdict, m.killed = t.try(own, m)
+				fmt.Printf("%s: %s: %s\n", m.source, m.description, m.verdict)
+			}
+		})
+	}
+	for _, m := range mutants {
+		next <- m
+	}
+	close(next)
+	running.Wait()
+}

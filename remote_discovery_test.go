@@ -1,0 +1,246 @@
+package koreauth_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+)
+
+func TestRemoteKeySet_Discovery(t *testing.T) {
+	const (
+		host   = "https://issuer.example.com"
+		openID = "/.well-known/openid-configuration"
+		oauth  = "/.well-known/oauth-authorization-server"
+		moved  = "https://keys.example.net/keys"
+	)
+	discoveredSet := func(net *network, issuer string) *koreauth.RemoteKeySet {
+		return &koreauth.RemoteKeySet{Issuer: issuer, HTTPClient: net.client()}
+	}
+	for _, c := range []struct {
+		name   string
+		issuer string
+		openID string
+		oauth  string
+	}{
+		{"an issuer with a path", edIssuer, edIssuer + openID, host + oauth + "/realms/one"},
+		{"an issuer with a trailing slash, which is removed", edIssuer + "/", edIssuer + openID, host + oauth + "/realms/one"},
+		{"an issuer with two trailing slashes, one of which is removed", edIssuer + "//", edIssuer + "/" + openID, host + oauth + "/realms/one/"},
+		{"an issuer without a path", host, host + openID, host + oauth},
+		{"an issuer with only a slash as its path", host + "/", host + openID, host + oauth},
+		{"an issuer with a port", host + ":8443/a", host + ":8443/a" + openID, host + ":8443" + oauth + "/a"},
+		{"an issuer with an escaped path", host + "/a%2Fb%20c", host + "/a%2Fb%20c" + openID, host + oauth + "/a%2Fb%20c"},
+	} {
+		withFakeTime(t, c.name+", by OpenID Connect Discovery", func(t *testing.T, net *network) {
+			net.respond(c.openID, metadata(c.issuer, keysURL))
+			net.respondKeys(keysOf("a"))
+			set := discoveredSet(net, c.issuer)
+			wantKey(t, set, "a", 0)
+			assert.Equal(t, []string{c.openID, keysURL}, net.requestURLs())
+		})
+		withFakeTime(t, c.name+", by RFC 8414 after a 404", func(t *testing.T, net *network) {
+			net.respond(c.oauth, metadata(c.issuer, keysURL))
+			net.respondKeys(keysOf("a"))
+			wantKey(t, discoveredSet(net, c.issuer), "a", 0)
+			assert.Equal(t, []string{c.openID, c.oauth, keysURL}, net.requestURLs())
+		})
+	}
+	withFakeTime(t, "a Config without JWKSURL uses discovery", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		v, err := koreauth.NewValidator(koreauth.Config{
+			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, HTTPClient: net.client(),
+		})
+		require.NoError(t, err)
+		assert.Zero(t, net.requestCount())
+		_, err = v.Validate(t.Context(), edToken(t, "a", nil))
+		assert.NoError(t, err)
+	})
+	withFakeTime(t, "a RemoteKeySet with a URL does not use discovery", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		set.Issuer = edIssuer
+		wantKey(t, set, "a", 0)
+		assert.Equal(t, []string{keysURL}, net.requestURLs())
+	})
+	for name, p := range map[string]responder{
+		"500": reply(500, ""), "503": reply(503, ""), "401": reply(401, ""), "403": reply(403, ""), "410": reply(410, ""), "204": reply(204, ""),
+		"a connection failure":         connectionRefused,
+		"a document of another issuer": metadata(edIssuer+"x", keysURL),
+		"an HTML page":                 reply(200, "<html>"),
+	} {
+		withFakeTime(t, name+" from OpenID Connect Discovery does not lead to RFC 8414", func(t *testing.T, net *network) {
+			net.respond(edIssuer+openID, p)
+			net.respond(host+oauth+"/realms/one", metadata(edIssuer, keysURL))
+			net.respondKeys(keysOf("a"))
+			wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
+			assert.Equal(t, []string{edIssuer + openID}, net.requestURLs())
+		})
+	}
+	withFakeTime(t, "404 at both locations is a failure", func(t *testing.T, net *network) {
+		wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
+		assert.Equal(t, []string{edIssuer + openID, host + oauth + "/realms/one"}, net.requestURLs())
+	})
+	for name, document := range map[string]string{
+		"another issuer":                   `{"issuer":"https://other.example.com/realms/one","jwks_uri":"` + keysURL + `"}`,
+		"the issuer with a trailing slash": `{"issuer":"` + edIssuer + `/","jwks_uri":"` + keysURL + `"}`,
+		"the issuer in another case":       `{"issuer":"` + strings.ToUpper(edIssuer) + `","jwks_uri":"` + keysURL + `"}`,
+		"no issuer":                        `{"jwks_uri":"` + keysURL + `"}`,
+		"an issuer that is not a string":   `{"issuer":["` + edIssuer + `"],"jwks_uri":"` + keysURL + `"}`,
+		"a member name Issuer":             `{"Issuer":"` + edIssuer + `","jwks_uri":"` + keysURL + `"}`,
+		"no jwks_uri":                      `{"issuer":"` + edIssuer + `"}`,
+		"an empty jwks_uri":                `{"issuer":"` + edIssuer + `","jwks_uri":""}`,
+		"a jwks_uri that is not a string":  `{"issuer":"` + edIssuer + `","jwks_uri":5}`,
+		"a member name JWKS_URI":           `{"issuer":"` + edIssuer + `","JWKS_URI":"` + keysURL + `"}`,
+		"a relative jwks_uri":              `{"issuer":"` + edIssuer + `","jwks_uri":"/keys"}`,
+		"an http jwks_uri":                 `{"issuer":"` + edIssuer + `","jwks_uri":"http://issuer.example.com/keys"}`,
+		"a file jwks_uri":                  `{"issuer":"` + edIssuer + `","jwks_uri":"file:///keys"}`,
+		"an array instead of an object":    `[]`,
+		"null instead of an object":        `null`,
+		"an empty document":                ``,
+		"a truncated document":             `{"issuer":"` + edIssuer + `","jwks_uri":"` + keysURL + `"`,
+	} {
+		withFakeTime(t, "metadata: "+name+" is a failure", func(t *testing.T, net *network) {
+			net.respond(edIssuer+openID, reply(200, document))
+			net.respondKeys(keysOf("a"))
+			net.respond("http://issuer.example.com/keys", keysOf("a"))
+			wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
+			assert.Equal(t, []string{edIssuer + openID}, net.requestURLs())
+		})
+	}
+	withFakeTime(t, "jwks_uri may be on another host", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, moved))
+		net.respond(moved, keysOf("a"))
+		wantKey(t, discoveredSet(net, edIssuer), "a", 0)
+	})
+	withFakeTime(t, "jwks_uri may be http on loopback, and anywhere with DangerouslyAllowHTTP", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, "http://localhost/keys"))
+		net.respond("http://localhost/keys", keysOf("a"))
+		wantKey(t, discoveredSet(net, edIssuer), "a", 0)
+		net.respond(edIssuer+openID, metadata(edIssuer, "http://issuer.example.com/keys"))
+		net.respond("http://issuer.example.com/keys", keysOf("a"))
+		set := discoveredSet(net, edIssuer)
+		set.DangerouslyAllowHTTP = true
+		wantKey(t, set, "a", 0)
+	})
+	withFakeTime(t, "the metadata is fetched once, as long as the key URL works", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := discoveredSet(net, edIssuer)
+		wantKey(t, set, "a", 0)
+		for range 5 {
+			wait(keysMaxAge)
+			wantKey(t, set, "a", 0)
+			synctest.Wait()
+		}
+		wantUnknown(t, set, "b", 0)
+		assert.Equal(t, append([]string{edIssuer + openID}, keysURL, keysURL, keysURL, keysURL, keysURL, keysURL, keysURL), net.requestURLs())
+	})
+	for name, p := range map[string]responder{
+		"returns 410": reply(410, ""), "returns 404": reply(404, ""), "is down": connectionRefused, "returns no keys": reply(200, jwksOf()), "redirects to another host": redirect(moved),
+	} {
+		withFakeTime(t, "the metadata is fetched again at once if the key URL "+name, func(t *testing.T, net *network) {
+			net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+			net.respondKeys(reply(200, edSet("a"), `ETag: "1"`))
+			set := discoveredSet(net, edIssuer)
+			wantKey(t, set, "a", 0)
+			net.respondKeys(p)
+			net.respond(edIssuer+openID, metadata(edIssuer, moved))
+			net.respond(moved, keysOf("b"))
+			wantKey(t, set, "b", 0)
+			assert.Equal(t, []string{edIssuer + openID, keysURL, keysURL, edIssuer + openID, moved}, net.requestURLs())
+			assert.Empty(t, net.recorded()[4].header.Get("If-None-Match"), "If-None-Match: the ETag belongs to another document")
+			wantKey(t, set, "b", 0)
+			wantUnknown(t, set, "a", 0)
+		})
+	}
+	withFakeTime(t, "if the key URL hangs, the metadata is fetched again, by the next fetch at the latest", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := discoveredSet(net, edIssuer)
+		wantKey(t, set, "a", 0)
+		net.respondKeys(hanging)
+		net.respond(edIssuer+openID, metadata(edIssuer, moved))
+		net.respond(moved, keysOf("a", "b"))
+		wait(keysMaxAge)
+		for range 2 {
+			wantKey(t, set, "a", 0)
+			wait(keysInterval)
+		}
+		wantKey(t, set, "b", 0)
+	})
+	withFakeTime(t, "a failure of the key URL while the metadata is unavailable is not permanent", func(t *testing.T, net *network) {
+		for _, down := range []responder{reply(403, ""), hanging} {
+			net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+			net.respondKeys(keysOf("a"))
+			set := discoveredSet(net, edIssuer)
+			wantKey(t, set, "a", 0)
+			net.respondKeys(connectionRefused)
+			net.respond(edIssuer+openID, down)
+			_, err := set.Keys(t.Context(), "b", true)
+			require.ErrorIs(t, err, koreauth.ErrUnavailable)
+			net.respondKeys(keysOf("a", "b"))
+			wait(keysInterval)
+			_, err = set.Keys(t.Context(), "b", true) // may fetch the metadata first
+			if err != nil {
+				wait(keysInterval)
+				wantKey(t, set, "b", 0)
+			}
+		}
+	})
+	withFakeTime(t, "if the metadata still names the failed key URL, it is not tried again", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := discoveredSet(net, edIssuer)
+		wantKey(t, set, "a", 0)
+		net.respondKeys(connectionRefused)
+		assert.ErrorIs(t, wantUnavailable(t, set, "b", 0, 0), errConnectionRefused)
+		assert.Equal(t, []string{edIssuer + openID, keysURL, keysURL, edIssuer + openID}, net.requestURLs())
+		wantKey(t, set, "a", 0)
+	})
+	withFakeTime(t, "if the key URL and the metadata both fail, the keys and the URL are kept", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := discoveredSet(net, edIssuer)
+		wantKey(t, set, "a", 0)
+		net.respondKeys(connectionRefused)
+		net.respond(edIssuer+openID, connectionRefused)
+		wantUnavailableError(t, set, "b")
+		wantKey(t, set, "a", 0)
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("b"))
+		wantKey(t, set, "b", 0)
+	})
+	withFakeTime(t, "if the first fetch of the key URL fails, the next fetch starts with discovery", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(connectionRefused)
+		set := discoveredSet(net, edIssuer)
+		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+		net.respond(edIssuer+openID, metadata(edIssuer, moved))
+		net.respond(moved, keysOf("a"))
+		wait(250 * time.Millisecond)
+		wantKey(t, set, "a", 0)
+	})
+	withFakeTime(t, "discovery and keys count as one fetch for the rate limit", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, reply(500, ""))
+		set := discoveredSet(net, edIssuer)
+		start := time.Now()
+		for time.Since(start) < time.Second {
+			wantUnavailableError(t, set, "a")
+			wait(10 * time.Millisecond)
+		}
+		assert.Equal(t, 4, net.requestCount())
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		wantKey(t, set, "a", 0)
+		for range 10 {
+			wantUnknown(t, set, "unknown", 0)
+		}
+		assert.Equal(t, 4+2+3, net.requestCount())
+	})
+}

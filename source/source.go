@@ -1,0 +1,206 @@
+// Package source finds access tokens in places other than the Authorization
+// header, for clients that cannot set it:
+//
+//	guard := koreauth.New(validator, &koreauth.Options{Sources: []koreauth.Source{
+//		koreauth.Header("Authorization"),
+//		source.Form("access_token"),
+//	}})
+//
+// [koreauth.Options].Sources replaces the default, so name the Authorization
+// header too if it is to be read. Only the named places are read, and a request
+// with tokens in two of them is rejected.
+//
+// Each of these places exposes the token more than the Authorization header does
+// (RFC 6750 §5.3). The functions say how.
+package source
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/koreauth/koreauth"
+)
+
+// maxBody is the maximum size of a body that is read for a token.
+const maxBody = 64 << 10
+
+// Form finds the token in a field of a form body (RFC 6750 §2.2). It reads only
+// bodies of type application/x-www-form-urlencoded, and none of GET or HEAD
+// requests. A body over 64 KiB is rejected as a bad request. The body is restored
+// for the handler.
+//
+// Whatever logs bodies logs the token. Set [http.Server].ReadTimeout, because a
+// slow sender can otherwise hold the request open. Form panics if name is empty.
+func Form(name string) koreauth.Source {
+	requireName("Form", name)
+	return func(r *http.Request) ([]string, error) {
+		if !hasBody(r, func(t string) bool { return t == "application/x-www-form-urlencoded" }) {
+			return nil, nil
+		}
+		// http.Request.ParseForm has read the body already. It does so with these
+		// methods only.
+		if r.PostForm != nil && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
+			return r.PostForm[name], nil
+		}
+		body, err := readBody(r)
+		if err != nil {
+			return nil, err
+		}
+		return formValues(string(body), name)
+	}
+}
+
+// JSON finds the token in a member of a body that is a JSON object. It reads only
+// bodies of type application/json or of a type that ends in +json, and none of
+// GET or HEAD requests. A body over 64 KiB is rejected as a bad request. The body
+// is restored for the handler.
+//
+// Whatever logs bodies logs the token. Set [http.Server].ReadTimeout, because a
+// slow sender can otherwise hold the request open. JSON panics if name is empty.
+func JSON(name string) koreauth.Source {
+	requireName("JSON", name)
+	return func(r *http.Request) ([]string, error) {
+		if !hasBody(r, func(t string) bool { return t == "application/json" || strings.HasSuffix(t, "+json") }) {
+			return nil, nil
+		}
+		body, err := readBody(r)
+		if err != nil {
+			return nil, err
+		}
+		return jsonMembers(body, name)
+	}
+}
+
+// Query finds the token in a query parameter (RFC 6750 §2.3). A query that cannot
+// be parsed is a bad request, because it might hide a second token.
+//
+// URLs are kept in access logs, browser histories and Referer headers, and the
+// token with them: use Query only for clients that support nothing else. Query
+// panics if name is empty.
+func Query(name string) koreauth.Source {
+	requireName("Query", name)
+	return func(r *http.Request) ([]string, error) { return formValues(r.URL.RawQuery, name) }
+}
+
+// Path finds the token in a wildcard of a net/http pattern
+// ([http.Request.PathValue]). It exposes the token as [Query] does, and also in
+// metrics that are labelled with the path. Path panics if name is empty.
+func Path(name string) koreauth.Source {
+	requireName("Path", name)
+	return func(r *http.Request) ([]string, error) { return []string{r.PathValue(name)}, nil }
+}
+
+// PathVars finds the token in a path variable of a router that has a function for
+// them, such as mux.Vars of gorilla/mux. It exposes the token as [Path] does.
+// PathVars panics if vars is nil or name is empty.
+func PathVars(vars func(*http.Request) map[string]string, name string) koreauth.Source {
+	requireName("PathVars", name)
+	if vars == nil {
+		panic("koreauth: source.PathVars needs the function of the router, such as mux.Vars")
+	}
+	return func(r *http.Request) ([]string, error) { return []string{vars(r)[name]}, nil }
+}
+
+// Cookie finds the token in a cookie. Browsers also send cookies with requests
+// that other sites cause: add protection against those, such as
+// [http.CrossOriginProtection]. Cookie panics if name is empty.
+func Cookie(name string) koreauth.Source {
+	requireName("Cookie", name)
+	return func(r *http.Request) ([]string, error) {
+		var values []string
+		for _, cookie := range r.CookiesNamed(name) {
+			values = append(values, cookie.Value)
+		}
+		return values, nil
+	}
+}
+
+func requireName(function, name string) {
+	if name == "" {
+		panic("koreauth: source." + function + " needs a name")
+	}
+}
+
+func badRequest(cause string) error { return fmt.Errorf("%w: %s", koreauth.ErrBadRequest, cause) }
+
+// hasBody reports whether the request has a body of a matching type. GET and HEAD
+// requests have none (RFC 6750 §2.2).
+func hasBody(r *http.Request, matches func(mediaType string) bool) bool {
+	if r.Body == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == "" {
+		return false
+	}
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && matches(mediaType)
+}
+
+// readBody returns the body and restores it for the handler.
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if ctx := r.Context(); err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", koreauth.ErrUnavailable, context.Cause(ctx))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: body: %w", koreauth.ErrBadRequest, err)
+	}
+	if len(body) > maxBody {
+		return nil, badRequest("a body that may contain a token is larger than 64 KiB")
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(body), r.Body}
+	return body, nil
+}
+
+// formValues returns all values of a name. Text that cannot be parsed is
+// rejected, because it might hide a second token.
+func formValues(encoded, name string) ([]string, error) {
+	values, err := url.ParseQuery(encoded)
+	if err != nil {
+		return nil, badRequest("the form or query cannot be parsed")
+	}
+	return values[name], nil
+}
+
+// jsonMembers returns the values of all top-level members of that name. Duplicate
+// members of other names are left to the handler.
+func jsonMembers(body []byte, name string) ([]string, error) {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	if !json.Valid(body) {
+		return nil, badRequest("the body is not JSON")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return nil, nil // valid JSON, but not an object
+	}
+	var values []string
+	for decoder.More() {
+		member, err := decoder.Token()
+		if err != nil {
+			return nil, badRequest("the body is not JSON")
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, badRequest("the body is not JSON")
+		}
+		if member != name {
+			continue
+		}
+		var token string
+		if value[0] != '"' || json.Unmarshal(value, &token) != nil {
+			return nil, badRequest("the token in the body is not a string")
+		}
+		values = append(values, token)
+	}
+	return values, nil
+}
