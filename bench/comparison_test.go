@@ -47,7 +47,7 @@ func TestComparison(t *testing.T) {
 			require.NoError(t, err)
 			return status(token)
 		}},
-		{"ID token with the API's `aud`", func(t *testing.T, issuer *koretest.Issuer, status func(string) int) int {
+		{"Keycloak ID token for the API", func(t *testing.T, issuer *koretest.Issuer, status func(string) int) int {
 			token, err := issuer.Mint(koretest.Token{Claims: map[string]any{"typ": "ID"}})
 			require.NoError(t, err)
 			return status(token)
