@@ -16,8 +16,8 @@ import (
 // places.
 type Source func(*http.Request) ([]string, error)
 
-// Header returns a [Source] for the header of that name, whose whole value is the
-// token. Header("Authorization") is what the guard reads by default, and requires
+// Header returns a [Source] for the header of that name, whose value is the token,
+// alone or after the scheme Bearer. Header("Authorization") is what the guard reads by default, and requires
 // the scheme Bearer; name it to use it beside other sources. Proxies and logs
 // that redact Authorization usually do not redact other headers. Header panics if
 // name is not a valid header name.
@@ -29,7 +29,30 @@ func Header(name string) Source {
 	if name == "Authorization" {
 		return authorization
 	}
-	return func(r *http.Request) ([]string, error) { return r.Header[name], nil }
+	return func(r *http.Request) ([]string, error) {
+		lines := r.Header[name]
+		if len(lines) != 1 {
+			return lines, nil
+		}
+		token, isBearer := cutBearer(lines[0])
+		switch {
+		case !isBearer:
+			return lines, nil
+		case token == "":
+			return nil, badRequest(name + " is Bearer without a token")
+		}
+		return []string{token}, nil
+	}
+}
+
+// cutBearer returns what follows the scheme Bearer and one or more spaces (RFC 9110
+// §11.4). The scheme is case-insensitive (§11.1).
+func cutBearer(value string) (token string, isBearer bool) {
+	scheme, token := strings.Trim(value, " \t"), ""
+	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
+		scheme, token = scheme[:end], strings.TrimLeft(scheme[end:], " ")
+	}
+	return token, strings.EqualFold(scheme, "Bearer")
 }
 
 // authorization is the Source for the header of RFC 6750 §2.1.
@@ -56,11 +79,8 @@ func bearerToken(header http.Header) (string, error) {
 	if token, usual := strings.CutPrefix(lines[0], "Bearer "); usual && token != "" && token[0] > ' ' && token[len(token)-1] > ' ' {
 		return token, nil
 	}
-	scheme, token := strings.Trim(lines[0], " \t"), ""
-	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
-		scheme, token = scheme[:end], strings.TrimLeft(scheme[end:], " ")
-	}
-	if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 §11.1: case-insensitive
+	token, isBearer := cutBearer(lines[0])
+	if !isBearer {
 		return "", nil
 	}
 	if token == "" {

@@ -14,7 +14,8 @@ import (
 
 // Claims are the claims of a token: those of RFC 7519 §4 and RFC 9068 §2.2, and
 // those that KORE documents. A field is zero if the claim is absent or has another
-// type than the field. Use Decode to read any other claim.
+// type than the field; only sub, jti, client_id, azp, account-id and client-type must
+// be strings or null. Use Decode to read any other claim.
 //
 // fmt and log/slog print only issuer, subject, client and account. json.Marshal
 // writes the fields under their Go names, without ClientOwner, for use in your own
@@ -89,6 +90,7 @@ type extraClaims struct {
 	typ          string // typ of the payload
 	hasType      bool   // typ is present, with any type
 	oddNotBefore bool   // nbf is present and not a number
+	oddIdentity  error  // a claim that identifies is neither a string nor null
 }
 
 // clone returns a deep copy.
@@ -150,16 +152,16 @@ func (c *Claims) decode(payload *string) error {
 		case "iss":
 			c.Issuer, _ = r.String()
 		case "sub":
-			c.Subject, _ = r.String()
+			c.Subject = c.identity(r)
 		case "jti":
-			c.ID, _ = r.String()
+			c.ID = c.identity(r)
 		case "aud":
 			c.Audience = strictjson.OneOrMany(r)
 		case "client_id":
 			client = true
-			c.ClientID, _ = r.String()
+			c.ClientID = c.identity(r)
 		case "azp":
-			azp, _ = r.String()
+			azp = c.identity(r)
 		case "exp":
 			c.Expiry = strictjson.NumericDate(r)
 		case "nbf":
@@ -189,7 +191,21 @@ func (c *Claims) decode(payload *string) error {
 		c.ClientID = azp
 	}
 	c.payload = payload
-	return r.End()
+	if err := r.End(); err != nil {
+		return err
+	}
+	return c.extra.oddIdentity
+}
+
+// identity reads a claim that names somebody or something. A value of another type
+// than string is an error, because different values would all be read as "".
+func (c *Claims) identity(r *strictjson.Reader) string {
+	name := r.Name()
+	if kind := r.Peek(); kind != '"' && kind != 'n' {
+		c.extra.oddIdentity = fmt.Errorf("%q is neither a string nor null", name)
+	}
+	text, _ := r.String()
+	return text
 }
 
 // decodeKORE reads the current member, if it is one of KORE's claims.
@@ -198,9 +214,9 @@ func (c *Claims) decodeKORE(r *strictjson.Reader) {
 	case "scopes":
 		c.decodeScopes(r)
 	case "account-id":
-		c.AccountID, _ = r.String()
+		c.AccountID = c.identity(r)
 	case "client-type":
-		c.ClientType, _ = r.String()
+		c.ClientType = c.identity(r)
 	case "client-owner":
 		c.ClientOwner, _ = r.String()
 	case "ip-range":

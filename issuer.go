@@ -113,7 +113,7 @@ func callKeySet(ctx context.Context, set KeySet, kid string, fetch bool) (keys [
 // of the issuer's, and errKeyGone if it is not.
 func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken) error {
 	need := cachedOnly
-	if i.unfit(&t.claims) == nil {
+	if i.unfit(&t.claims, time.Now()) == nil {
 		need = fetchUnknown
 	}
 	keys, _, err := i.lookup(ctx, t.header.kid, need)
@@ -149,20 +149,8 @@ func keysError(err error) *Error {
 // check checks the claims of a token whose signature was verified. New and
 // remembered tokens get the same checks.
 func (i *issuer) check(r *http.Request, c *Claims, policy binding) error {
-	// The clock is read here, because fetching the keys may have taken time.
-	if err := i.unfit(c); err != nil {
-		return err
-	}
-	return i.checkLast(r, c, policy)
-}
-
-// unfit returns why the claims cannot be those of a valid token, or nil.
-func (i *issuer) unfit(c *Claims) error {
-	now := time.Now()
-	if err := i.checkIssuer(c); err != nil {
-		return err
-	}
-	if err := i.checkExpiry(c, now); err != nil {
+	now := time.Now() // not earlier: fetching the keys may have taken time
+	if err := i.unfit(c, now); err != nil {
 		return err
 	}
 	switch {
@@ -177,7 +165,15 @@ func (i *issuer) unfit(c *Claims) error {
 	case len(i.clients) > 0 && !slices.Contains(i.clients, c.ClientID):
 		return ErrClient
 	}
-	return nil
+	return i.checkLast(r, c, policy)
+}
+
+// unfit returns why no key is fetched for a token with these claims, or nil.
+func (i *issuer) unfit(c *Claims, now time.Time) error {
+	if err := i.checkIssuer(c); err != nil {
+		return err
+	}
+	return i.checkExpiry(c, now)
 }
 
 var (

@@ -212,6 +212,16 @@ func parseKeys(jwks []byte) ([]Key, ignoredKeys, error) {
 	return nil, ignored, fmt.Errorf("koreauth: the key set has no usable signing key: %s", why)
 }
 
+// hasFold reports whether a member has that name in any case.
+func hasFold(members map[string]json.RawMessage, name string) bool {
+	for member := range members {
+		if strings.EqualFold(member, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // nameOf names a key by its ID or, without one, by its position in the set.
 func nameOf(key Key, position int) string {
 	if key.ID == "" {
@@ -236,6 +246,9 @@ func parseKey(member []byte) (key Key, err error) {
 		if value, ok := jwkMembers[m.name]; ok && string(value) != "null" && json.Unmarshal(value, m.to) != nil {
 			return key, fmt.Errorf("%q has the wrong type", m.name)
 		}
+	}
+	if _, named := jwkMembers["kid"]; !named && hasFold(jwkMembers, "kid") {
+		return key, errors.New(`"kid" is spelled in another case`)
 	}
 	if kty != "RSA" && kty != "EC" && kty != "OKP" {
 		return key, errUnknownType

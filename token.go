@@ -144,6 +144,7 @@ type tokenHeader struct {
 	algorithm     jws.Algorithm // of alg; the zero value if alg is unknown
 	wrongType     bool          // "kid" or "typ" is not a string
 	extended      bool          // it has "crit" or "b64"
+	foldedKid     bool          // it has "kid" in another case, such as "Kid"
 }
 
 // readHeader parses the text of a header.
@@ -163,6 +164,7 @@ func readHeader(text string) (*tokenHeader, error) {
 			h.extended = true
 			r.Skip()
 		default:
+			h.foldedKid = h.foldedKid || strings.EqualFold(r.Name(), "kid")
 			r.Skip()
 		}
 	}
@@ -207,6 +209,9 @@ const maxTried = 4
 // "kid" or, if there is none, those without an ID, the keys that fit "alg". Without
 // "kid", any key may have. Equal keys are returned once.
 func (h *tokenHeader) candidates(keys []Key) (found [maxTried]*Key, err error) {
+	if h.kid == "" && h.foldedKid {
+		return found, errFoldedKid // It does name a key, so that not just any key will do.
+	}
 	named := h.kid != "" && slices.ContainsFunc(keys, func(k Key) bool { return k.ID == h.kid })
 	n := 0
 	for i := range keys {
@@ -227,7 +232,10 @@ func (h *tokenHeader) candidates(keys []Key) (found [maxTried]*Key, err error) {
 	return found, nil
 }
 
-var errTooManyKeys = fmt.Errorf(`%w: more than four keys could have signed the token: publish them with a "kid"`, ErrUnknownKey)
+var (
+	errTooManyKeys = fmt.Errorf(`%w: more than four keys could have signed the token: publish them with a "kid"`, ErrUnknownKey)
+	errFoldedKid   = fmt.Errorf(`%w: "kid" is spelled in another case`, ErrUnknownKey)
+)
 
 // fits reports whether the key can be used with "alg". EdDSA with an Ed25519 key is
 // also called Ed25519 (RFC 9864 §2.2).

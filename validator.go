@@ -368,7 +368,7 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 			return ErrAlgorithm
 		}
 	}
-	if err := i.verify(ctx, t, i.unfit(&t.content.claims)); err != nil {
+	if err := i.verify(ctx, t, i.unfit(&t.content.claims, time.Now())); err != nil {
 		return err
 	}
 	if err := i.check(r, &t.content.claims, policy); err != nil {

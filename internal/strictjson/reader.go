@@ -23,8 +23,8 @@ var (
 )
 
 const (
-	maxDepth    = 10_000 // the limit of encoding/json
-	manyMembers = 32     // an object with more members keeps their names in a map
+	maxDepth    = 64 // more than any token needs
+	manyMembers = 32 // an object with more members keeps their names in a map
 )
 
 // Reader reads one JSON object in a single pass. It rejects invalid UTF-8 (RFC
