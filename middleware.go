@@ -303,7 +303,7 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 			start = time.Now()
 		}
 		found := m.authenticate(r)
-		if found.err == errAbsent && policy == tokenOptional {
+		if found.err == errAbsent && found.token == "" && policy == tokenOptional {
 			found = result{authenticated: &authenticated{by: m.identity, outer: authenticatedBy(r.Context())}}
 		}
 		if found.err == nil && required != nil {
