@@ -2,13 +2,23 @@ package koreauth_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -460,6 +470,303 @@ func ExampleRequirement() {
 	// Output: 403 Bearer realm="api", error="insufficient_scope", scope="client-type:admin"
 }
 
+// A requirement may use the request: here the account in the path must be that of
+// the client. Another token of the client would not help, so the error is
+// ErrForbidden.
+func ExampleRequirementFunc() {
+	ownAccount := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		if r.PathValue("account") != claims.AccountID {
+			return koreauth.ErrForbidden
+		}
+		return nil
+	})
+
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1"}}, nil)
+	api := http.NewServeMux()
+	api.Handle("GET /v1/accounts/{account}/sims", guard.Require(ownAccount)(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "your SIMs") })))
+
+	for _, account := range []string{"CO1", "CO2"} {
+		r := httptest.NewRequest("GET", "/v1/accounts/"+account+"/sims", nil)
+		r.Header.Set("Authorization", "Bearer any")
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		fmt.Println(w.Code, w.Body)
+	}
+	// Output:
+	// 200 your SIMs
+	// 403 {"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}
+}
+
+// A requirement that returns nil after a failed look-up accepts every token during
+// an outage, revoked tokens too. Return ErrUnavailable instead: the client gets 503
+// and retries.
+func ExampleRequirement_incorrect() {
+	isRevoked := func(id string) (bool, error) { return false, errors.New("the database is down") }
+
+	wrong := koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+		if revoked, err := isRevoked(claims.ID); err == nil && revoked {
+			return koreauth.ErrRevoked
+		}
+		return nil // Wrong: the look-up may have failed.
+	})
+	right := koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+		switch revoked, err := isRevoked(claims.ID); {
+		case err != nil:
+			return fmt.Errorf("%w: %w", koreauth.ErrUnavailable, err)
+		case revoked:
+			return koreauth.ErrRevoked
+		}
+		return nil
+	})
+
+	claims := &koreauth.Claims{ID: "ebf11282"}
+	fmt.Println(wrong.Check(nil, claims))
+	fmt.Println(right.Check(nil, claims))
+	// Output:
+	// <nil>
+	// koreauth: temporarily unavailable: the database is down
+}
+
+// The forbidden class tells the client that another token would not help, so the
+// response has no challenge. Compare it with insufficient scope.
+func ExampleError_forbidden() {
+	guard := koreauth.New(koretest.Validator{}, nil)
+	for _, err := range []error{koreauth.ErrInsufficientScope, koreauth.ErrForbidden} {
+		w := httptest.NewRecorder()
+		guard.Refuse(w, httptest.NewRequest("GET", "/", nil), err)
+		fmt.Printf("%d %q\n", w.Code, w.Header().Get("WWW-Authenticate"))
+	}
+	// Output:
+	// 403 "Bearer realm=\"api\", error=\"insufficient_scope\""
+	// 403 ""
+}
+
+// Reject revoked tokens. The requirement is checked for every request, and also for
+// tokens that the Validator remembers.
+func ExampleConfig_require() {
+	issuer, err := koretest.NewIssuer(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer issuer.Close()
+
+	var revoked sync.Map // the IDs of revoked tokens
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer.URL(),
+		Audience: []string{"api-gw"},
+		Require: []koreauth.Requirement{koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+			if _, found := revoked.Load(claims.ID); found {
+				return koreauth.ErrRevoked
+			}
+			return nil
+		})},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	token := issuer.Valid()
+	claims, err := validator.Validate(context.Background(), token)
+	fmt.Println(err)
+
+	revoked.Store(claims.ID, true)
+	_, err = validator.Validate(context.Background(), token)
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, koreauth.ErrRevoked), errors.Is(err, koreauth.ErrInvalidToken))
+	// Output:
+	// <nil>
+	// koreauth: invalid token: revoked
+	// true true
+}
+
+// Accept opaque tokens beside those that the issuer signs. In production, Opaque
+// asks the introspection endpoint of the issuer. Here koretest knows one token.
+func ExampleConfig_opaque() {
+	issuer, err := koretest.NewIssuer(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer issuer.Close()
+
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer.URL(),
+		Audience: []string{"api-gw"},
+		Opaque:   koretest.Validator{Tokens: map[string]*koreauth.Claims{"2YotnFZFEjr1zCsicMWpAA": {ClientID: "kc_opaque"}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, token := range []string{issuer.Valid(), "2YotnFZFEjr1zCsicMWpAA"} {
+		claims, err := validator.Validate(context.Background(), token)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(claims.ClientID)
+	}
+	// Output:
+	// kc_demo
+	// kc_opaque
+}
+
+// A Sender for tokens that are bound to a client certificate (RFC 8705 §3.1). It
+// rejects tokens that are bound to a DPoP key, because it cannot confirm that key.
+func ExampleConfirmation() {
+	sender := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		switch bound := claims.Confirmation; {
+		case bound == nil:
+			return nil // The token is not bound.
+		case bound.KeySHA256 != "", r.TLS == nil, len(r.TLS.PeerCertificates) == 0:
+			return koreauth.ErrBinding
+		default:
+			thumbprint := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+			if base64.RawURLEncoding.EncodeToString(thumbprint[:]) != bound.CertificateSHA256 {
+				return koreauth.ErrBinding
+			}
+			return nil
+		}
+	})
+
+	claims := &koreauth.Claims{Confirmation: &koreauth.Confirmation{CertificateSHA256: "1ccHsMy5uK_ZAuDZAOvRJ0dmTe0Meu-_zbScjiBy_N8"}}
+	guard := koreauth.New(koretest.Validator{Claims: claims}, &koreauth.Options{Sender: sender})
+	for _, certificate := range []string{"the client's certificate", "another certificate"} {
+		r := httptest.NewRequest("GET", "https://api.example.com/", nil)
+		r.Header.Set("Authorization", "Bearer any")
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Raw: []byte(certificate)}}}
+		_, err := guard.Authenticate(r)
+		fmt.Println(err)
+	}
+	// Output:
+	// <nil>
+	// koreauth: invalid token: sender not confirmed
+}
+
+// A Sender is checked for unbound tokens too. This one accepts bound tokens only,
+// and leaves the confirmation of the key to another requirement.
+func ExampleOptions_sender() {
+	bound := koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+		if claims.Confirmation == nil {
+			return koreauth.ErrBinding
+		}
+		return nil
+	})
+	hasKey := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		if r.Header.Get("X-Key") != claims.Confirmation.KeySHA256 { // In production: verify a proof (RFC 9449).
+			return koreauth.ErrBinding
+		}
+		return nil
+	})
+	guard := koreauth.New(koretest.Validator{Tokens: map[string]*koreauth.Claims{
+		"bound":   {Confirmation: &koreauth.Confirmation{KeySHA256: "thumbprint"}},
+		"unbound": {},
+	}}, &koreauth.Options{Sender: koreauth.AllOf(bound, hasKey)})
+
+	for _, token := range []string{"bound", "unbound"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("X-Key", "thumbprint")
+		_, err := guard.Authenticate(r)
+		fmt.Println(token, err)
+	}
+	// Output:
+	// bound <nil>
+	// unbound koreauth: invalid token: sender not confirmed
+}
+
+// A requirement for every request: its address must be in the ip-range claim, if
+// the token has one. An entry that is not a range matches no address.
+func ExampleOptions_require() {
+	inRange := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		if len(claims.IPRanges) == 0 {
+			return nil
+		}
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return koreauth.ErrForbidden
+		}
+		for _, entry := range claims.IPRanges {
+			if prefix, err := netip.ParsePrefix(entry); err == nil && prefix.Contains(peer.Addr().Unmap()) {
+				return nil
+			}
+		}
+		return koreauth.ErrForbidden
+	})
+	validator := koretest.Validator{Claims: &koreauth.Claims{IPRanges: []string{"10.0.0.0/8"}}}
+	guard := koreauth.New(validator, &koreauth.Options{Require: []koreauth.Requirement{inRange}})
+
+	for _, peer := range []string{"10.1.2.3:50000", "192.0.2.1:50000"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer any")
+		r.RemoteAddr = peer
+		_, err := guard.Authenticate(r)
+		fmt.Println(peer, err)
+	}
+	// Output:
+	// 10.1.2.3:50000 <nil>
+	// 192.0.2.1:50000 koreauth: forbidden
+}
+
+// Clients find the authorization server of the API in its metadata (RFC 9728).
+func ExampleOptions_resourceMetadata() {
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{
+		ResourceMetadata: "https://api.example.com/.well-known/oauth-protected-resource",
+	})
+	w := httptest.NewRecorder()
+	guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	fmt.Println(w.Header().Get("WWW-Authenticate"))
+	// Output: Bearer realm="api", resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"
+}
+
+// Options.Logger logs rejected requests only. Observe sees accepted ones too.
+func ExampleOptions_observe() {
+	validator := koretest.Validator{Claims: &koreauth.Claims{ClientID: "kc_1", AccountID: "CO1"}}
+	guard := koreauth.New(validator, &koreauth.Options{
+		Observe: func(r *http.Request, o koreauth.Outcome) {
+			if o.Claims != nil {
+				fmt.Println("accepted", r.Method, r.URL.Path, "from", o.Claims.ClientID)
+			}
+		},
+	})
+	r := httptest.NewRequest("GET", "/v1/sims", nil)
+	r.Header.Set("Authorization", "Bearer any")
+	guard.Wrap(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+	// Output: accepted GET /v1/sims from kc_1
+}
+
+// Count the decisions. In production, the counters are those of a metrics library,
+// and Took goes into a histogram.
+func ExampleOutcome() {
+	counters := make(map[string]int)
+	guard := koreauth.New(koretest.Validator{Tokens: map[string]*koreauth.Claims{"valid": {ClientID: "kc_1"}}}, &koreauth.Options{
+		Observe: func(_ *http.Request, o koreauth.Outcome) {
+			switch {
+			case o.Refusal == nil && o.Claims == nil:
+				counters["no token, accepted by WrapOptional"]++
+			case o.Refusal == nil:
+				counters["accepted"]++
+			default:
+				counters[o.Refusal.Class.Error()]++
+			}
+		},
+	})
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional} {
+		for _, authorization := range []string{"Bearer valid", "Bearer forged", ""} {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", authorization)
+			wrap(handler).ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		fmt.Println(counters[name], name)
+	}
+	// Output:
+	// 2 accepted
+	// 2 koreauth: invalid token
+	// 1 koreauth: no token
+	// 1 no token, accepted by WrapOptional
+}
+
 // The error lists all faults of the Config.
 func ExampleNewValidator() {
 	_, err := koreauth.NewValidator(koreauth.Config{
@@ -472,6 +779,39 @@ func ExampleNewValidator() {
 	// koreauth: Config.Audience is empty: set it to the "aud" that tokens for this API have, such as api-gw
 	// koreauth: Config.Leeway is negative: set zero for none, or more
 	// koreauth: Config.Algorithms has "HS256", which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA
+}
+
+// Each Config is one issuer, selected by the "iss" of the token.
+func ExampleNewValidator_severalIssuers() {
+	var configs []koreauth.Config
+	var tokens []string
+	for _, url := range []string{"https://one.example", "https://two.example"} {
+		issuer, err := koretest.NewIssuer(&koretest.Options{URL: url})
+		if err != nil {
+			log.Fatal(err)
+		}
+		configs = append(configs, koreauth.Config{
+			Issuer:     issuer.URL(),
+			Audience:   []string{"api-gw"},
+			HTTPClient: issuer.HTTPClient(), // not needed in production
+		})
+		tokens = append(tokens, issuer.Valid())
+	}
+
+	validator, err := koreauth.NewValidator(configs...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, token := range tokens {
+		claims, err := validator.Validate(context.Background(), token)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(claims.Issuer)
+	}
+	// Output:
+	// https://one.example/realms/KORE-CIDP
+	// https://two.example/realms/KORE-CIDP
 }
 
 // A readiness probe: the API is ready once it has keys.
@@ -496,6 +836,64 @@ func ExampleValidator_Ready() {
 	probes.ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
 	fmt.Println(w.Code)
 	// Output: 200
+}
+
+// A status page. Status fetches nothing.
+func ExampleValidator_Status() {
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:     issuer.URL(),
+		Audience:   []string{"api-gw"},
+		HTTPClient: issuer.HTTPClient(), // not needed in production
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	show := func() {
+		for _, status := range validator.Status() {
+			fmt.Println(status.Issuer, "keys:", status.Keys, "fetched:", !status.Fetched.IsZero(), "error:", status.Err)
+		}
+	}
+	show()
+	if err := validator.Ready(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	show()
+	// Output:
+	// https://issuer.example/realms/KORE-CIDP keys: 0 fetched: false error: <nil>
+	// https://issuer.example/realms/KORE-CIDP keys: 1 fetched: true error: <nil>
+}
+
+// A KeyStatus says which keys of the issuer are not used, and why.
+func ExampleKeyStatus() {
+	old, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		log.Fatal(err)
+	}
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer.URL(),
+		Audience: []string{"api-gw"},
+		Keys:     koreauth.StaticKeySet{{ID: "new", Public: issuer.SigningKey().Public()}, {ID: "old", Public: old.Public()}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	status := validator.Status()[0]
+	fmt.Println("used:", status.Keys, "ignored:", status.Ignored)
+	for _, reason := range status.Reasons {
+		fmt.Println(reason)
+	}
+	// Output:
+	// used: 1 ignored: 1
+	// key "old": an RSA key must have 2048 bits or more (RFC 7518 §3.3)
 }
 
 // Keys from a file that is deployed with the API. No key is fetched.

@@ -221,6 +221,9 @@ func TestRequirement_Places(t *testing.T) {
 				var want []string
 				for _, at := range places {
 					want = append(want, placeNames[at])
+				}
+				require.Equal(t, want, probes.order)
+				for _, at := range places {
 					probe := probes.at[at]
 					switch {
 					case entrance.name == "Validate":
@@ -237,7 +240,6 @@ func TestRequirement_Places(t *testing.T) {
 					}
 					assert.NotEmpty(t, probe.claims[0].ClientID)
 				}
-				assert.Equal(t, want, probes.order)
 
 				for i, at := range places {
 					for _, failure := range failures {

@@ -55,12 +55,14 @@ func TestConfig_RequireAtOnce(t *testing.T) {
 }
 
 // A token that Config.Require rejects is not remembered, whatever the class of
-// the error. One that Options.Sender or Options.Require rejects is valid.
+// the error.
 func TestConfig_RequireDecidesWhatIsRemembered(t *testing.T) {
 	for _, err := range []error{koreauth.ErrRevoked, koreauth.ErrForbidden, koreauth.ErrUnavailable, errors.New("no class")} {
-		rule := &probe{err: err}
+		rule := new(probe)
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Require = []koreauth.Requirement{rule} })
+		rememberedBy(t, v, issuer.Valid()) // From now on, the header of the issuer's tokens is known.
 		token := issuer.Valid()
+		rule.err = err
 		for range 2 {
 			_, err := koreauth.New(v, nil).Authenticate(bearerRequest(token))
 			assert.ErrorIs(t, err, rule.err)
