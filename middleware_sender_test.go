@@ -110,6 +110,7 @@ func TestSender_BoundTokens(t *testing.T) {
 				claims, err := with.Authenticate(bearerRequest(token))
 				if row.want == (koreauth.Confirmation{}) {
 					assert.ErrorIs(t, err, koreauth.ErrBinding)
+					assert.ErrorContains(t, err, `"cnf" must have`)
 					status, _ := serve(with.WrapOptional(whoami), bearerRequest(token))
 					assert.Equal(t, http.StatusForbidden, status)
 					assert.Zero(t, asked.calls(), "calls of Sender")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -331,4 +333,44 @@ func TestRequirement_PanicsPassThrough(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Requirements and the observer are called by many requests at once.
+func TestRequirement_ConcurrentUse(t *testing.T) {
+	var calls [4]atomic.Int64
+	var observed atomic.Int64
+	count := func(at place) koreauth.Requirement {
+		return koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error {
+			calls[at].Add(1)
+			if at == onRoute {
+				mutate(c) // Its copy is its own.
+				return nil
+			}
+			return koreauth.AllOf(koreauth.Scope("email"), koreauth.Product("SuperSIM")).Check(nil, c)
+		})
+	}
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Require = []koreauth.Requirement{count(inConfig)} })
+	guard := koreauth.New(v, &koreauth.Options{
+		Sender: count(asSender), Require: []koreauth.Requirement{count(inOptions)},
+		Observe: func(_ *http.Request, o koreauth.Outcome) {
+			observed.Add(1)
+			assert.Equal(t, "kc_demo", o.Claims.ClientID)
+		},
+	})
+	handler := guard.Wrap(guard.Require(count(onRoute), count(onRoute))(whoami))
+	token := issuer.Valid()
+	const goroutines, requests = 8, 50
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for range requests {
+				status, body := serve(handler, bearerRequest(token))
+				assert.Equal(t, http.StatusOK, status, body)
+			}
+		})
+	}
+	wg.Wait()
+	const all = goroutines * requests
+	assert.Equal(t, []int64{all, all, all, 2 * all}, []int64{calls[0].Load(), calls[1].Load(), calls[2].Load(), calls[3].Load()})
+	assert.Equal(t, int64(2*all), observed.Load())
 }
