@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -355,17 +356,17 @@ func (c *Claims) Decode(v any) error {
 // LogValue shows issuer, subject, client and account only.
 func (c Claims) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.String("issuer", printable(c.Issuer)),
-		slog.String("subject", printable(c.Subject)),
-		slog.String("client_id", printable(c.ClientID)),
-		slog.String("account_id", printable(c.AccountID)),
+		slog.String("issuer", redact.Verified(c.Issuer)),
+		slog.String("subject", redact.Verified(c.Subject)),
+		slog.String("client_id", redact.Verified(c.ClientID)),
+		slog.String("account_id", redact.Verified(c.AccountID)),
 	)
 }
 
 // String shows issuer, subject, client and account only.
 func (c Claims) String() string {
 	return fmt.Sprintf("Claims{Issuer:%q Subject:%q ClientID:%q AccountID:%q}",
-		printable(c.Issuer), printable(c.Subject), printable(c.ClientID), printable(c.AccountID))
+		redact.Verified(c.Issuer), redact.Verified(c.Subject), redact.Verified(c.ClientID), redact.Verified(c.AccountID))
 }
 
 // GoString shows issuer, subject, client and account only.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+
+	"github.com/koreauth/koreauth/internal/httpcopy"
 )
 
 // authenticated is a request that a guard accepted, and the context that carries
@@ -50,14 +52,17 @@ func (a *authenticated) find(matches func(*authenticated) bool) *authenticated {
 	return nil
 }
 
-// attach returns the request with a in its context.
-func (a *authenticated) attach(r *http.Request) *http.Request {
+// serve calls next with a request whose context has a.
+func (a *authenticated) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	outer := authenticatedBy(r.Context())
 	if a == outer || a.claims == nil && outer == nil {
-		return r
+		next.ServeHTTP(w, r)
+		return
 	}
 	a.Context = r.Context()
-	return r.WithContext(a)
+	inner := httpcopy.WithContext(a, r)
+	defer httpcopy.GiveBack(r, inner)
+	next.ServeHTTP(w, inner)
 }
 
 // sameSender reports whether two Senders are equal. Values that cannot be compared

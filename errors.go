@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -92,6 +93,14 @@ type Error struct {
 	KeyID, Issuer, ClientID string
 
 	verified bool // the signature was verified
+	about    described
+}
+
+// described is what a rejection is about. Its attributes are for the log: what was
+// expected and what was found. prefix and found depend on whether the signature was
+// verified.
+type described interface {
+	attrs(reason error, prefix string, found func(string) string) []slog.Attr
 }
 
 // Error returns the class, the reason and what was required.

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth/internal/fetch"
+	"github.com/koreauth/koreauth/internal/jwk"
 	"github.com/koreauth/koreauth/internal/jws"
+	"github.com/koreauth/koreauth/internal/token68"
 )
 
 // issuer is a Config that a Validator uses: what makes a token of one issuer
@@ -23,7 +25,8 @@ type issuer struct {
 	clients    []string
 	leeway     time.Duration
 	maxAge     time.Duration
-	require    *allOf                                                   // nil: nothing
+	require    *allOf // nil: nothing
+	expected   *expected
 	opaque     func(ctx context.Context, token string) (*Claims, error) // Validate of Config.Opaque, or nil
 	remembers  bool                                                     // the tokens of the issuer are remembered
 }
@@ -91,8 +94,8 @@ func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys [
 		return snap.mayHaveSigned(kid), nil, nil
 	case err == nil:
 		return snap.mayHaveSigned(kid), snap, nil
-	case errors.Is(err, ErrUnknownKey) && snap != nil && snap.ignored.byID[kid] != "":
-		return nil, nil, fmt.Errorf("%w: the issuer publishes this key, but it cannot be used: %s", ErrUnknownKey, snap.ignored.byID[kid])
+	case errors.Is(err, ErrUnknownKey) && snap != nil && snap.ignored.ByID[kid] != "":
+		return nil, nil, fmt.Errorf("%w: the issuer publishes this key, but it cannot be used: %s", ErrUnknownKey, snap.ignored.ByID[kid])
 	case errors.Is(err, ErrUnknownKey):
 		return nil, nil, err
 	}
@@ -197,7 +200,7 @@ func (i *issuer) checkLast(r *http.Request, c *Claims, policy binding) error {
 
 // validateOpaque validates a token that does not have three segments.
 func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token string, policy binding) (*Claims, error) {
-	if !isToken68(token) {
+	if !token68.Valid(token) {
 		return nil, newRefusal(errSegments)
 	}
 	claims, err := i.opaque(ctx, token)
@@ -208,7 +211,7 @@ func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token stri
 		return nil, unavailable(errNoClaims, 0)
 	}
 	if err := i.checkLast(r, claims, policy); err != nil {
-		return nil, annotate(newRefusal(err), claims)
+		return nil, annotate(newRefusal(err), claims, i.expected)
 	}
 	return claims, nil
 }
@@ -263,7 +266,7 @@ func (i *issuer) status() KeyStatus {
 		for n, key := range keys.all {
 			if err := jws.CheckKey(key.Public); err != nil {
 				status.Ignored++
-				status.Reasons = append(status.Reasons, fmt.Sprintf("%s: %v", nameOf(key, n), err))
+				status.Reasons = append(status.Reasons, fmt.Sprintf("%s: %v", jwk.NameOf(key.ID, n), err))
 			}
 		}
 		status.Keys = len(keys.all) - status.Ignored

@@ -4,51 +4,61 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
+
+	"github.com/koreauth/koreauth/internal/redact"
 )
 
-// logRefusal writes one record for a rejected request: at Debug if it has no
-// token, at Error if the token could not be checked, else at Info. token is passed
-// so that it can be removed from the cause.
-func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string) {
-	level := slog.LevelInfo
-	switch e.Class {
-	case ErrNoToken:
-		level = slog.LevelDebug
-	case ErrUnavailable:
-		level = slog.LevelError
-	}
+// logRefusal writes one record for a rejected request. token is passed so that it
+// can be removed from the cause.
+func logRefusal(r *http.Request, logger *slog.Logger, e *Error, token string) {
+	ctx, level := r.Context(), levelOf(r, e)
 	if logger == nil || !logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("class", withoutPrefix(e.Class))}
-	if reason := reasonOf(e); reason != nil {
-		attrs = append(attrs, slog.String("reason", strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": ")))
-	}
-	for _, a := range []struct{ name, value string }{
-		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
-	} {
-		value := printable(a.value)
-		if !e.verified {
-			a.name, value = "unverified_"+a.name, truncate(value)
-		}
+	attrs := make([]slog.Attr, 0, 16)
+	add := func(name, value string) {
 		if value != "" {
-			attrs = append(attrs, slog.String(a.name, value))
+			attrs = append(attrs, slog.String(name, value))
 		}
 	}
-	if required := scopeParam(e); required != "" {
-		attrs = append(attrs, slog.String("required", required))
+	add("class", withoutPrefix(e.Class))
+	reason := reasonOf(e)
+	if reason != nil {
+		add("reason", strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": "))
 	}
+	add("method", redact.Unverified(r.Method))
+	add("pattern", r.Pattern)
+	found, prefix := redact.Unverified, "unverified_"
+	if e.verified {
+		found, prefix = redact.Verified, ""
+	}
+	add(prefix+"issuer", found(e.Issuer))
+	add(prefix+"client_id", found(e.ClientID))
+	add(prefix+"key_id", found(e.KeyID))
+	if e.about != nil {
+		attrs = append(attrs, e.about.attrs(reason, prefix, found)...)
+	}
+	add("required", scopeParam(e))
 	if e.RetryAfter > 0 {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
-	if cause := causeOf(e); cause != "" {
-		if len(token) >= 8 { // A shorter token is a word, not a secret.
-			cause = strings.ReplaceAll(cause, token, "[redacted]")
-		}
-		attrs = append(attrs, slog.String("cause", cause))
-	}
+	add("cause", causeOf(e, token))
 	logger.LogAttrs(ctx, level, "koreauth: request rejected", attrs...)
+}
+
+// levelOf returns Debug for a request without a token, Error if the token could not
+// be checked, and else Info. A client that closed the connection is no fault of the
+// API or the issuer.
+func levelOf(r *http.Request, e *Error) slog.Level {
+	switch {
+	case e.Class == ErrNoToken:
+		return slog.LevelDebug
+	case e.Class == ErrUnavailable && !(errors.Is(e.Reason, context.Canceled) && r.Context().Err() != nil):
+		return slog.LevelError
+	}
+	return slog.LevelInfo
 }
 
 // withoutPrefix is the text of one of our errors without the name of the package.
@@ -66,7 +76,7 @@ func reasonOf(e *Error) error {
 
 // causeOf returns what Reason says in addition to the class and the reason, on
 // one line.
-func causeOf(e *Error) string {
+func causeOf(e *Error, token string) string {
 	if e.Reason == nil {
 		return ""
 	}
@@ -76,5 +86,5 @@ func causeOf(e *Error) string {
 			cause = strings.TrimPrefix(strings.TrimPrefix(cause, known.Error()), ": ")
 		}
 	}
-	return oneLine(cause)
+	return redact.Text(cause, token)
 }

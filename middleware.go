@@ -10,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/challenge"
+	"github.com/koreauth/koreauth/internal/token68"
 )
 
 // Options configures a [Middleware]. The zero value of each field selects the
@@ -142,7 +145,7 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 		return func(r *http.Request, token string) (*Claims, bool, error) {
 			claims, remembered, err := v.validate(r.Context(), r, token, policy)
 			// A token in base64url is a token68, so only malformed ones are checked.
-			if err != nil && errors.Is(err, ErrMalformed) && !isToken68(token) {
+			if err != nil && errors.Is(err, ErrMalformed) && !token68.Valid(token) {
 				err = errNotToken68
 			}
 			return claims, remembered, err
@@ -150,7 +153,7 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 	}
 	return func(r *http.Request, token string) (*Claims, bool, error) {
 		switch {
-		case !isToken68(token):
+		case !token68.Valid(token):
 			return nil, false, errNotToken68
 		case len(token) > maxToken:
 			return nil, false, errTooLarge
@@ -163,7 +166,7 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 			return nil, false, err
 		}
 		if err := checkBinding(claims, policy); err != nil {
-			return nil, false, annotate(newRefusal(err), claims)
+			return nil, false, annotate(newRefusal(err), claims, nil)
 		}
 		return claims, false, nil
 	}
@@ -234,7 +237,7 @@ func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	accepted := refusal.Class == ErrInsufficientScope || refusal.Class == ErrForbidden
 	if a := authenticatedBy(r.Context()); accepted && a != nil && a.by == m.identity && a.token == token && a.claims != nil {
-		refusal = annotate(refusal, a.claims) // The handler rejects a request that the guard accepted.
+		refusal = annotate(refusal, a.claims, nil) // The handler rejects a request that the guard accepted.
 	}
 	m.refuse(w, r, refusal, token)
 }
@@ -244,13 +247,19 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 	if m.validate == nil { // The zero Middleware must not panic on a request.
 		m = &Middleware{format: KOREErrors, challenges: challengesFor("api")}
 	}
-	logRefusal(r.Context(), m.logger, refusal, token)
+	logRefusal(r, m.logger, refusal, token)
 	header := w.Header()
 	if len(header) > 0 {
 		// Headers that an outer handler set for the response which is not sent now.
 		// Content-Encoding stays, because a compressing writer is still active.
-		for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
+		for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After"} {
 			delete(header, name)
+		}
+		// The challenges of other schemes stay, because the API may accept those too.
+		if others := challenge.Without(header["Www-Authenticate"], "Bearer"); len(others) > 0 {
+			header["Www-Authenticate"] = others
+		} else {
+			delete(header, "Www-Authenticate")
 		}
 	}
 	if refusal.Class == ErrUnavailable {
@@ -263,11 +272,11 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 	}
 	// RFC 9110 §11.6.1: a response of any status may have a challenge, so it depends
 	// on the class (RFC 6750 §3), not on the status.
-	if challenge := m.challenges[refusal.Class]; challenge != "" {
+	if bearer := m.challenges[refusal.Class]; bearer != "" {
 		if scope := scopeParam(refusal); scope != "" {
-			challenge += `, scope="` + scope + `"`
+			bearer += `, scope="` + scope + `"`
 		}
-		header["Www-Authenticate"] = []string{challenge + m.metadata}
+		header["Www-Authenticate"] = append(header["Www-Authenticate"], bearer+m.metadata)
 	}
 	status, contentType, body := m.format(r, refusal)
 	if status < 400 || status > 599 {
@@ -323,7 +332,7 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 		if found.private {
 			keepPrivate(w.Header())
 		}
-		next.ServeHTTP(w, found.attach(r))
+		found.serve(next, w, r)
 	})
 }
 
@@ -369,7 +378,7 @@ type result struct {
 // meets returns an error if the token does not meet the requirements of a route.
 func (found *result) meets(r *http.Request, required *allOf) error {
 	if err := required.Check(r, found.claims); err != nil {
-		return annotate(asRefusal(err), found.claims)
+		return annotate(asRefusal(err), found.claims, nil)
 	}
 	return nil
 }
@@ -430,7 +439,7 @@ func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims,
 	if err == nil {
 		return nil
 	}
-	return annotate(asRefusal(err), claims)
+	return annotate(asRefusal(err), claims, nil)
 }
 
 var errZeroMiddleware = errors.New("the Middleware was not created with New")

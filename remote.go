@@ -15,6 +15,8 @@ import (
 
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/fetch"
+	"github.com/koreauth/koreauth/internal/jwk"
+	"github.com/koreauth/koreauth/internal/redact"
 )
 
 // The values of RemoteKeySet's zero fields.
@@ -39,9 +41,8 @@ const (
 // An unknown key ID, or a signature that no key made, causes a fetch too. Such
 // fetches are limited to a burst of three, then one per MinInterval, however many
 // forged tokens arrive. If the issuer is down, the last good keys are used until
-// MaxStale, and the time between retries doubles up to eight MinInterval. While
-// there are no keys it grows from 250 ms to MinInterval. A Retry-After of the issuer
-// is obeyed, up to a minute.
+// MaxStale. The time between retries doubles up to eight MinInterval or, while there
+// are no keys, from 250 ms to MinInterval. Retry-After is obeyed, up to a minute.
 //
 // A fetch makes at most three requests. Each ends after Timeout, whatever the
 // transport does, reads at most 1 MiB, and follows at most three redirects, within
@@ -83,8 +84,8 @@ type RemoteKeySet struct {
 	lastErr atomic.Pointer[error] // how the last fetch ended; written with mu locked
 	logging atomic.Bool           // a call of Logger has not returned
 
-	mu       sync.Mutex // guards the fields below; never locked while waiting
-	inflight *fetchCall // the current fetch, or nil
+	mu       sync.Mutex  // guards the fields below; never locked while waiting
+	inflight *fetch.Call // the current fetch, or nil
 	pace     fetch.Pace
 
 	source *fetch.Keys // used only by the current fetch
@@ -105,7 +106,7 @@ type KeyStatus struct {
 // snapshot is the result of a successful fetch. It is immutable.
 type snapshot struct {
 	keyIndex
-	ignored  ignoredKeys
+	ignored  jwk.Ignored
 	source   string // the URL of the keys
 	redacted string // the same, for people
 	etag     string
@@ -126,25 +127,6 @@ func (s *snapshot) addsNothing(old *snapshot) bool {
 		}
 	}
 	return true
-}
-
-// fetchCall is a fetch that several callers may wait for.
-type fetchCall struct {
-	done       chan struct{} // closed when the fetch has ended
-	err        error         // valid once done is closed
-	why        fetch.Reason
-	awaited    bool // callers whose keys are older than two MaxAge wait for it as well
-	background bool // no caller gets its error, so it is logged
-}
-
-// wait returns when the fetch has ended, or with an error when ctx is done.
-func (f *fetchCall) wait(ctx context.Context) error {
-	select {
-	case <-f.done:
-		return nil
-	case <-ctx.Done():
-		return unavailable(context.Cause(ctx), 0)
-	}
 }
 
 // Keys returns the keys whose ID is kid, or all keys if kid is empty. It fetches
@@ -207,11 +189,11 @@ func (s *RemoteKeySet) fetchUntil(ctx context.Context, why fetch.Reason, loaded 
 		if err != nil {
 			return loaded, err
 		}
-		if err := f.wait(ctx); err != nil {
-			return loaded, err
+		if err := f.Wait(ctx); err != nil {
+			return loaded, unavailable(err, 0)
 		}
-		if f.err != nil {
-			return loaded, s.failed(f.err, why)
+		if f.Err != nil {
+			return loaded, s.failed(f.Err, why)
 		}
 		loaded = s.current.Load()
 		if !loaded.usable() {
@@ -230,15 +212,15 @@ func (s *RemoteKeySet) fetchUntil(ctx context.Context, why fetch.Reason, loaded 
 // refreshed returns keys that are cached and due for a refresh.
 func (s *RemoteKeySet) refreshed(ctx context.Context, old *snapshot) (*snapshot, error) {
 	f, _, err := s.begin(ctx, fetch.OldKeys, old)
-	if err != nil || !f.awaited {
+	if err != nil || !f.Awaited {
 		return old, nil // A refresh is not yet due again, or is running.
 	}
-	if err := f.wait(ctx); err != nil {
-		return old, err
+	if err := f.Wait(ctx); err != nil {
+		return old, unavailable(err, 0)
 	}
 	now := s.current.Load()
 	if !now.usable() {
-		return now, s.failed(cmp.Or(f.err, errStale), fetch.NoKeys)
+		return now, s.failed(cmp.Or(f.Err, errStale), fetch.NoKeys)
 	}
 	return now, nil
 }
@@ -248,25 +230,17 @@ var (
 	errLimit = fmt.Errorf("%w: not fetched: the limit of fetches for unknown keys is reached", ErrUnknownKey)
 )
 
-// endedFetch is returned by begin when a fetch ended after the caller looked at
-// the keys and before it locked mu. The caller must look again.
-var endedFetch = func() *fetchCall {
-	f := &fetchCall{done: make(chan struct{}), awaited: true}
-	close(f.done)
-	return f
-}()
-
 // begin joins the current fetch or starts one. If the keys have changed since the
-// caller loaded them, it returns endedFetch. If the rate limit forbids a fetch, err
+// caller loaded them, it returns fetch.Ended. If the rate limit forbids a fetch, err
 // is what the caller should return.
-func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snapshot) (f *fetchCall, joined bool, err error) {
+func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snapshot) (f *fetch.Call, joined bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.inflight != nil {
 		return s.inflight, true, nil
 	}
 	if s.current.Load() != loaded {
-		return endedFetch, true, nil
+		return fetch.Ended, true, nil
 	}
 	now := time.Now()
 	if next := s.pace.Next(why, s.interval()); now.Before(next) {
@@ -275,12 +249,7 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 		}
 		return nil, false, errLimit
 	}
-	s.inflight = &fetchCall{
-		done:       make(chan struct{}),
-		why:        why,
-		awaited:    s.pace.Idle()/2 >= s.age(),
-		background: why == fetch.OldKeys,
-	}
+	s.inflight = fetch.NewCall(why, s.pace.Idle()/2 >= s.age())
 	s.pace.Begin(why, now, s.interval())
 	// A caller that gives up must not fail the others.
 	go s.run(context.WithoutCancel(ctx), s.inflight)
@@ -303,8 +272,8 @@ func (s *RemoteKeySet) lastError() error {
 }
 
 // run is the goroutine of a fetch.
-func (s *RemoteKeySet) run(ctx context.Context, f *fetchCall) {
-	snap, err := s.load(ctx, f.why)
+func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
+	snap, err := s.load(ctx, f.Why)
 	s.mu.Lock()
 	s.pace.End(err)
 	if err == nil {
@@ -317,15 +286,15 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetchCall) {
 		s.current.Store(&later)
 	}
 	s.lastErr.Store(&err)
-	s.inflight, f.err = nil, err
+	s.inflight = nil
 	s.mu.Unlock()
-	close(f.done) // before logging, because a Logger may be slow
+	f.End(err) // before logging, because a Logger may be slow
 	switch {
-	case err != nil && f.background:
-		s.warn(ctx, "koreauth: key refresh failed; still using the last good keys", slog.String("cause", oneLine(err.Error())))
-	case err == nil && len(snap.ignored.signing) > 0:
-		s.warn(ctx, "koreauth: the issuer publishes keys that cannot be used", slog.String("issuer", s.Issuer),
-			slog.String("keys", oneLine(strings.Join(snap.ignored.signing[:min(10, len(snap.ignored.signing))], "; "))))
+	case err != nil && f.Why == fetch.OldKeys:
+		s.warn(ctx, "koreauth: key refresh failed; still using the last good keys", slog.String("cause", redact.Text(err.Error())))
+	case err == nil && len(snap.ignored.Signing) > 0:
+		s.warn(ctx, "koreauth: the issuer publishes keys that cannot be used", slog.String("url", snap.redacted),
+			slog.String("keys", redact.Text(strings.Join(snap.ignored.Signing, "; "))))
 	}
 }
 
@@ -375,12 +344,10 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 	if err != nil || why != fetch.UnknownKey || old == nil || !snap.addsNothing(old) {
 		return snap, err
 	}
-	moved, err := s.source.FetchMoved(ctx, s.age())
-	if err != nil || moved == nil {
-		return snap, nil // The keys at the old URL are good.
-	}
-	if newer, err := s.snapshot(moved, nil); err == nil {
-		return newer, nil
+	if moved, err := s.source.FetchMoved(ctx, s.age()); err == nil && moved != nil {
+		if newer, err := s.snapshot(moved, nil); err == nil {
+			return newer, nil
+		}
 	}
 	return snap, nil
 }
@@ -423,7 +390,7 @@ func (s *RemoteKeySet) interval() time.Duration {
 func (s *RemoteKeySet) status() KeyStatus {
 	status := KeyStatus{Err: s.lastError()}
 	if snap := s.current.Load(); snap != nil {
-		status.Keys, status.Ignored, status.Reasons = len(snap.all), snap.ignored.count, slices.Clone(snap.ignored.reasons)
+		status.Keys, status.Ignored, status.Reasons = len(snap.all), snap.ignored.Count, slices.Clone(snap.ignored.Reasons)
 		status.Fetched, status.StaleAt, status.Source = snap.fetched.Wall(), snap.fetched.Wall().Add(snap.stale), snap.redacted
 	}
 	return status

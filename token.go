@@ -2,6 +2,7 @@ package koreauth
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,7 @@ type parsedToken struct {
 	content    *verifiedToken // its claims are not to be trusted until verified is true
 	payloadErr error          // the payload is not one strict JSON object
 	verified   bool           // the signature was verified
-	digest     jws.Digest     // of whole
+	expected   *expected      // by the issuer of the token, or nil
 }
 
 // verifiedToken is what is remembered of a token: its claims, and the key that
@@ -36,6 +37,33 @@ type verifiedToken struct {
 	header  *tokenHeader
 	key     Key
 }
+
+// bytes returns how much memory a remembered token takes at most. Strings of the
+// claims are counted although most of them are parts of the payload.
+func (t *verifiedToken) bytes() int {
+	c := &t.claims
+	size := overhead + len(t.payload) + len(t.payload)/8 // an allocation is rounded up
+	for _, list := range [][]string{c.Audience, c.Scopes, c.IPRanges, c.Products} {
+		size += 16 * cap(list)
+		for _, text := range list {
+			size += len(text)
+		}
+	}
+	size += 40 * cap(c.Resources)
+	for _, r := range c.Resources {
+		size += len(r.Name) + 16*cap(r.Access)
+		for _, a := range r.Access {
+			size += len(a)
+		}
+	}
+	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ} {
+		size += len(text)
+	}
+	return size
+}
+
+// overhead is the size of a verifiedToken and of the entry that refers to it.
+var overhead = int(reflect.TypeFor[verifiedToken]().Size()) + 256
 
 // parsedTokens saves an allocation per request.
 var parsedTokens = sync.Pool{New: func() any { return new(parsedToken) }}
@@ -104,6 +132,7 @@ func (t *parsedToken) refusal(reason error) *Error {
 	}
 	if t.content != nil {
 		refusal.Issuer, refusal.ClientID = t.content.claims.Issuer, t.content.claims.ClientID
+		refusal.about = &subject{&t.content.claims, t.header, t.expected}
 	}
 	return refusal
 }
@@ -118,10 +147,11 @@ func newRefusal(reason error) *Error {
 }
 
 // annotate adds what is known of a verified token, unless the rejection names a
-// token already. It returns the rejection.
-func annotate(refusal *Error, c *Claims) *Error {
+// token already. It returns the rejection. want may be nil.
+func annotate(refusal *Error, c *Claims, want *expected) *Error {
 	if refusal.Issuer == "" && refusal.ClientID == "" {
 		refusal.Issuer, refusal.ClientID, refusal.KeyID, refusal.verified = c.Issuer, c.ClientID, c.extra.kid, true
+		refusal.about = &subject{claims: c, expected: want}
 	}
 	return refusal
 }

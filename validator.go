@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/koreauth/koreauth/internal/jws"
+	"github.com/koreauth/koreauth/internal/memory"
 )
 
 // TokenValidator validates a token. [Validator] implements it. Implement it
@@ -62,7 +64,8 @@ type Config struct {
 	// Only one of several Configs may have it.
 	Opaque TokenValidator
 	// CacheSize is how many valid tokens are remembered, by their SHA-256, so that
-	// their signatures are not verified again. All other checks are made each time.
+	// their signatures are not verified again. A token is remembered when it arrives
+	// for the second time. All other checks are made each time.
 	// An entry has up to 4 KiB; a larger token counts as several. Zero means 10,000,
 	// which takes at most 40 MB. If CacheSize is negative, no token is remembered.
 	// The memory of several Configs has the sum of their sizes.
@@ -85,12 +88,19 @@ type Config struct {
 // concurrent use by multiple goroutines.
 type Validator struct {
 	issuers    []*issuer
-	only       *issuer            // the one issuer, or nil if there are several
-	byName     map[string]*issuer // by "iss"
-	opaque     *issuer            // the one with Config.Opaque, or nil
-	algorithms map[string]bool    // those that any issuer accepts
-	memory     *memory
+	only       *issuer                        // the one issuer, or nil if there are several
+	byName     map[string]*issuer             // by "iss"
+	opaque     *issuer                        // the one with Config.Opaque, or nil
+	algorithms map[string]bool                // those that any issuer accepts
+	expected   *expected                      // by the issuers together
+	tokens     *memory.Tokens[*verifiedToken] // nil: none are remembered
+	headers    memory.Headers[*tokenHeader]
 }
+
+const (
+	cacheSize  = 10_000 // the default of Config.CacheSize
+	maxHeaders = 64     // headers to remember of an issuer, which uses one for each key
+)
 
 // NewValidator returns a validator for the tokens that the Configs describe. Each
 // Config is one issuer, selected by the exact "iss" of a token; issuers share only
@@ -105,7 +115,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 	if len(configs) == 0 {
 		faults = append(faults, errors.New("koreauth: NewValidator needs a Config: give it one for each issuer"))
 	}
-	size := 0
+	size := uint64(0)
 	for n := range configs {
 		c := &configs[n]
 		i, wrong := c.issuer()
@@ -130,16 +140,23 @@ func NewValidator(configs ...Config) (*Validator, error) {
 			v.algorithms[name] = true
 		}
 		if i.remembers {
-			size += cmp.Or(c.CacheSize, cacheSize)
+			size += uint64(cmp.Or(c.CacheSize, cacheSize))
 		}
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
+	v.expected = v.issuers[0].expected
 	if len(v.issuers) == 1 {
 		v.only = v.issuers[0]
+	} else {
+		v.expected = &expected{algorithms: slices.Sorted(maps.Keys(v.algorithms))}
+		for _, i := range v.issuers {
+			v.expected.issuers = append(v.expected.issuers, i.name)
+		}
 	}
-	v.memory = newMemory(size)
+	v.tokens = memory.NewTokens(size, (*verifiedToken).bytes)
+	v.headers.Max = maxHeaders * len(v.issuers)
 	return v, nil
 }
 
@@ -174,6 +191,7 @@ func (c *Config) issuer() (*issuer, []error) {
 		faults.add(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA", name)
 		i.algorithms[name] = true
 	}
+	i.expected = &expected{[]string{i.name}, i.audience, slices.Sorted(maps.Keys(i.algorithms)), i.clients, i.maxAge}
 	if opaque := c.Opaque; opaque != nil {
 		i.opaque = func(ctx context.Context, token string) (*Claims, error) { return opaque.Validate(ctx, token) }
 	}
@@ -310,20 +328,16 @@ func (v *Validator) validate(ctx context.Context, r *http.Request, token string,
 	if ctx.Err() != nil {
 		return nil, false, unavailable(context.Cause(ctx), 0)
 	}
-	t.header = v.memory.headers.find(t.encodedHeader)
-	if t.header != nil && v.memory.tokens != nil { // A remembered token has a known header.
-		t.digest = jws.SHA256(token)
-		if cached := v.memory.find(t.digest); cached != nil {
-			err := v.validateRemembered(ctx, r, cached, policy)
-			if err == nil {
-				return &cached.claims, true, nil
-			}
-			if errors.Is(err, ErrExpired) || errors.Is(err, ErrUnknownKey) || err == errKeyGone {
-				v.memory.forget(t.digest)
-			}
-			if err != errKeyGone {
-				return nil, false, annotate(newRefusal(err), &cached.claims)
-			}
+	if cached, ok := v.tokens.Find(token); ok {
+		err := v.validateRemembered(ctx, r, cached, policy)
+		if err == nil {
+			return &cached.claims, true, nil
+		}
+		if errors.Is(err, ErrExpired) || errors.Is(err, ErrUnknownKey) || err == errKeyGone {
+			v.tokens.Forget(token)
+		}
+		if err != errKeyGone {
+			return nil, false, annotate(newRefusal(err), &cached.claims, v.issuerOf(&cached.claims).expected)
 		}
 	}
 	if err := v.validateNew(ctx, r, t, policy); err != nil {
@@ -345,11 +359,12 @@ func (v *Validator) validateRemembered(ctx context.Context, r *http.Request, t *
 // validateNew checks a token that is not remembered, and remembers it if it is
 // valid. This is the only place where claims become trusted.
 func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedToken, policy binding) error {
+	header, known := v.headers.Find(t.encodedHeader)
+	t.header, t.expected = header, v.expected
 	headerText, err := t.decode()
 	if err != nil {
 		return err
 	}
-	known := t.header != nil
 	if !known {
 		if err := v.parseHeader(t, headerText); err != nil {
 			return err
@@ -365,9 +380,11 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		case i == nil:
 			return ErrIssuer
 		case !i.algorithms[t.header.alg]:
+			t.expected = i.expected
 			return ErrAlgorithm
 		}
 	}
+	t.expected = i.expected
 	if err := i.verify(ctx, t, i.unfit(&t.content.claims, time.Now())); err != nil {
 		return err
 	}
@@ -375,14 +392,11 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		v.memory.headers.remember(t.encodedHeader, t.header)
+		v.headers.Add(t.encodedHeader, t.header)
 	}
 	if i.remembers {
-		if t.digest == (jws.Digest{}) {
-			t.digest = jws.SHA256(t.whole)
-		}
 		t.content.header = t.header
-		v.memory.remember(t.digest, t.content)
+		v.tokens.Add(t.whole, t.content)
 	}
 	return nil
 }
