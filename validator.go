@@ -105,7 +105,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 	if len(configs) == 0 {
 		faults = append(faults, errors.New("koreauth: NewValidator needs a Config: give it one for each issuer"))
 	}
-	size := 0
+	size := uint64(0)
 	for n := range configs {
 		c := &configs[n]
 		i, wrong := c.issuer()
@@ -130,7 +130,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 			v.algorithms[name] = true
 		}
 		if i.remembers {
-			size += cmp.Or(c.CacheSize, cacheSize)
+			size += uint64(cmp.Or(c.CacheSize, cacheSize))
 		}
 	}
 	if len(faults) > 0 {
@@ -373,7 +373,7 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		v.memory.headers.remember(t.encodedHeader, t.header)
+		v.memory.headers.remember(t.encodedHeader, t.header, i.name)
 	}
 	if i.remembers {
 		if t.digest == (jws.Digest{}) {
