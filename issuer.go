@@ -232,10 +232,10 @@ func (i *issuer) ready(ctx context.Context) error {
 	switch {
 	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
 		return unavailable(errNoKeys, 0)
-	case err != nil && !errors.Is(err, ErrUnavailable):
-		return unavailable(err, 0)
+	case err != nil:
+		return keysError(err)
 	}
-	return err
+	return nil
 }
 
 var errNoKeys = errors.New("the key set has no keys")

@@ -242,11 +242,12 @@ func (v *Validator) Ready(ctx context.Context) error {
 			err := errors.New("the KeySet panicked")
 			defer func() {
 				_ = recover() // Without a server above it, a panic would end the program.
+				if err != nil {
+					err = fmt.Errorf("%s: %w", i.name, err)
+				}
 				results <- err
 			}()
-			if err = i.ready(ctx); err != nil {
-				err = fmt.Errorf("%s: %w", i.name, err)
-			}
+			err = i.ready(ctx)
 		}()
 	}
 	var failed []error
@@ -258,7 +259,7 @@ func (v *Validator) Ready(ctx context.Context) error {
 		}
 		failed = append(failed, err)
 		var refusal *Error
-		if errors.As(err, &refusal) && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
+		if errors.As(err, &refusal) && refusal.RetryAfter > 0 && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
 			retryAfter = refusal.RetryAfter
 		}
 	}
