@@ -215,8 +215,11 @@ func (i *issuer) status() KeyStatus {
 		status = keys.status()
 	case *keyIndex:
 		for n, key := range keys.all {
-			if err := jws.CheckKey(key.Public); err != nil {
-				status.Ignored++
+			err := jws.CheckKey(key.Algorithm, key.Public)
+			if err == nil {
+				continue
+			}
+			if status.Ignored++; status.Ignored <= maxReasons {
 				status.Reasons = append(status.Reasons, fmt.Sprintf("%s: %v", nameOf(key, n), err))
 			}
 		}
