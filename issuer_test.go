@@ -352,8 +352,8 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 			atLeast, notAbove int
 		}{
 			{[2]int{100, 200}, 250, 250},
-			{[2]int{100, -200}, 1, 100},
-			{[2]int{100, -1}, 1, 100},
+			{[2]int{100, -200}, 0, 100},
+			{[2]int{100, -1}, 0, 100},
 		} {
 			a, b := edConfig(issuerA, edStatic("k")), edConfig(issuerB, edStatic("k"))
 			a.CacheSize, b.CacheSize = row.sizes[0], row.sizes[1]
