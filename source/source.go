@@ -92,7 +92,7 @@ func Query(name string) koreauth.Source {
 
 // Path finds the token in a wildcard of a net/http pattern
 // ([http.Request.PathValue]). It exposes the token as [Query] does, and also in
-// metrics that are labelled with the path. Path panics if name is empty.
+// metrics that are labeled with the path. Path panics if name is empty.
 func Path(name string) koreauth.Source {
 	requireName("Path", name)
 	return func(r *http.Request) ([]string, error) { return []string{r.PathValue(name)}, nil }
