@@ -61,7 +61,7 @@ func levelOf(r *http.Request, e *Error) slog.Level {
 	return slog.LevelInfo
 }
 
-// withoutPrefix is the text of one of our errors without the name of the package.
+// withoutPrefix returns the text of an error of this package without its name.
 func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
 
 // reasonOf returns the reason that e wraps, or nil.

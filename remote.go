@@ -19,7 +19,7 @@ import (
 	"github.com/koreauth/koreauth/internal/redact"
 )
 
-// The values of RemoteKeySet's zero fields.
+// The defaults of RemoteKeySet.
 const (
 	minInterval = 10 * time.Second
 	maxAge      = 15 * time.Minute
@@ -33,14 +33,14 @@ const (
 // goroutines are those of a fetch.
 //
 // Keys are fetched when they are first needed. A request whose key is cached does
-// not wait: keys older than MaxAge are refreshed in the background. Only if the
-// keys were not used for two MaxAge does a request wait for the refresh, and it
-// uses the old keys if the refresh fails. Ages are measured by the wall clock and by
+// not wait: keys older than MaxAge are refreshed in the background. A request
+// waits for the refresh only if the last fetch ended at least two MaxAge ago. If the
+// refresh fails, it uses the old keys. Ages are measured by the wall clock and by
 // the monotonic clock, whichever says older.
 //
 // An unknown key ID, or a signature that no key made, causes a fetch too. Such
 // fetches are limited to a burst of three, then one per MinInterval, however many
-// forged tokens arrive. If the issuer is down, the last good keys are used until
+// forged tokens arrive. If the issuer is down, the cached keys are used for up to
 // MaxStale. The time between retries doubles up to eight MinInterval or, while there
 // are no keys, from 250 ms to MinInterval. Retry-After is obeyed, up to a minute.
 //
@@ -67,7 +67,8 @@ type RemoteKeySet struct {
 	MinInterval time.Duration
 	// MaxAge is the age at which keys are refreshed. A shorter max-age in the
 	// Cache-Control of the server is used instead, but not below MinInterval. Zero
-	// means 15 minutes. Compare Config.MaxAge, which is about tokens.
+	// means 15 minutes. It is not Config.MaxAge, the maximum age of
+	// a token.
 	MaxAge time.Duration
 	// MaxStale is how long keys are used after they were last fetched, while every
 	// refresh fails. Zero means 24 hours. A value under MaxAge counts as MaxAge.
@@ -226,7 +227,7 @@ func (s *RemoteKeySet) refreshed(ctx context.Context, old *snapshot) (*snapshot,
 }
 
 var (
-	errStale = errors.New("the last good keys are too old")
+	errStale = errors.New("the cached keys are older than MaxStale")
 	errLimit = fmt.Errorf("%w: not fetched: the limit of fetches for unknown keys is reached", ErrUnknownKey)
 )
 
@@ -413,7 +414,7 @@ func (s *RemoteKeySet) faults() (faults []error) {
 	for i, value := range []time.Duration{s.Timeout, s.MinInterval, s.MaxAge, s.MaxStale} {
 		if value < 0 {
 			name := []string{"Timeout", "MinInterval", "MaxAge", "MaxStale"}[i]
-			faults = append(faults, fmt.Errorf("RemoteKeySet.%s is negative: set zero for its default, or more", name))
+			faults = append(faults, fmt.Errorf("RemoteKeySet.%s is negative: set it to zero, for the default, or more", name))
 		}
 	}
 	return faults

@@ -223,7 +223,8 @@ func redactURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// CheckURL says what is wrong with a URL that keys may be fetched from.
+// CheckURL says what is wrong with a URL that keys may be fetched from; "" means
+// nothing.
 func CheckURL(text string, allowHTTP bool) string {
 	u, err := url.Parse(text)
 	switch {
@@ -235,8 +236,8 @@ func CheckURL(text string, allowHTTP bool) string {
 	return ""
 }
 
-// CheckIssuerURL says what is wrong with an issuer whose metadata is to be
-// fetched.
+// CheckIssuerURL says what is wrong with an issuer URL that metadata is fetched from;
+// "" means nothing.
 func CheckIssuerURL(text string, allowHTTP bool) string {
 	if fault := CheckURL(text, allowHTTP); fault != "" {
 		return fault

@@ -146,11 +146,11 @@ func (k *Keys) readMetadata(doc *Document) (string, error) {
 		return "", fmt.Errorf("%s: the metadata is not a JSON object", doc.URL)
 	}
 	var named, location string
-	_ = json.Unmarshal(members["issuer"], &named) // Another type is not the issuer either.
+	_ = json.Unmarshal(members["issuer"], &named) // With another type, it stays empty.
 	if named != k.issuer {
 		return "", fmt.Errorf(`%s: the metadata is that of the issuer %q: "issuer" must equal the configured one, %q (RFC 8414 §3.3)`, doc.URL, shorten(named), k.issuer)
 	}
-	_ = json.Unmarshal(members["jwks_uri"], &location) // Another type is not a URL either.
+	_ = json.Unmarshal(members["jwks_uri"], &location) // With another type, it stays empty.
 	if fault := CheckURL(location, k.allowHTTP); fault != "" {
 		return "", fmt.Errorf("%s: jwks_uri %s", doc.URL, fault)
 	}

@@ -19,7 +19,8 @@ const entryBytes = 4 << 10
 // Tokens remembers values by the SHA-256 of a token. It stores a token when it is
 // added for the second time, so that tokens that arrive once cost little and displace
 // nothing. Of the stored ones, those that arrive often are kept (W-TinyLFU). Readers
-// share no lock. There is nothing to close: a writer does the maintenance.
+// share no lock. There is nothing to close: the
+// goroutine that stores a token also evicts others.
 type Tokens[V any] struct {
 	values *otter.Cache[jws.Digest, V]
 	once   prints // of the tokens that were added once

@@ -55,7 +55,7 @@ func printable(value string) string {
 // they wrap may. The words in secrets are replaced wherever they occur.
 func Text(text string, secrets ...string) string {
 	for _, secret := range secrets {
-		if len(secret) < 8 { // A shorter one is a word, not a secret.
+		if len(secret) < 8 { // A shorter one may be an ordinary word.
 			continue
 		}
 		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
