@@ -15,8 +15,8 @@ type expected struct {
 // subject is a rejected token, for the log.
 type subject struct {
 	claims   *Claims
-	header   *tokenHeader // nil: not parsed
-	expected *expected    // nil: unknown
+	alg, typ string    // of the header; empty: not parsed
+	expected *expected // nil: unknown
 }
 
 // attrs implements described.
@@ -38,14 +38,10 @@ func (s *subject) attrs(reason error, prefix string, found func(string) string) 
 		add(prefix+"audience", list(c.Audience, found))
 		add("expected_audience", list(want.audience, nil))
 	case ErrAlgorithm:
-		if s.header != nil {
-			add(prefix+"algorithm", found(s.header.alg))
-		}
+		add(prefix+"algorithm", found(s.alg))
 		add("expected_algorithm", list(want.algorithms, nil))
 	case ErrTokenType:
-		if s.header != nil {
-			add(prefix+"header_type", found(s.header.typ))
-		}
+		add(prefix+"header_type", found(s.typ))
 		add(prefix+"type", found(c.extra.typ))
 	case ErrExpired:
 		if !c.Expiry.IsZero() {

@@ -127,13 +127,14 @@ func (t *parsedToken) tryKeys(keys []Key) error {
 func (t *parsedToken) refusal(reason error) *Error {
 	refusal := newRefusal(reason)
 	refusal.verified = t.verified
+	if t.content == nil {
+		return refusal
+	}
+	about := &subject{claims: &t.content.claims, expected: t.expected}
 	if t.header != nil {
-		refusal.KeyID = t.header.kid
+		refusal.KeyID, about.alg, about.typ = t.header.kid, t.header.alg, t.header.typ
 	}
-	if t.content != nil {
-		refusal.Issuer, refusal.ClientID = t.content.claims.Issuer, t.content.claims.ClientID
-		refusal.about = &subject{&t.content.claims, t.header, t.expected}
-	}
+	refusal.Issuer, refusal.ClientID, refusal.about = about.claims.Issuer, about.claims.ClientID, about
 	return refusal
 }
 
