@@ -361,26 +361,27 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 		})
 	}
 	old := s.current.Load()
-	etag := func(location string) string {
-		if old != nil && old.source == location {
-			return old.etag
-		}
-		return ""
+	request := fetch.Request{
+		ETag: func(location string) string {
+			if old != nil && old.source == location {
+				return old.etag
+			}
+			return ""
+		},
+		NoCache: why == fetch.UnknownKey,
+		Read: func(doc *fetch.Document) error {
+			read, err := s.snapshot(doc, old)
+			if err == nil {
+				snap = read
+			}
+			return err
+		},
 	}
-	doc, err := s.source.Fetch(ctx, etag, why == fetch.UnknownKey)
-	if err != nil {
+	if err := s.source.Fetch(ctx, request); err != nil {
 		return nil, err
 	}
-	snap, err = s.snapshot(doc, old)
-	if err != nil || why != fetch.UnknownKey || old == nil || !snap.addsNothing(old) {
-		return snap, err
-	}
-	moved, err := s.source.FetchMoved(ctx, s.age())
-	if err != nil || moved == nil {
-		return snap, nil // The keys at the old URL are good.
-	}
-	if newer, err := s.snapshot(moved, nil); err == nil {
-		return newer, nil
+	if why == fetch.UnknownKey && old != nil && snap.addsNothing(old) {
+		_ = s.source.FetchMoved(ctx, s.age(), request) // If it fails, the keys at the old URL are good.
 	}
 	return snap, nil
 }
