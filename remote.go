@@ -268,8 +268,8 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 	if s.current.Load() != loaded {
 		return endedFetch, true, nil
 	}
-	now := time.Now()
-	if next := s.pace.Next(why, s.interval()); now.Before(next) {
+	now, next := time.Now(), s.pace.Next(why, s.interval())
+	if now.Before(next) {
 		if err := s.lastError(); err != nil {
 			return nil, false, unavailable(err, next.Sub(now))
 		}
@@ -278,7 +278,7 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 	s.inflight = &fetchCall{
 		done:       make(chan struct{}),
 		why:        why,
-		awaited:    s.pace.Idle()/2 >= s.age(),
+		awaited:    s.pace.Idle()/2 >= s.age() && now.Sub(next) >= s.age(), // not only because retries are rare
 		background: why == fetch.OldKeys,
 	}
 	s.pace.Begin(why, now, s.interval())

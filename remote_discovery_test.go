@@ -69,7 +69,7 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 		assert.Equal(t, []string{keysURL}, net.requestURLs())
 	})
 	for name, p := range map[string]responder{
-		"500": reply(500, ""), "503": reply(503, ""), "401": reply(401, ""), "403": reply(403, ""), "410": reply(410, ""), "204": reply(204, ""),
+		"500": reply(500, ""), "502": reply(502, ""), "503": reply(503, ""), "599": reply(599, ""), "300": reply(300, ""), "304": reply(304, ""), "204": reply(204, ""),
 		"a connection failure":         connectionRefused,
 		"a document of another issuer": metadata(edIssuer+"x", keysURL),
 		"an HTML page":                 reply(200, "<html>"),
