@@ -76,9 +76,12 @@ func (k *Keys) Fetch(ctx context.Context, r Request) error {
 	if k.requests == maxRequests {
 		return errors.Join(failed, errors.New("the keys have moved: the next fetch uses their new URL"))
 	}
-	err = k.fetchFrom(ctx, location, r)
-	k.suspect = err != nil
-	return err
+	failed = k.fetchFrom(ctx, location, r)
+	k.suspect = failed != nil
+	if failed == nil {
+		return nil
+	}
+	return errors.Join(err, failed)
 }
 
 // FetchMoved fetches the JWK Set again if the metadata now names another URL for

@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"errors"
 	"time"
 
 	"github.com/koreauth/koreauth/internal/clock"
@@ -84,7 +83,7 @@ func (p *Pace) Begin(why Reason, now time.Time, interval time.Duration) {
 	p.budget = p.budget.Add(interval)
 }
 
-// End notes that the fetch has ended. A StatusError may ask to wait.
+// End notes that the fetch has ended. Each StatusError in err may ask to wait.
 func (p *Pace) End(err error) {
 	p.lastEnd = clock.Now()
 	if err == nil {
@@ -92,8 +91,21 @@ func (p *Pace) End(err error) {
 		return
 	}
 	p.failures++
-	var status *StatusError
-	if errors.As(err, &status) {
-		p.notBefore = time.Now().Add(min(status.RetryAfter, maxRetryAfter))
+	if wait := longestWait(err); wait > 0 {
+		p.notBefore = time.Now().Add(min(wait, maxRetryAfter))
 	}
+}
+
+// longestWait returns the longest RetryAfter in err, which joins the errors of
+// several requests.
+func longestWait(err error) (longest time.Duration) {
+	switch err := err.(type) {
+	case *StatusError:
+		return err.RetryAfter
+	case interface{ Unwrap() []error }:
+		for _, one := range err.Unwrap() {
+			longest = max(longest, longestWait(one))
+		}
+	}
+	return longest
 }
