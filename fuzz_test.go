@@ -50,9 +50,10 @@ func newValidatorPair(f *testing.F) (caching, uncached *koreauth.Validator) {
 }
 
 // decodeStrict decodes what the package should accept: a JSON object in valid
-// UTF-8 without duplicate members and lone surrogates. Numbers are json.Numbers.
+// UTF-8 without duplicate members and lone surrogates, of at most 64 levels. Numbers
+// are json.Numbers.
 func decodeStrict(text []byte) (map[string]any, bool) {
-	if !utf8.Valid(text) || !json.Valid(text) || hasLoneSurrogate(text) || !uniqueNames(text) {
+	if !utf8.Valid(text) || !json.Valid(text) || hasLoneSurrogate(text) || !uniqueNames(text) || depth(text) > 64 {
 		return nil, false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -63,6 +64,31 @@ func decodeStrict(text []byte) (map[string]any, bool) {
 	}
 	object, ok := value.(map[string]any)
 	return object, ok
+}
+
+// depth returns the depth of valid JSON.
+func depth(text []byte) (deepest int) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	for depth := 0; ; deepest = max(deepest, depth) {
+		switch token, err := decoder.Token(); {
+		case err != nil:
+			return deepest
+		case token == json.Delim('{') || token == json.Delim('['):
+			depth++
+		case token == json.Delim('}') || token == json.Delim(']'):
+			depth--
+		}
+	}
+}
+
+// hasIdentities reports whether the claims that identify are strings or null.
+func hasIdentities(members map[string]any) bool {
+	for _, name := range []string{"sub", "jti", "client_id", "azp", "account-id", "client-type"} {
+		if _, isString := members[name].(string); members[name] != nil && !isString {
+			return false
+		}
+	}
+	return true
 }
 
 // uniqueNames reports whether valid JSON has no object with a duplicate member.
@@ -141,7 +167,6 @@ func expectedClaims(members map[string]any) koreauth.Claims {
 		Issuer: text("iss"), Subject: text("sub"), ID: text("jti"), ClientID: text("azp"),
 		Audience: expectedStrings[string](members["aud"]), Scopes: words("scp"),
 		AccountID: text("account-id"), ClientType: text("client-type"), ClientOwner: text("client-owner"),
-		IPRanges: expectedStrings[string](members["ip-range"]),
 	}
 	if aud, ok := members["aud"].(string); ok {
 		c.Audience = []string{aud}
@@ -158,6 +183,26 @@ func expectedClaims(members map[string]any) koreauth.Claims {
 		c.Products = append(c.Products, product.Name)
 	}
 	return c
+}
+
+// expectedRanges returns the entries of ip-range in a payload. An entry that is not a
+// string is its JSON text.
+func expectedRanges(payload string) (all []string) {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(payload), &members)
+	value := members["ip-range"]
+	var elements []json.RawMessage
+	if len(value) > 0 && json.Unmarshal(value, &elements) != nil {
+		elements = []json.RawMessage{value}
+	}
+	for _, element := range elements {
+		var entry string
+		if string(element) == "null" || json.Unmarshal(element, &entry) != nil {
+			entry = string(element)
+		}
+		all = append(all, entry)
+	}
+	return all
 }
 
 // expectedStrings returns the strings of an array of strings, else nil.
@@ -202,6 +247,7 @@ func expectedDate(value any) (float64, bool) {
 func requireClaims(t *testing.T, payload string, members map[string]any, got *koreauth.Claims) {
 	t.Helper()
 	want := expectedClaims(members)
+	want.IPRanges = expectedRanges(payload)
 	for name, date := range map[string]*time.Time{"exp": &got.Expiry, "nbf": &got.NotBefore, "iat": &got.IssuedAt} {
 		seconds, isNumber := expectedDate(members[name])
 		require.Equal(t, isNumber, !date.IsZero(), "%s of %q", name, payload)
@@ -243,7 +289,7 @@ func FuzzTheJSONReaderAgreesWithEncodingJSON(f *testing.F) {
 		members, strict := decodeStrict(data)
 		var claims koreauth.Claims
 		err := claims.UnmarshalJSON(data)
-		require.Equal(t, strict, err == nil, "%q: %v", data, err)
+		require.Equal(t, strict && hasIdentities(members), err == nil, "%q: %v", data, err)
 		if err == nil {
 			requireClaims(t, string(data), members, &claims)
 		}
@@ -362,7 +408,7 @@ func FuzzSignatures(f *testing.F) {
 // validator without a memory.
 func FuzzPayload(f *testing.F) {
 	for _, tail := range []string{
-		`"sub":"s"}`, `"typ":"Bearer"}`, `"typ":"ID"}`, `"typ":1}`, `"nbf":1}`, `"nbf":9e9}`, `"nbf":"1"}`, `"cnf":{}}`, `"iss":"x"}`,
+		`"sub":"s"}`, `"sub":1}`, `"azp":null,"jti":[]}`, `"typ":"DPoP","cnf":{"jkt":"x"}}`, `"ip-range":{"a": 1}}`, `"ip-range":["a", 1,null, [ ] ]}`, `"ip-range":"a"}`, `"typ":"Bearer"}`, `"typ":"ID"}`, `"typ":1}`, `"nbf":1}`, `"nbf":9e9}`, `"nbf":"1"}`, `"cnf":{}}`, `"iss":"x"}`,
 		`"scope":"a  b","client_id":"c","azp":"d","account-id":"CO1"}`, `"scp":["a"],"scope":1}`, `"Exp":1,"SCOPE":"a"}`,
 		`"scopes":{"globalResources":[{"resourceName":"API Clients","access":["Read"]}],"products":["SuperSIM",{"resourceName":"X"}]}}`,
 		`"a":{"b":1,"b":2}}`, `"sub":"\ud83d\ude00","iat":1.5}`, `"x":1} {`, `"client-owner":"a@b","ip-range":["10.0.0.0/8"],"jti":"j"}`, `}`,
@@ -393,7 +439,7 @@ func FuzzPayload(f *testing.F) {
 // expectedPayloadError returns the error for a payload that has a valid issuer,
 // audience and expiry.
 func expectedPayloadError(members map[string]any, strict bool) error {
-	if !strict {
+	if !strict || !hasIdentities(members) {
 		return koreauth.ErrMalformed
 	}
 	if notBefore, ok := members["nbf"]; ok {
@@ -402,7 +448,15 @@ func expectedPayloadError(members map[string]any, strict bool) error {
 			return koreauth.ErrNotYetValid
 		}
 	}
-	if typ, ok := members["typ"]; ok && typ != "Bearer" {
+	cnf, _ := members["cnf"].(map[string]any)
+	known := 0
+	for _, name := range []string{"jkt", "x5t#S256"} {
+		if value, _ := cnf[name].(string); value != "" {
+			known++
+		}
+	}
+	jkt, _ := cnf["jkt"].(string)
+	if typ, ok := members["typ"]; ok && typ != "Bearer" && (typ != "DPoP" || jkt == "" || known != len(cnf)) {
 		return koreauth.ErrTokenType
 	}
 	if _, ok := members["cnf"]; ok {
@@ -415,7 +469,7 @@ func expectedPayloadError(members map[string]any, strict bool) error {
 // new, remembered, or given to a validator without a memory.
 func FuzzHeader(f *testing.F) {
 	for _, header := range []string{
-		ed25519Header, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
+		ed25519Header, `{"alg":"EdDSA"}`, `{"alg":"EdDSA","Kid":"k"}`, `{"alg":"EdDSA","typ":"Application/JWT"}`, `{"alg":"EdDSA","kid":""}`, `{"alg":"EdDSA","kid":"K"}`, `{"alg":"none"}`, `{"alg":"eddsa"}`, `{"alg":1}`, `{}`,
 		`{"alg":"EdDSA","typ":"at+JWT"}`, `{"alg":"EdDSA","typ":"application/at+jwt"}`, `{"alg":"EdDSA","typ":"ID"}`, `{"alg":"EdDSA","typ":null}`,
 		`{"alg":"EdDSA","crit":[]}`, `{"alg":"EdDSA","b64":true}`, `{"alg":"EdDSA","Crit":["exp"]}`, `{"alg":"EdDSA","jwk":{"kty":"OKP"},"jku":"https://x"}`,
 		`{"alg":"EdDSA","alg":"none"}`, ` {"kid":"k" , "alg" : "\u0045dDSA"} `, `{"alg":"EdDSA","kid":"k"}x`, `{"alg":"HS256","kid":["k"]}`, `[]`, ``,
@@ -461,10 +515,12 @@ func expectedHeaderError(members map[string]any, strict bool) error {
 		return koreauth.ErrAlgorithm
 	case !kidOK || !typOK:
 		return koreauth.ErrMalformed
-	case !slices.Contains([]string{"jwt", "at+jwt", "application/at+jwt"}, strings.ToLower(typ)):
+	case !slices.Contains([]string{"jwt", "at+jwt", "application/jwt", "application/at+jwt"}, strings.ToLower(typ)):
 		return koreauth.ErrTokenType
 	case crit || b64:
 		return koreauth.ErrMalformed
+	case kid == "" && slices.ContainsFunc(slices.Collect(maps.Keys(members)), func(name string) bool { return name != "kid" && strings.EqualFold(name, "kid") }):
+		return koreauth.ErrUnknownKey
 	case kid != "" && kid != "k":
 		return koreauth.ErrUnknownKey
 	}

@@ -1,6 +1,7 @@
 package koreauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,11 +44,11 @@ const (
 // even if its key were known, so that no key is fetched for it; nil: it could be.
 func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error {
 	need := fetchUnknown
-	switch {
-	case t.payloadErr != nil:
-		need = cachedOnly
-	case unfit != nil:
-		need = fetchFirst
+	switch odd := t.content.claims.extra.oddIdentity; {
+	case t.payloadErr != odd: // The payload is not JSON.
+		need, unfit = cachedOnly, t.payloadErr
+	case unfit != nil || odd != nil:
+		need, unfit = fetchFirst, cmp.Or(unfit, odd)
 	}
 	keys, snap, err := i.lookup(ctx, t.header.kid, need)
 	if err == nil {

@@ -76,7 +76,10 @@ func TestUnmarshalJSON_RejectsInvalidJSON(t *testing.T) {
 		"the first name again, after many others":           `{` + manyMembers(40) + `"m0":1}`,
 		"the 33rd name again":                               `{` + manyMembers(40) + `"m32":1}`,
 		"a name again, after an object with the same names": `{"x":{` + manyMembers(20) + `"y":1},` + manyMembers(20) + `"m3":1}`,
-		"nesting beyond encoding/json's limit":              `{"a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`,
+		"nesting of 65 levels":                              `{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`,
+		"nesting of 65 levels of objects":                   strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65),
+		"nesting of 65 levels, in a claim that is read":     `{"scopes":{"products":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}}`,
+		"nesting of 10,000 levels":                          `{"a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + `}`,
 	} {
 		var claims koreauth.Claims
 		assert.Error(t, claims.UnmarshalJSON([]byte(text)), name)
@@ -106,7 +109,7 @@ func TestUnmarshalJSON_AcceptsValidJSON(t *testing.T) {
 		"DEL":                                              "{\"x\":\"\x7f\",\"sub\":\"s\"}",
 		"an empty name":                                    `{"":1,"sub":"s"}`,
 		"many members":                                     `{` + manyMembers(500) + `"sub":"s"}`,
-		"deep nesting":                                     `{"sub":"s","x":` + strings.Repeat("[", 9_999) + strings.Repeat("]", 9_999) + `}`,
+		"nesting of 64 levels":                             `{"sub":"s","x":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`,
 		"names of an inner object are not those of the outer": `{"x":{` + manyMembers(30) + `"y":1},` + manyMembers(30) + `"y":1,"sub":"s"}`,
 		"a number that no float64 can hold":                   `{"x":1e99999,"sub":"s"}`,
 	} {

@@ -131,7 +131,11 @@ func keysOf(kids ...string) responder { return reply(200, edSet(kids...)) }
 
 // metadata responds with the metadata of an issuer whose keys are at keysURL.
 func metadata(issuer, keysURL string) responder {
-	return reply(200, fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"token_endpoint":"x","scopes_supported":[]}`, issuer, keysURL))
+	return reply(200, metadataText(issuer, keysURL))
+}
+
+func metadataText(issuer, keysURL string) string {
+	return fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q,"token_endpoint":"x","scopes_supported":[]}`, issuer, keysURL)
 }
 
 func redirect(location string) responder { return reply(302, "", "Location: "+location) }

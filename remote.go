@@ -243,14 +243,15 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 	if s.current.Load() != loaded {
 		return fetch.Ended, true, nil
 	}
-	now := time.Now()
-	if next := s.pace.Next(why, s.interval()); now.Before(next) {
+	now, next := time.Now(), s.pace.Next(why, s.interval())
+	if now.Before(next) {
 		if err := s.lastError(); err != nil {
 			return nil, false, unavailable(err, next.Sub(now))
 		}
 		return nil, false, errLimit
 	}
-	s.inflight = fetch.NewCall(why, s.pace.Idle()/2 >= s.age())
+	// Retries that are rare in an outage do not make callers wait.
+	s.inflight = fetch.NewCall(why, s.pace.Idle()/2 >= s.age() && now.Sub(next) >= s.age())
 	s.pace.Begin(why, now, s.interval())
 	// A caller that gives up must not fail the others.
 	go s.run(context.WithoutCancel(ctx), s.inflight)
@@ -331,24 +332,27 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 		})
 	}
 	old := s.current.Load()
-	etag := func(location string) string {
-		if old != nil && old.source == location {
-			return old.etag
-		}
-		return ""
+	request := fetch.Request{
+		ETag: func(location string) string {
+			if old != nil && old.source == location {
+				return old.etag
+			}
+			return ""
+		},
+		NoCache: why == fetch.UnknownKey,
+		Read: func(doc *fetch.Document) error {
+			read, err := s.snapshot(doc, old)
+			if err == nil {
+				snap = read
+			}
+			return err
+		},
 	}
-	doc, err := s.source.Fetch(ctx, etag, why == fetch.UnknownKey)
-	if err != nil {
+	if err := s.source.Fetch(ctx, request); err != nil {
 		return nil, err
 	}
-	snap, err = s.snapshot(doc, old)
-	if err != nil || why != fetch.UnknownKey || old == nil || !snap.addsNothing(old) {
-		return snap, err
-	}
-	if moved, err := s.source.FetchMoved(ctx, s.age()); err == nil && moved != nil {
-		if newer, err := s.snapshot(moved, nil); err == nil {
-			return newer, nil
-		}
+	if why == fetch.UnknownKey && old != nil && snap.addsNothing(old) {
+		_ = s.source.FetchMoved(ctx, s.age(), request) // If it fails, the keys at the old URL are good.
 	}
 	return snap, nil
 }

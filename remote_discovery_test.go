@@ -1,6 +1,7 @@
 package koreauth_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -69,7 +70,7 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 		assert.Equal(t, []string{keysURL}, net.requestURLs())
 	})
 	for name, p := range map[string]responder{
-		"500": reply(500, ""), "503": reply(503, ""), "401": reply(401, ""), "403": reply(403, ""), "410": reply(410, ""), "204": reply(204, ""),
+		"500": reply(500, ""), "502": reply(502, ""), "503": reply(503, ""), "599": reply(599, ""), "300": reply(300, ""), "304": reply(304, ""), "204": reply(204, ""),
 		"a connection failure":         connectionRefused,
 		"a document of another issuer": metadata(edIssuer+"x", keysURL),
 		"an HTML page":                 reply(200, "<html>"),
@@ -82,6 +83,44 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 			assert.Equal(t, []string{edIssuer + openID}, net.requestURLs())
 		})
 	}
+	for _, status := range []int{400, 401, 403, 404, 405, 406, 410, 418, 429, 451, 499} {
+		withFakeTime(t, fmt.Sprint("after a ", status, " from OpenID Connect Discovery, RFC 8414 is used"), func(t *testing.T, net *network) {
+			net.respond(edIssuer+openID, reply(status, metadataText(edIssuer, keysURL), "Retry-After: 60"))
+			net.respond(host+oauth+"/realms/one", metadata(edIssuer, keysURL))
+			net.respondKeys(keysOf("a"))
+			wantKey(t, discoveredSet(net, edIssuer), "a", 0)
+			assert.Equal(t, []string{edIssuer + openID, host + oauth + "/realms/one", keysURL}, net.requestURLs())
+		})
+	}
+	withFakeTime(t, "if both locations fail, the error names both", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, reply(403, ""))
+		net.respond(host+oauth+"/realms/one", reply(500, ""))
+		err := wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
+		assert.ErrorContains(t, err, edIssuer+openID+": status 403")
+		assert.ErrorContains(t, err, host+oauth+"/realms/one: status 500")
+	})
+	withFakeTime(t, "the issuer that the metadata names is in the error, and it is cut", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer+"/", keysURL))
+		err := wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
+		assert.ErrorContains(t, err, fmt.Sprintf("%q", edIssuer+"/"))
+		assert.ErrorContains(t, err, fmt.Sprintf("%q", edIssuer))
+		net.respond(edIssuer+openID, metadata(strings.Repeat("x\n", 100_000), keysURL))
+		wait(250 * time.Millisecond)
+		err = wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
+		assert.Less(t, len(err.Error()), 1000)
+		assert.NotContains(t, err.Error(), "\n")
+	})
+	for name, start := range map[string]string{"a byte order mark": "\xef\xbb\xbf", "white space": " \n"} {
+		withFakeTime(t, name+" before the metadata and before the keys is ignored", func(t *testing.T, net *network) {
+			net.respond(edIssuer+openID, reply(200, start+metadataText(edIssuer, keysURL)))
+			net.respondKeys(reply(200, start+edSet("a")))
+			wantKey(t, discoveredSet(net, edIssuer), "a", 0)
+		})
+	}
+	withFakeTime(t, "two byte order marks are not JSON", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, "\xef\xbb\xbf\xef\xbb\xbf"+edSet("a")))
+		wantUnavailable(t, net.keySet(), "a", 0, 250*time.Millisecond)
+	})
 	withFakeTime(t, "404 at both locations is a failure", func(t *testing.T, net *network) {
 		wantUnavailable(t, discoveredSet(net, edIssuer), "a", 0, 250*time.Millisecond)
 		assert.Equal(t, []string{edIssuer + openID, host + oauth + "/realms/one"}, net.requestURLs())
@@ -118,15 +157,33 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 		net.respond(moved, keysOf("a"))
 		wantKey(t, discoveredSet(net, edIssuer), "a", 0)
 	})
-	withFakeTime(t, "jwks_uri may be http on loopback, and anywhere with DangerouslyAllowHTTP", func(t *testing.T, net *network) {
-		net.respond(edIssuer+openID, metadata(edIssuer, "http://localhost/keys"))
-		net.respond("http://localhost/keys", keysOf("a"))
-		wantKey(t, discoveredSet(net, edIssuer), "a", 0)
-		net.respond(edIssuer+openID, metadata(edIssuer, "http://issuer.example.com/keys"))
-		net.respond("http://issuer.example.com/keys", keysOf("a"))
-		set := discoveredSet(net, edIssuer)
-		set.DangerouslyAllowHTTP = true
-		wantKey(t, set, "a", 0)
+	for _, issuer := range []string{"http://localhost:8080", "http://127.0.0.1/realms/one", "http://[::1]:1", "https://localhost", "https://127.1.2.3"} {
+		withFakeTime(t, "jwks_uri may be http on loopback if the issuer is "+issuer, func(t *testing.T, net *network) {
+			net.respond(issuer+openID, metadata(issuer, "http://localhost/keys"))
+			net.respond("http://localhost/keys", keysOf("a"))
+			wantKey(t, discoveredSet(net, issuer), "a", 0)
+		})
+	}
+	for _, keys := range []string{"http://localhost/keys", "http://127.0.0.1:8080/keys", "http://[::1]/keys", "HTTP://LOCALHOST/keys"} {
+		for _, issuer := range []string{edIssuer, "https://localhost.example.com", "https://10.0.0.1"} {
+			withFakeTime(t, "the metadata of "+issuer+" must not name "+keys, func(t *testing.T, net *network) {
+				net.respond(issuer+openID, metadata(issuer, keys))
+				net.respond(keys, keysOf("a"))
+				net.respond(strings.ToLower(keys), keysOf("a"))
+				err := wantUnavailable(t, discoveredSet(net, issuer), "a", 0, 250*time.Millisecond)
+				assert.ErrorContains(t, err, "the issuer is not on this machine")
+				assert.Equal(t, []string{issuer + openID}, net.requestURLs())
+			})
+		}
+	}
+	withFakeTime(t, "jwks_uri may be http anywhere with DangerouslyAllowHTTP", func(t *testing.T, net *network) {
+		for _, keys := range []string{"http://issuer.example.com/keys", "http://localhost/keys"} {
+			net.respond(edIssuer+openID, metadata(edIssuer, keys))
+			net.respond(keys, keysOf("a"))
+			set := discoveredSet(net, edIssuer)
+			set.DangerouslyAllowHTTP = true
+			wantKey(t, set, "a", 0)
+		}
 	})
 	withFakeTime(t, "the metadata is fetched once, as long as the key URL works", func(t *testing.T, net *network) {
 		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
@@ -138,8 +195,7 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 			wantKey(t, set, "a", 0)
 			synctest.Wait()
 		}
-		wantUnknown(t, set, "b", 0)
-		assert.Equal(t, append([]string{edIssuer + openID}, keysURL, keysURL, keysURL, keysURL, keysURL, keysURL, keysURL), net.requestURLs())
+		assert.Equal(t, append([]string{edIssuer + openID}, keysURL, keysURL, keysURL, keysURL, keysURL, keysURL), net.requestURLs())
 	})
 	for name, p := range map[string]responder{
 		"returns 410": reply(410, ""), "returns 404": reply(404, ""), "is down": connectionRefused, "returns no keys": reply(200, jwksOf()), "redirects to another host": redirect(moved),
@@ -234,13 +290,14 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 			wantUnavailableError(t, set, "a")
 			wait(10 * time.Millisecond)
 		}
-		assert.Equal(t, 4, net.requestCount())
+		assert.Equal(t, []time.Duration{0, 250 * time.Millisecond, 750 * time.Millisecond}, net.requestTimes(start, 0))
 		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
 		net.respondKeys(keysOf("a"))
+		wait(750 * time.Millisecond)
 		wantKey(t, set, "a", 0)
 		for range 10 {
 			wantUnknown(t, set, "unknown", 0)
 		}
-		assert.Equal(t, 4+2+3, net.requestCount())
+		assert.Equal(t, 3+2+3, net.requestCount())
 	})
 }

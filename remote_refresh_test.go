@@ -63,11 +63,7 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 			}
 			wait(100 * time.Millisecond)
 		}
-		want := []time.Duration{}
-		for due := time.Duration(0); due < time.Minute; due += keysInterval {
-			want = append(want, due)
-		}
-		assert.Equal(t, want, net.requestTimes(start, 1))
+		assert.Equal(t, []time.Duration{0, keysInterval, 3 * keysInterval}, net.requestTimes(start, 1))
 		wait(keysTimeout) // the last refresh times out
 	})
 	withFakeTime(t, "100 concurrent callers start one refresh", func(t *testing.T, net *network) {
@@ -84,31 +80,32 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 		wait(time.Second)
 		assert.Equal(t, 2, net.requestCount())
 	})
-	withFakeTime(t, "a failed refresh is retried exactly once per MinInterval", func(t *testing.T, net *network) {
+	withFakeTime(t, "a failed refresh is retried after MinInterval, then after twice the time each, up to eight", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		set := net.keySet()
 		wantKey(t, set, "a", 0)
-		net.respondKeys(reply(503, `{"error":"x"}`, "Retry-After: 3600"))
-		wait(keysMaxAge)
-		start := time.Now()
-		wantKey(t, set, "a", 0)
-		synctest.Wait()
-		for i := range 3 {
-			wait(keysInterval - 1)
-			wantKey(t, set, "a", 0)
+		for range 2 { // A success begins it anew.
+			net.respondKeys(reply(503, `{"error":"x"}`))
+			wait(keysMaxAge)
+			count := net.requestCount()
+			requireImmediate(t, set, "a", nil)
 			synctest.Wait()
-			assert.Len(t, net.requestTimes(start, 1), i+1)
-			wait(1)
-			wantKey(t, set, "a", 0)
+			for i, interval := range []time.Duration{keysInterval, 2 * keysInterval, 4 * keysInterval, 8 * keysInterval, 8 * keysInterval, 8 * keysInterval} {
+				wait(interval - 1)
+				requireImmediate(t, set, "a", nil)
+				synctest.Wait()
+				assert.Equal(t, i+1, net.requestCount()-count, "a nanosecond before retry %d", i+1)
+				wait(1)
+				requireImmediate(t, set, "a", nil)
+				synctest.Wait()
+				assert.Equal(t, i+2, net.requestCount()-count, "at retry %d", i+1)
+			}
+			net.respondKeys(keysOf("a", "b"))
+			wait(8 * keysInterval)
+			requireImmediate(t, set, "a", nil)
 			synctest.Wait()
-			assert.Len(t, net.requestTimes(start, 1), i+2)
+			requireImmediate(t, set, "b", nil)
 		}
-		net.respondKeys(keysOf("a", "b"))
-		wait(keysInterval)
-		wantKey(t, set, "a", 0)
-		synctest.Wait()
-		wantKey(t, set, "b", 0)
-		assert.Len(t, net.requestTimes(start, 1), 5)
 	})
 	withFakeTime(t, "a removed key is unknown after the next refresh", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "b"))
@@ -366,7 +363,7 @@ func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
 		_, err = set.Keys(t.Context(), "", true)
 		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 		net.respondKeys(keysOf("a"))
-		wait(250 * time.Millisecond)
+		wait(keysInterval)
 		wantKey(t, set, "a", 0)
 	}
 	withFakeTime(t, "keys are used for exactly 24 hours", func(t *testing.T, net *network) {
@@ -418,7 +415,7 @@ func TestRemoteKeySet_KeepsKeysDuringOutage(t *testing.T) {
 			wantKey(t, set, "a", 0)
 			net.respondKeys(reply(200, body))
 			wait(keysMaxAge)
-			for range 3 {
+			for range 4 {
 				wantKey(t, set, "a", 0)
 				wait(keysInterval)
 			}
@@ -536,8 +533,8 @@ func TestRemoteKeySet_LogsFailedRefresh(t *testing.T) {
 			return nil, errors.New("proxy rejected jane@example.com with Bearer " + secret)
 		})
 		wait(keysMaxAge)
-		for i := range 3 {
-			for range 10 {
+		for i, seconds := range []int{10, 20, 40} {
+			for range seconds {
 				wantKey(t, set, "a", 0)
 				wait(time.Second)
 			}

@@ -367,49 +367,119 @@ func TestRemoteKeySet_FetchesForUnknownKid(t *testing.T) {
 	})
 }
 
-func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
+func TestRemoteKeySet_TokensThatFetch(t *testing.T) {
+	forged := func(token string) string { return token[:len(token)-86] + rawURL(make([]byte, 64)) }
+	payload := func(header, payload string) string {
+		return rawURL([]byte(header)) + "." + rawURL([]byte(payload)) + "." + rawURL(make([]byte, 64))
+	}
+	claims := func(name string, value any) func(t *testing.T, kid string) string {
+		return func(t *testing.T, kid string) string { return edToken(t, kid, map[string]any{name: value}) }
+	}
 	for _, c := range []struct {
 		name    string
-		token   func(t *testing.T) string
-		want    error
-		fetches int
+		token   func(t *testing.T, kid string) string
+		known   error  // with the kid of a cached key
+		unknown error  // with another kid
+		cause   string // of ErrUnknownKey, for another kid; empty: it is fetched for
+		empty   error  // the first token of all, with the kid of the issuer's key
 	}{
-		{"an unknown kid in an otherwise valid token causes a fetch", func(t *testing.T) string { return edToken(t, "new", nil) }, koreauth.ErrUnknownKey, 1},
-		{"an invalid signature causes no fetch", func(t *testing.T) string {
-			token := edToken(t, "a", nil)
-			return token[:len(token)-86] + rawURL(make([]byte, 64))
-		}, koreauth.ErrSignature, 0},
-		{"another issuer causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": edIssuer + "/"}) }, koreauth.ErrUnknownKey, 0},
-		{"a missing issuer causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"iss": nil}) }, koreauth.ErrUnknownKey, 0},
-		{"another audience causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"aud": "other"}) }, koreauth.ErrUnknownKey, 0},
-		{"an expired token causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": time.Now().Unix()}) }, koreauth.ErrUnknownKey, 0},
-		{"a token without exp causes no fetch", func(t *testing.T) string { return edToken(t, "new", map[string]any{"exp": nil}) }, koreauth.ErrUnknownKey, 0},
-		{"an algorithm that is not accepted causes no fetch", func(t *testing.T) string {
-			_, rest, _ := strings.Cut(edToken(t, "new", nil), ".")
-			return rawURL([]byte(`{"alg":"RS256","kid":"new"}`)) + "." + rest
-		}, koreauth.ErrAlgorithm, 0},
+		{"an otherwise valid token", func(t *testing.T, kid string) string { return edToken(t, kid, nil) }, nil, koreauth.ErrUnknownKey, "", nil},
+		{"a forged token", func(t *testing.T, kid string) string { return forged(edToken(t, kid, nil)) }, koreauth.ErrSignature, koreauth.ErrUnknownKey, "", koreauth.ErrSignature},
+		{"a token that is not valid yet", claims("nbf", time.Now().Add(time.Hour).Unix()), koreauth.ErrNotYetValid, koreauth.ErrUnknownKey, "", koreauth.ErrNotYetValid},
+		{"a token of another type", claims("typ", "ID"), koreauth.ErrTokenType, koreauth.ErrUnknownKey, "", koreauth.ErrTokenType},
+		{"another issuer", claims("iss", edIssuer+"/"), koreauth.ErrIssuer, koreauth.ErrUnknownKey, "issuer", koreauth.ErrIssuer},
+		{"a missing issuer", claims("iss", nil), koreauth.ErrIssuer, koreauth.ErrUnknownKey, "issuer", koreauth.ErrIssuer},
+		{"another audience", claims("aud", "account"), koreauth.ErrAudience, koreauth.ErrUnknownKey, "audience", koreauth.ErrAudience},
+		{"no audience", claims("aud", nil), koreauth.ErrAudience, koreauth.ErrUnknownKey, "audience", koreauth.ErrAudience},
+		{"an expired token", claims("exp", 1), koreauth.ErrExpired, koreauth.ErrUnknownKey, "expired", koreauth.ErrExpired},
+		{"a token without exp", claims("exp", nil), koreauth.ErrExpired, koreauth.ErrUnknownKey, "exp", koreauth.ErrExpired},
+		{"a sub that is a number", claims("sub", 1), koreauth.ErrMalformed, koreauth.ErrUnknownKey, `"sub" is neither a string nor null`, koreauth.ErrMalformed},
+		{"a client_id that is an array", claims("client_id", []string{"x"}), koreauth.ErrMalformed, koreauth.ErrUnknownKey, `"client_id" is neither a string nor null`, koreauth.ErrMalformed},
+		{"an expired and forged token", func(t *testing.T, kid string) string { return forged(edToken(t, kid, map[string]any{"exp": 1})) },
+			koreauth.ErrSignature, koreauth.ErrUnknownKey, "expired", koreauth.ErrSignature},
 	} {
 		withFakeTime(t, c.name, func(t *testing.T, net *network) {
 			net.respondKeys(keysOf("a"))
 			v := edValidator(t, net.keySet())
-			_, err := v.Validate(t.Context(), edToken(t, "a", nil))
-			require.NoError(t, err)
-			require.Equal(t, 1, net.requestCount())
-			for range 3 {
-				_, err = v.Validate(t.Context(), c.token(t))
-				assert.ErrorIs(t, err, c.want)
+			_, err := v.Validate(t.Context(), c.token(t, "a"))
+			assert.ErrorIs(t, err, c.empty, "the first token of a new validator")
+			assert.Equal(t, 1, net.requestCount(), "requests for the first token")
+
+			count := net.requestCount()
+			_, err = v.Validate(t.Context(), c.token(t, "a"))
+			assert.ErrorIs(t, err, c.known, "the kid of a cached key")
+			fetches := 0
+			if c.known == koreauth.ErrSignature && c.cause == "" {
+				fetches = 1
 			}
-			assert.Equal(t, 3*c.fetches, net.requestCount()-1)
+			assert.Equal(t, fetches, net.requestCount()-count, "requests for the kid of a cached key")
+
+			count = net.requestCount()
+			_, err = v.Validate(t.Context(), c.token(t, "new"))
+			assert.ErrorIs(t, err, c.unknown, "an unknown kid")
+			if c.cause == "" {
+				assert.Equal(t, 1, net.requestCount()-count, "requests for an unknown kid")
+				return
+			}
+			assert.Equal(t, count, net.requestCount(), "requests for an unknown kid")
+			assert.ErrorContains(t, err, "not fetched: ")
+			assert.ErrorContains(t, err, c.cause)
+			assert.NotErrorIs(t, err, koreauth.ErrIssuer)
+			assert.NotErrorIs(t, err, koreauth.ErrAudience)
+			assert.NotErrorIs(t, err, koreauth.ErrExpired)
 		})
-		if c.fetches == 0 && c.want == koreauth.ErrUnknownKey {
-			withFakeTime(t, c.name+", even without cached keys", func(t *testing.T, net *network) {
-				net.respondKeys(keysOf("a"))
-				_, err := edValidator(t, net.keySet()).Validate(t.Context(), c.token(t))
-				assert.ErrorIs(t, err, c.want)
-				assert.Zero(t, net.requestCount())
-			})
-		}
 	}
+	for name, row := range map[string]struct {
+		token string
+		want  error
+	}{
+		"an algorithm that is not accepted":  {payload(`{"alg":"RS256","kid":"new"}`, `{}`), koreauth.ErrAlgorithm},
+		"another type in the header":         {payload(`{"alg":"EdDSA","kid":"new","typ":"dpop+jwt"}`, `{}`), koreauth.ErrTokenType},
+		"a malformed payload":                {payload(`{"alg":"EdDSA","kid":"new"}`, `{"iss":"`+edIssuer+`"`), koreauth.ErrUnknownKey},
+		"a duplicate in the payload":         {payload(`{"alg":"EdDSA","kid":"new"}`, `{"exp":1,"exp":1}`), koreauth.ErrUnknownKey},
+		"not base64url":                      {"e30.e30.*", koreauth.ErrMalformed},
+		"two segments":                       {"e30.e30", koreauth.ErrMalformed},
+		"an empty header":                    {"e30.e30.", koreauth.ErrAlgorithm},
+		"a crit header":                      {payload(`{"alg":"EdDSA","kid":"new","crit":[]}`, `{}`), koreauth.ErrMalformed},
+		"a kid that is spelled in two cases": {payload(`{"alg":"EdDSA","Kid":"a"}`, `{}`), koreauth.ErrUnknownKey},
+	} {
+		withFakeTime(t, name+" causes no fetch", func(t *testing.T, net *network) {
+			net.respondKeys(keysOf("a"))
+			v := edValidator(t, net.keySet())
+			_, err := v.Validate(t.Context(), row.token)
+			if name != "a kid that is spelled in two cases" { // It is well-formed, and the first.
+				assert.ErrorIs(t, err, row.want, "without cached keys")
+				assert.Zero(t, net.requestCount(), "requests without cached keys")
+			}
+			_, err = v.Validate(t.Context(), edToken(t, "a", nil))
+			require.NoError(t, err)
+			for range 3 {
+				_, err = v.Validate(t.Context(), row.token)
+				assert.ErrorIs(t, err, row.want)
+				if strings.Contains(name, "payload") {
+					assert.ErrorContains(t, err, "not fetched: ")
+				}
+			}
+			assert.Equal(t, 1, net.requestCount())
+		})
+	}
+	withFakeTime(t, "in an outage at start, tokens that cannot be valid cause one fetch per retry interval", func(t *testing.T, net *network) {
+		net.respondKeys(connectionRefused)
+		v := edValidator(t, net.keySet())
+		start := time.Now()
+		for time.Since(start) < 40*time.Second {
+			for _, change := range []map[string]any{{"aud": "account"}, {"exp": 1}, {"iss": nil}} {
+				_, err := v.Validate(t.Context(), edToken(t, rand.Text(), change))
+				require.ErrorIs(t, err, koreauth.ErrUnavailable)
+			}
+			wait(125 * time.Millisecond)
+		}
+		want := []time.Duration{0}
+		for interval := 250 * time.Millisecond; want[len(want)-1]+interval < 40*time.Second; interval = min(2*interval, keysInterval) {
+			want = append(want, want[len(want)-1]+interval)
+		}
+		assert.Equal(t, want, net.requestTimes(start, 0))
+	})
 	withFakeTime(t, "Validate accepts the first token of a new key", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a"))
 		v := edValidator(t, net.keySet())
@@ -435,32 +505,51 @@ func TestRemoteKeySet_InvalidTokensDoNotFetch(t *testing.T) {
 }
 
 func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
-	withFakeTime(t, "keys are fetched every 250 ms, and between fetches no caller waits", func(t *testing.T, net *network) {
+	ms := func(values ...int) []time.Duration {
+		var durations []time.Duration
+		for _, value := range values {
+			durations = append(durations, time.Duration(value)*time.Millisecond)
+		}
+		return durations
+	}
+	withFakeTime(t, "the time between fetches grows from 250 ms to MinInterval, and between fetches no caller waits", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		set := net.keySet()
 		start := time.Now()
-		for time.Since(start) < 2*time.Second {
-			retry := 250*time.Millisecond - time.Since(start)%(250*time.Millisecond)
+		due := ms(0, 250, 750, 1750, 3750, 7750, 15750, 25750, 35750)
+		for time.Since(start) < 36*time.Second {
+			retry := time.Duration(0)
+			for _, at := range append(due, 45750*time.Millisecond) {
+				if at > time.Since(start) {
+					retry = at - time.Since(start)
+					break
+				}
+			}
 			assert.ErrorIs(t, wantUnavailable(t, set, "a", 0, retry), errConnectionRefused)
 			wantUnavailable(t, set, "", 0, retry)
-			wait(10 * time.Millisecond)
+			wait(50 * time.Millisecond)
 		}
-		var want []time.Duration
-		for due := time.Duration(0); due < 2*time.Second; due += 250 * time.Millisecond {
-			want = append(want, due)
-		}
-		assert.Equal(t, want, net.requestTimes(start, 0))
+		assert.Equal(t, due, net.requestTimes(start, 0))
 	})
-	withFakeTime(t, "a fetch is allowed exactly 250 ms after the last one", func(t *testing.T, net *network) {
-		net.respondKeys(connectionRefused)
+	withFakeTime(t, "a fetch is allowed exactly at the end of that time, and a success begins it anew", func(t *testing.T, net *network) {
 		set := net.keySet()
-		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
-		wait(250*time.Millisecond - 1)
-		wantUnavailable(t, set, "a", 0, 1)
-		assert.Equal(t, 1, net.requestCount())
-		wait(1)
-		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
-		assert.Equal(t, 2, net.requestCount())
+		for range 2 {
+			net.respondKeys(connectionRefused)
+			count := net.requestCount()
+			wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
+			for i, interval := range ms(250, 500, 1000, 2000, 4000, 8000, 10000, 10000) {
+				wait(interval - 1)
+				wantUnavailable(t, set, "a", 0, 1)
+				assert.Equal(t, i+1, net.requestCount()-count)
+				wait(1)
+				wantUnavailable(t, set, "a", 0, min(2*interval, keysInterval))
+				assert.Equal(t, i+2, net.requestCount()-count)
+			}
+			net.respondKeys(keysOf("a"))
+			wait(keysInterval)
+			wantKey(t, set, "a", 0)
+			wait(keysMaxStale) // The keys may no longer be used.
+		}
 	})
 	withFakeTime(t, "keys are fetched every MinInterval if it is less than 250 ms", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
@@ -472,16 +561,6 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 		wait(1)
 		wantUnavailable(t, set, "a", 0, 100*time.Millisecond)
 		assert.Equal(t, 2, net.requestCount())
-	})
-	withFakeTime(t, "after an outage, keys are fetched within 250 ms, whatever Retry-After said", func(t *testing.T, net *network) {
-		net.respondKeys(reply(503, "", "Retry-After: 86400"))
-		set := net.keySet()
-		wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
-		net.respondKeys(keysOf("a"))
-		wait(249 * time.Millisecond)
-		wantUnavailable(t, set, "a", 0, time.Millisecond)
-		wait(time.Millisecond)
-		wantKey(t, set, "a", 0)
 	})
 	withFakeTime(t, "a fetch that hangs ends after 5 seconds, and the next one starts at once", func(t *testing.T, net *network) {
 		net.respondKeys(hanging)
@@ -495,9 +574,10 @@ func TestRemoteKeySet_RetriesWithoutKeys(t *testing.T) {
 	withFakeTime(t, "fetches without keys do not count against the limit for unknown kids", func(t *testing.T, net *network) {
 		net.respondKeys(connectionRefused)
 		set := net.keySet()
-		for range 10 {
-			wantUnavailable(t, set, "a", 0, 250*time.Millisecond)
-			wait(250 * time.Millisecond)
+		for i := range 10 {
+			retry := min(250*time.Millisecond<<i, keysInterval)
+			wantUnavailable(t, set, "a", 0, retry)
+			wait(retry)
 		}
 		net.respondKeys(keysOf("a"))
 		start := time.Now()

@@ -146,11 +146,12 @@ func TestValidator_TokenWithoutKid(t *testing.T) {
 		want error
 	}{
 		{"one key", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}}, nil},
-		{"one key that matches, one of another type", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: signingKeys()["ES256"].Public()}}, nil},
-		{"one key that matches, one for another algorithm", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Algorithm: "PS256", Public: second.Public()}}, nil},
-		{"two keys that match", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: second.Public()}}, koreauth.ErrUnknownKey},
-		{"no key that matches", koreauth.StaticKeySet{{ID: "b", Public: signingKeys()["ES256"].Public()}}, koreauth.ErrUnknownKey},
-		{"another key that matches", koreauth.StaticKeySet{{ID: "b", Public: second.Public()}}, koreauth.ErrSignature},
+		{"one key that may have signed it, one of another type", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: signingKeys()["ES256"].Public()}}, nil},
+		{"one key that may have signed it, one for another algorithm", koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Algorithm: "PS256", Public: second.Public()}}, nil},
+		{"two keys that may have signed it", koreauth.StaticKeySet{{ID: "b", Public: second.Public()}, {ID: "a", Public: first.Public()}}, nil},
+		{"no key that may have signed it", koreauth.StaticKeySet{{ID: "b", Public: signingKeys()["ES256"].Public()}}, koreauth.ErrUnknownKey},
+		{"another key", koreauth.StaticKeySet{{ID: "b", Public: second.Public()}}, koreauth.ErrSignature},
+		{"keys with and without an ID", koreauth.StaticKeySet{{Public: second.Public()}, {ID: "a", Public: first.Public()}}, nil},
 	} {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Keys, c.HTTPClient = row.keys, nil })
 		_, err := v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}}))
@@ -176,7 +177,7 @@ func TestValidator_SeveralKeysWithOneKid(t *testing.T) {
 
 func TestValidator_IgnoresKeysWithOtherIDs(t *testing.T) {
 	key := signingKeys()["RS256"]
-	for _, id := range []string{"", strings.ToLower(key.ID), key.ID + "x", key.ID[:8]} {
+	for _, id := range []string{" ", strings.ToLower(key.ID), key.ID + "x", key.ID[:8]} {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
 			c.HTTPClient = nil
 			c.Keys = keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {

@@ -3,6 +3,7 @@ package koreauth_test
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -46,6 +47,11 @@ func TestValidator_Checks(t *testing.T) {
 		{"typ is case-insensitive", header("typ", "AT+JWT"), nil, nil},
 		{"typ may be a full media type", header("typ", "application/at+jwt"), nil, nil},
 		{"typ may be absent", token{DropHeader: []string{"typ"}}, nil, nil},
+		{"typ application/jwt", header("typ", "application/jwt"), nil, nil},
+		{"typ application/jwt in another case", header("typ", "Application/JWT"), nil, nil},
+		{"typ jwt in lower case", header("typ", "jwt"), nil, nil},
+		{"typ of a longer media type", header("typ", "application/jwt+at"), nil, koreauth.ErrTokenType},
+		{"typ with a parameter", header("typ", "application/jwt; a=b"), nil, koreauth.ErrTokenType},
 		{"typ of another kind of token", header("typ", "dpop+jwt"), nil, koreauth.ErrTokenType},
 		{"typ of a logout token", header("typ", "logout+jwt"), nil, koreauth.ErrTokenType},
 		{"an empty typ", header("typ", ""), nil, koreauth.ErrTokenType},
@@ -113,11 +119,20 @@ func TestValidator_Checks(t *testing.T) {
 		{"typ of the payload in another case", claims("typ", "bearer"), nil, koreauth.ErrTokenType},
 		{"typ of the payload is null", claims("typ", nil), nil, koreauth.ErrTokenType},
 		{"no typ in the payload", token{Drop: []string{"typ"}}, nil, nil},
+		{"typ DPoP without a key", claims("typ", "DPoP"), nil, koreauth.ErrTokenType},
+		{"typ DPoP with the hash of a certificate", claims("typ", "DPoP", "cnf", map[string]any{"x5t#S256": "x"}), nil, koreauth.ErrTokenType},
+		{"typ DPoP with an empty jkt", claims("typ", "DPoP", "cnf", map[string]any{"jkt": ""}), nil, koreauth.ErrTokenType},
+		{"typ DPoP with a jkt that is a number", claims("typ", "DPoP", "cnf", map[string]any{"jkt": 1}), nil, koreauth.ErrTokenType},
+		{"typ DPoP with a jkt and an unknown member", claims("typ", "DPoP", "cnf", map[string]any{"jkt": "x", "x": "y"}), nil, koreauth.ErrTokenType},
+		{"typ DPoP with cnf null", claims("typ", "DPoP", "cnf", nil), nil, koreauth.ErrTokenType},
+		{"typ DPoP in another case, with a jkt", claims("typ", "dpop", "cnf", map[string]any{"jkt": "x"}), nil, koreauth.ErrTokenType},
+		{"typ DPoP with a jkt: Validate cannot see the sender", claims("typ", "DPoP", "cnf", map[string]any{"jkt": "x"}), nil, koreauth.ErrBinding},
+		{"typ Bearer with a jkt: Validate cannot see the sender", claims("typ", "Bearer", "cnf", map[string]any{"jkt": "x"}), nil, koreauth.ErrBinding},
 
 		{"a client that is listed", token{}, func(c *koreauth.Config) { c.ClientIDs = []string{"x", "kc_demo"} }, nil},
 		{"a client that is not listed", token{}, func(c *koreauth.Config) { c.ClientIDs = []string{"x"} }, koreauth.ErrClient},
 		{"azp is used if client_id is absent", token{Drop: []string{"client_id"}}, func(c *koreauth.Config) { c.ClientIDs = []string{"kc_demo"} }, nil},
-		{"azp is not used if client_id has the wrong type", claims("client_id", 7), func(c *koreauth.Config) { c.ClientIDs = []string{"kc_demo"} }, koreauth.ErrClient},
+		{"azp is not used if client_id is null", claims("client_id", nil), func(c *koreauth.Config) { c.ClientIDs = []string{"kc_demo"} }, koreauth.ErrClient},
 		{"a token bound to its sender", claims("cnf", map[string]any{"x5t#S256": "x"}), nil, koreauth.ErrBinding},
 		{"cnf null", claims("cnf", nil), nil, koreauth.ErrBinding},
 
@@ -213,6 +228,9 @@ func TestValidator_CustomKeySet(t *testing.T) {
 		{"the key", []koreauth.Key{valid}, nil, nil},
 		{"keys beside the requested one", []koreauth.Key{{ID: "x", Public: key.Public()}, valid}, nil, nil},
 		{"only keys that were not requested", []koreauth.Key{{ID: "x", Public: key.Public()}}, nil, koreauth.ErrUnknownKey},
+		{"a key without an ID", []koreauth.Key{{Public: key.Public()}}, nil, nil},
+		{"a key without an ID, beside another with one", []koreauth.Key{{ID: "x", Public: key.Public()}, {Public: key.Public()}}, nil, nil},
+		{"a key without an ID, beside another key with this ID", []koreauth.Key{{Public: key.Public()}, {ID: key.ID, Public: signingKeys()["PS256"].Public()}}, nil, koreauth.ErrSignature},
 		{"no keys", nil, nil, koreauth.ErrUnknownKey},
 		{"ErrUnknownKey", nil, koreauth.ErrUnknownKey, koreauth.ErrUnknownKey},
 		{"an error", nil, failure, koreauth.ErrUnavailable},
@@ -736,4 +754,62 @@ func TestValidator_Status(t *testing.T) {
 		wg.Wait()
 		assert.Greater(t, net.requestCount(), 5)
 	})
+}
+
+// The claims that identify somebody must be strings or null: if another type were
+// read as "", all such tokens would have one identity.
+func TestValidator_IdentityOfOddShape(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
+	for _, claim := range []string{"sub", "jti", "client_id", "azp", "account-id", "client-type"} {
+		for _, value := range []any{0, 1, 1.5, true, false, map[string]any{}, map[string]any{"id": "x"}, []string{}, []string{"x"}, []any{nil}} {
+			token := mintToken(t, issuer, koretest.Token{Claims: map[string]any{claim: value}})
+			_, err := v.Validate(t.Context(), token)
+			assert.ErrorIs(t, err, koreauth.ErrMalformed, "%s: %v", claim, value)
+			assert.ErrorContains(t, err, fmt.Sprintf("%q", claim))
+			_, err = v.Validate(t.Context(), token)
+			assert.ErrorIs(t, err, koreauth.ErrMalformed, "%s: %v, again", claim, value)
+			text, err := json.Marshal(map[string]any{claim: value})
+			require.NoError(t, err)
+			assert.Error(t, new(koreauth.Claims).UnmarshalJSON(text), "%s: %v, by UnmarshalJSON", claim, value)
+		}
+		for _, token := range []koretest.Token{
+			{Drop: []string{claim}}, {Claims: map[string]any{claim: nil}}, {Claims: map[string]any{claim: ""}}, {Claims: map[string]any{claim: "x"}},
+		} {
+			_, err := v.Validate(t.Context(), mintToken(t, issuer, token))
+			assert.NoError(t, err, "%s: %v", claim, token)
+		}
+		_, err := v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{Claims: map[string]any{claim: 1}, BadSignature: true}))
+		assert.ErrorIs(t, err, koreauth.ErrSignature, "%s: forged", claim)
+	}
+}
+
+// Keycloak's tokens for DPoP have the payload "typ" DPoP.
+func TestValidator_TypDPoPNeedsItsKey(t *testing.T) {
+	sender := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
+	issuer, v := newIssuer(t, "RS256", nil)
+	guard := koreauth.New(v, &koreauth.Options{Sender: sender})
+	jkt, certificate := map[string]any{"jkt": "x"}, map[string]any{"x5t#S256": "x"}
+	both := map[string]any{"jkt": "x", "x5t#S256": "x"}
+	for _, row := range []struct {
+		name   string
+		claims map[string]any
+		drop   []string
+		want   error
+	}{
+		{"DPoP with jkt", map[string]any{"typ": "DPoP", "cnf": jkt}, nil, nil},
+		{"DPoP with jkt and a certificate", map[string]any{"typ": "DPoP", "cnf": both}, nil, nil},
+		{"Bearer with jkt", map[string]any{"typ": "Bearer", "cnf": jkt}, nil, nil},
+		{"no typ, with jkt", map[string]any{"cnf": jkt}, []string{"typ"}, nil},
+		{"Bearer with a certificate", map[string]any{"typ": "Bearer", "cnf": certificate}, nil, nil},
+		{"DPoP with a certificate alone", map[string]any{"typ": "DPoP", "cnf": certificate}, nil, koreauth.ErrTokenType},
+		{"DPoP without cnf", map[string]any{"typ": "DPoP"}, nil, koreauth.ErrTokenType},
+		{"ID with jkt", map[string]any{"typ": "ID", "cnf": jkt}, nil, koreauth.ErrTokenType},
+		{"dpop with jkt", map[string]any{"typ": "dpop", "cnf": jkt}, nil, koreauth.ErrTokenType},
+	} {
+		token := mintToken(t, issuer, koretest.Token{Claims: row.claims, Drop: row.drop})
+		for range 3 { // also when it is remembered
+			_, err := guard.Authenticate(bearerRequest(token))
+			assert.ErrorIs(t, err, row.want, row.name)
+		}
+	}
 }

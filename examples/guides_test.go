@@ -237,12 +237,12 @@ func TestGuides_TroubleshootingHasEveryError(t *testing.T) {
 func TestGuides_TroubleshootingCauses(t *testing.T) {
 	page := readPage(t, "../docs/troubleshooting.md")
 	for phrase, answer := range map[string]http.HandlerFunc{
-		"status 404":            http.NotFound,
-		"another issuer":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://other.example"}`) },
-		"redirect":              http.RedirectHandler("https://other.example/keys", http.StatusFound).ServeHTTP,
-		"no usable signing key": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"AAAA"}]}`) },
-		"deadline exceeded":     func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"connection refused":    nil, // the server is closed
+		"status 404":                    http.NotFound,
+		"must equal the configured one": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"issuer":"https://other.example"}`) },
+		"redirect":                      http.RedirectHandler("https://other.example/keys", http.StatusFound).ServeHTTP,
+		"no usable signing key":         func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"AAAA"}]}`) },
+		"deadline exceeded":             func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"connection refused":            nil, // the server is closed
 	} {
 		t.Run(phrase, func(t *testing.T) {
 			server := httptest.NewServer(answer)

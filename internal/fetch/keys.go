@@ -42,69 +42,77 @@ func New(c Config) *Keys {
 	return &Keys{get: getter{client: c.Client, timeout: c.Timeout}, url: c.URL, issuer: c.Issuer, allowHTTP: c.AllowHTTP}
 }
 
-// Fetch returns the JWK Set, or a 304 if etag returns the tag of the current one
-// for its URL. With noCache, caches on the way must not answer.
-func (k *Keys) Fetch(ctx context.Context, etag func(location string) string, noCache bool) (*Document, error) {
+// Request is how a JWK Set is fetched, and what becomes of it.
+type Request struct {
+	ETag    func(location string) string // of the cached set, if it is from that URL; else ""
+	NoCache bool                         // caches on the way must not answer
+	Read    func(*Document) error        // reads a 200, or a 304 to the ETag; an error fails the fetch
+}
+
+// Fetch fetches the JWK Set.
+func (k *Keys) Fetch(ctx context.Context, r Request) error {
 	k.requests = 0
 	if k.url != "" {
-		return k.fetchFrom(ctx, k.url, etag, noCache)
+		return k.fetchFrom(ctx, k.url, r)
 	}
 	known := k.location
 	var failed error
 	if known != "" && !k.suspect {
-		doc, err := k.fetchFrom(ctx, known, etag, noCache)
-		if err == nil {
-			return doc, nil
+		failed = k.fetchFrom(ctx, known, r)
+		if failed == nil {
+			return nil
 		}
-		failed, k.suspect = err, true // The keys may have moved.
+		k.suspect = true // The keys may have moved.
 	}
 	location, err := k.discover(ctx)
 	switch {
 	case err != nil && (known == "" || failed != nil):
-		return nil, errors.Join(failed, err)
+		return errors.Join(failed, err)
 	case err != nil: // The metadata may be gone, and the keys still there.
 		location = known
 	case location == known && failed != nil:
-		return nil, failed
+		return failed
 	}
 	if k.requests == maxRequests {
-		return nil, errors.Join(failed, errors.New("the keys have moved: the next fetch uses their new URL"))
+		return errors.Join(failed, errors.New("the keys have moved: the next fetch uses their new URL"))
 	}
-	doc, err := k.fetchFrom(ctx, location, etag, noCache)
-	k.suspect = err != nil
-	return doc, err
+	failed = k.fetchFrom(ctx, location, r)
+	k.suspect = failed != nil
+	if failed == nil {
+		return nil
+	}
+	return errors.Join(err, failed)
 }
 
-// FetchMoved returns the JWK Set if the metadata now names another URL for it, and
-// nil if it does not. It does nothing if the URL was discovered less than age ago.
-// It belongs to the fetch that Fetch has begun.
-func (k *Keys) FetchMoved(ctx context.Context, age time.Duration) (*Document, error) {
+// FetchMoved fetches the JWK Set again if the metadata now names another URL for
+// it. It does nothing if the URL was discovered less than age ago. It belongs to the
+// fetch that Fetch has begun.
+func (k *Keys) FetchMoved(ctx context.Context, age time.Duration, r Request) error {
 	if k.url != "" || time.Since(k.discovered) < age || k.requests == maxRequests {
-		return nil, nil
+		return nil
 	}
 	known := k.location
 	location, err := k.discover(ctx)
-	if err != nil || location == known {
-		return nil, err
+	if err != nil || location == known || k.requests == maxRequests {
+		return err
 	}
-	if k.requests == maxRequests {
-		return nil, nil
-	}
-	return k.fetchFrom(ctx, location, func(string) string { return "" }, true)
+	return k.fetchFrom(ctx, location, r)
 }
 
 // fetchFrom fetches the JWK Set from a URL.
-func (k *Keys) fetchFrom(ctx context.Context, location string, etag func(string) string, noCache bool) (*Document, error) {
+func (k *Keys) fetchFrom(ctx context.Context, location string, r Request) error {
 	k.requests++
-	with := conditions{etag(location), noCache}
+	with := conditions{r.ETag(location), r.NoCache}
 	doc, err := k.get.get(ctx, location, with)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if doc.Status == http.StatusNotModified && with.etag != "" {
-		return doc, nil
+	if doc.Status != http.StatusNotModified || with.etag == "" {
+		if err := doc.OK(); err != nil {
+			return err
+		}
 	}
-	return doc, doc.OK()
+	return r.Read(doc)
 }
 
 // discover reads the URL of the JWK Set from the metadata of the issuer, and

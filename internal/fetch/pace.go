@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"errors"
 	"time"
 
 	"github.com/koreauth/koreauth/internal/clock"
@@ -25,7 +24,7 @@ const (
 
 // Pace decides when keys may be fetched.
 type Pace struct {
-	lastTry   time.Time     // when the last fetch began
+	lastTry   clock.Instant // when the last fetch began
 	lastEnd   clock.Instant // when it ended
 	failures  int           // the failed fetches since the last good one
 	notBefore time.Time     // until when the issuer asked to wait
@@ -42,13 +41,13 @@ func (p *Pace) Next(why Reason, interval time.Duration) time.Time {
 			next = next.Add(-interval)
 		}
 	case why == NoKeys && p.failures > 0:
-		next = p.lastTry.Add(backoff(min(minIntervalEmpty, interval), p.failures, interval))
+		next = p.retry(min(minIntervalEmpty, interval), interval)
 	case why == OldKeys && p.failures > 0:
 		longest := interval
 		for range maxBackoff - 1 {
 			longest = max(longest, longest+interval) // no overflow
 		}
-		next = p.lastTry.Add(backoff(interval, p.failures, longest))
+		next = p.retry(interval, longest)
 	}
 	if next.Before(p.notBefore) {
 		return p.notBefore
@@ -56,15 +55,17 @@ func (p *Pace) Next(why Reason, interval time.Duration) time.Time {
 	return next
 }
 
-// backoff doubles the first interval for each further failure, up to longest.
-func backoff(first time.Duration, failures int, longest time.Duration) time.Duration {
-	for range failures - 1 {
+// retry returns when to retry after failures: after the first interval, which each
+// further failure doubles, up to longest.
+func (p *Pace) retry(first, longest time.Duration) time.Time {
+	for range p.failures - 1 {
 		if first > longest/2 {
-			return longest
+			first = longest
+			break
 		}
 		first *= 2
 	}
-	return min(first, longest)
+	return time.Now().Add(min(first, longest) - p.lastTry.Age())
 }
 
 // Idle returns how long ago the last fetch ended.
@@ -72,7 +73,7 @@ func (p *Pace) Idle() time.Duration { return p.lastEnd.Age() }
 
 // Begin notes that a fetch begins.
 func (p *Pace) Begin(why Reason, now time.Time, interval time.Duration) {
-	p.lastTry = now
+	p.lastTry = clock.Now()
 	if why != UnknownKey {
 		return
 	}
@@ -82,7 +83,7 @@ func (p *Pace) Begin(why Reason, now time.Time, interval time.Duration) {
 	p.budget = p.budget.Add(interval)
 }
 
-// End notes that the fetch has ended. A StatusError may ask to wait.
+// End notes that the fetch has ended. Each StatusError in err may ask to wait.
 func (p *Pace) End(err error) {
 	p.lastEnd = clock.Now()
 	if err == nil {
@@ -90,8 +91,21 @@ func (p *Pace) End(err error) {
 		return
 	}
 	p.failures++
-	var status *StatusError
-	if errors.As(err, &status) {
-		p.notBefore = time.Now().Add(min(status.RetryAfter, maxRetryAfter))
+	if wait := longestWait(err); wait > 0 {
+		p.notBefore = time.Now().Add(min(wait, maxRetryAfter))
 	}
+}
+
+// longestWait returns the longest RetryAfter in err, which joins the errors of
+// several requests.
+func longestWait(err error) (longest time.Duration) {
+	switch err := err.(type) {
+	case *StatusError:
+		return err.RetryAfter
+	case interface{ Unwrap() []error }:
+		for _, one := range err.Unwrap() {
+			longest = max(longest, longestWait(one))
+		}
+	}
+	return longest
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/koretest"
 )
 
@@ -242,18 +243,51 @@ func rotations() []event {
 			w.send(&w.known, w.valid(firstKey)) // starts a refresh in the background
 			w.send(&w.fake, remembered, w.valid(secondKey))
 		}},
-		{name: "key replaced, same kid; old tokens count as forged after MaxAge", when: cachedKeys,
-			why: "until the refresh the signature does not match, and a bad signature causes no fetch", script: func(w *world) {
+		{name: "key replaced, same kid; then old tokens count as forged", when: cachedKeys, script: func(w *world) {
+			replaced := named(secondKey, firstKey.ID)
+			remembered := w.valid(firstKey)
+			w.send(&w.known, remembered)
+			w.issuer.RemoveKey(firstKey.ID)
+			require.NoError(w.t, w.issuer.AddKey(replaced))
+			w.send(&w.fresh, w.valid(replaced))
+			w.until200(replaced)
+			w.send(&w.fresh, w.valid(replaced))
+			w.send(&w.fake, remembered, w.valid(firstKey))
+		}},
+		{name: "key replaced, neither has a kid; then old tokens count as forged", when: cachedKeys, script: func(w *world) {
+			w.issuer.RemoveKey(firstKey.ID)
+			require.NoError(w.t, w.issuer.AddKey(named(firstKey, "")))
+			old, replaced := named(firstKey, ""), named(secondKey, "")
+			remembered := w.valid(old)
+			w.send(&w.known, remembered)
+			w.issuer.RemoveKey("")
+			require.NoError(w.t, w.issuer.AddKey(replaced))
+			w.send(&w.fresh, w.valid(replaced))
+			w.until200(replaced)
+			w.send(&w.fake, remembered, w.valid(old))
+		}},
+		{name: "key replaced, same kid, during a flood of bad signatures", when: cachedKeys,
+			why: "until the next fetch that MinInterval allows, the new signature looks like a bad one", script: func(w *world) {
+				w.send(&w.known, w.valid(firstKey))
+				for range 10 {
+					w.send(&w.fake, w.mint(koretest.Token{Key: firstKey, BadSignature: true}))
+				}
 				replaced := named(secondKey, firstKey.ID)
-				remembered := w.valid(firstKey)
-				w.send(&w.known, remembered)
 				w.issuer.RemoveKey(firstKey.ID)
 				require.NoError(w.t, w.issuer.AddKey(replaced))
 				w.send(&w.fresh, w.valid(replaced))
 				w.until200(replaced)
-				w.send(&w.fresh, w.valid(replaced))
-				w.send(&w.fake, remembered, w.valid(firstKey))
 			}},
+		{name: "key removed while the API's machine was suspended for 12 hours", when: cachedKeys, script: func(w *world) {
+			require.NoError(w.t, w.issuer.AddKey(secondKey))
+			remembered := w.long()
+			removed := w.mint(koretest.Token{Key: secondKey, Claims: map[string]any{"exp": time.Now().Add(koretest.ThirtyDays).Unix()}})
+			w.send(&w.known, remembered, removed)
+			w.issuer.RemoveKey(secondKey.ID)
+			defer clock.Suspend(12 * time.Hour)()
+			w.send(&w.fake, removed)
+			w.send(&w.known, remembered)
+		}},
 		{name: "three types of key with the same kid", when: cachedKeys, script: func(w *world) {
 			w.issuer.RemoveKey(firstKey.ID)
 			for _, key := range []*koretest.Key{firstKey, rsaKey, edKey} {
@@ -276,22 +310,23 @@ func rotations() []event {
 			w.issuer.RemoveKey(firstKey.ID)
 			require.NoError(w.t, w.issuer.AddKey(named(firstKey, "")))
 			w.send(&w.known, w.valid(named(firstKey, "")))
+			w.send(&w.known, w.valid(named(firstKey, "named")))
 			w.send(&w.fake, w.forgeries("")...)
-			w.send(&w.fake, w.valid(named(firstKey, "named")))
+			w.send(&w.fake, w.valid(named(secondKey, "named")))
 		}},
-		{name: "two keys of the same type without a kid", when: cachedKeys, why: "nothing says which key signed it", script: func(w *world) {
+		{name: "two keys of the same type without a kid", when: cachedKeys, script: func(w *world) {
 			w.issuer.RemoveKey(firstKey.ID)
 			require.NoError(w.t, w.issuer.AddKey(named(firstKey, "")))
 			require.NoError(w.t, w.issuer.AddKey(named(secondKey, "")))
-			w.send(&w.known, w.valid(named(firstKey, "")))
+			w.send(&w.known, w.valid(named(firstKey, "")), w.valid(named(secondKey, "")))
 			w.send(&w.fake, w.forgeries("")...)
 		}},
 	}
 }
 
 // clocks returns events in which clocks differ or step. The clock of a bubble only
-// goes forward, so most of them change the age of the tokens instead. The age of
-// keys is measured with the monotonic clock, which does not step.
+// goes forward, so most of them change the age of the tokens instead. A machine that
+// is suspended is in rotations.
 func clocks() []event {
 	issued := func(age time.Duration) func(w *world) {
 		return func(w *world) {

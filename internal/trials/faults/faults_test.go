@@ -40,8 +40,8 @@ func table(t *testing.T) []row {
 	var rows []row
 	for _, f := range faults() {
 		rows = append(rows,
-			play(t, f.name, noKeys, "", func(w *world) { w.atStart(f) }),
-			play(t, f.name, cachedKeys, "", func(w *world) { w.withKeys(f) }))
+			play(t, f.name, noKeys, f.why, func(w *world) { w.atStart(f) }),
+			play(t, f.name, cachedKeys, f.why, func(w *world) { w.withKeys(f) }))
 	}
 	for _, e := range events() {
 		rows = append(rows, play(t, e.name, e.when, e.why, e.script))

@@ -26,6 +26,7 @@ type fault struct {
 	behave  koretest.Behavior
 	network network
 	forged  func(w *world) []string // forged tokens that this fault might let in
+	why     string                  // why a valid token may be rejected
 	brief   bool                    // run for a fifth of the time, because it takes long
 }
 
@@ -83,7 +84,8 @@ func faults() []fault {
 		{name: "gzip bomb, 1 MB for 1 GB", behave: bomb},
 		{name: "Content-Encoding gzip, body not gzip", behave: status(200, "not gzip", "Content-Encoding: gzip")},
 		{name: "100,000 keys, 17 MB", behave: among(many(100_000)), brief: true},
-		{name: "2,000 keys, 350 KB", behave: among(many(2_000)), brief: true},
+		{name: "1,000 keys, 175 KB", behave: among(many(997)), brief: true},
+		{name: "2,000 keys, 350 KB", behave: among(many(2_000)), brief: true, why: "only the first 1,000 keys are read, and the issuer's are behind them"},
 		{name: "20,000 `{}` among valid keys", behave: among(strings.Repeat("{},", 20_000)), brief: true},
 		{name: "one invalid key among valid ones", behave: among(`{"kty":"RSA","kid":"broken","n":"*","e":"AQAB"},`)},
 		{name: "`null`, a number and a string among valid keys", behave: among(`null,1,"x",`)},
