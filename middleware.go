@@ -257,12 +257,6 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 		for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After"} {
 			delete(header, name)
 		}
-		// The challenges of other schemes stay, because the API may accept those too.
-		if others := challenge.Without(header["Www-Authenticate"], "Bearer"); len(others) > 0 {
-			header["Www-Authenticate"] = others
-		} else {
-			delete(header, "Www-Authenticate")
-		}
 	}
 	if refusal.Class == ErrUnavailable {
 		// RFC 9110 §10.2.3: whole seconds.
@@ -274,11 +268,14 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 	}
 	// RFC 9110 §11.6.1: a response of any status may have a challenge, so it depends
 	// on the class (RFC 6750 §3), not on the status.
-	if bearer := m.challenges[refusal.Class]; bearer != "" {
+	if bearer := m.challenges[refusal.Class]; bearer == "" {
+		delete(header, "Www-Authenticate")
+	} else {
 		if scope := scopeParam(refusal); scope != "" {
 			bearer += `, scope="` + scope + `"`
 		}
-		header["Www-Authenticate"] = append(header["Www-Authenticate"], bearer+m.metadata)
+		// The API may accept other schemes too, whose challenges an outer handler set.
+		header["Www-Authenticate"] = append(challenge.Without(header["Www-Authenticate"], "Bearer"), bearer+m.metadata)
 	}
 	status, contentType, body := m.format(r, refusal)
 	if status < 400 || status > 599 {

@@ -42,7 +42,7 @@ func NewTokens[V any](entries uint64, bytes func(V) int) *Tokens[V] {
 			Executor: func(maintain func()) { maintain() },
 		}),
 		once:   newPrints(min(entries, 8<<10)),
-		stored: newPrints(2 * min(entries, 4<<20)),
+		stored: newPrints(2 * min(entries, 1<<19)),
 	}
 }
 
