@@ -10,23 +10,33 @@ func Valid(s string) bool {
 	if s == "" {
 		return false
 	}
-	// Eight bytes at a time take a third of the time of a plain loop.
+	// Every request pays for every byte. Looking up pairs takes half the time of
+	// looking up single bytes.
 	var bad byte
 	for ; len(s) >= 8; s = s[8:] {
-		bad |= invalid[s[0]] | invalid[s[1]] | invalid[s[2]] | invalid[s[3]] |
-			invalid[s[4]] | invalid[s[5]] | invalid[s[6]] | invalid[s[7]]
+		bad |= invalidPair[pair(s[0], s[1])] | invalidPair[pair(s[2], s[3])] |
+			invalidPair[pair(s[4], s[5])] | invalidPair[pair(s[6], s[7])]
 	}
 	for i := range len(s) {
-		bad |= invalid[s[i]]
+		bad |= invalidPair[pair('A', s[i])]
 	}
 	return bad == 0
 }
 
-// invalid is 1 for each byte that is not allowed in a token68.
-var invalid = func() (set [256]byte) {
-	for i := range set {
-		if strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/", byte(i)) < 0 {
-			set[i] = 1
+func pair(a, b byte) uint16 { return uint16(a) | uint16(b)<<8 }
+
+// invalidPair is 1 for each two bytes of which one is not allowed in a token68.
+var invalidPair = func() *[1 << 16]byte {
+	var allowed [256]bool
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") {
+		allowed[c] = true
+	}
+	set := new([1 << 16]byte)
+	for a := range 256 {
+		for b := range 256 {
+			if !allowed[a] || !allowed[b] {
+				set[pair(byte(a), byte(b))] = 1
+			}
 		}
 	}
 	return set
