@@ -227,7 +227,7 @@ func nameOf(key Key, position int) string {
 	if key.ID == "" {
 		return fmt.Sprintf("key %d", position)
 	}
-	return fmt.Sprintf("key %q", truncate(printable(key.ID)))
+	return fmt.Sprintf("key %q", printable(truncate(key.ID)))
 }
 
 // parseKey reads one JWK. It reads the members about the key here and leaves only
@@ -256,7 +256,8 @@ func parseKey(member []byte) (key Key, err error) {
 	if _, private := jwkMembers["d"]; private {
 		return key, errors.New("a private key")
 	}
-	if use != "" && use != "sig" || !slices.Contains(operations, "verify") {
+	encrypts := slices.ContainsFunc([]string{"RSA-OAEP", "RSA1_5", "ECDH-ES"}, func(p string) bool { return strings.HasPrefix(key.Algorithm, p) })
+	if encrypts || use != "" && use != "sig" || !slices.Contains(operations, "verify") { // RFC 7518 §4.1
 		return key, errEncryption
 	}
 	material := make(map[string]json.RawMessage)
@@ -283,9 +284,6 @@ func parseKey(member []byte) (key Key, err error) {
 	key.Public = raw
 	if err := jws.CheckKey(raw); err != nil {
 		return key, err
-	}
-	if slices.ContainsFunc([]string{"RSA-OAEP", "RSA1_5", "ECDH-ES"}, func(p string) bool { return strings.HasPrefix(key.Algorithm, p) }) {
-		return key, errEncryption // RFC 7518 §4.1
 	}
 	if alg, _ := jws.Lookup(key.Algorithm); key.Algorithm != "" && !alg.Accepts(raw) {
 		return key, errors.New(`"alg" is not a signature algorithm for this type of key`)
