@@ -168,6 +168,7 @@ func (i *ignoredKeys) add(key Key, position int, err error) {
 var (
 	errEncryption   = errors.New("not for signatures")
 	errUnknownType  = errors.New("not a key of a known type")
+	errInvalidKey   = errors.New("not a valid key on a known curve")
 	errTooManyInSet = fmt.Errorf("the set has more than %d keys", maxKeys)
 )
 
@@ -184,8 +185,8 @@ func parseKeys(jwks []byte) ([]Key, ignoredKeys, error) {
 	var keys []Key
 	var ignored ignoredKeys
 	known := 0 // keys of a known type, each of which takes time
+	var member json.RawMessage
 	for position := 0; members.More(); position++ {
-		var member json.RawMessage
 		if err := members.Decode(&member); err != nil {
 			return nil, ignoredKeys{}, errors.New(`koreauth: the key set has no array "keys"`)
 		}
@@ -234,7 +235,7 @@ func nameOf(key Key, position int) string {
 // the key itself to jwx, so that an unusual member does not lose the key.
 func parseKey(member []byte) (key Key, err error) {
 	var jwkMembers map[string]json.RawMessage
-	if err := json.Unmarshal(member, &jwkMembers); err != nil {
+	if member[0] != '{' || json.Unmarshal(member, &jwkMembers) != nil {
 		return key, errUnknownType
 	}
 	var kty, use string
@@ -272,14 +273,14 @@ func parseKey(member []byte) (key Key, err error) {
 	}
 	parsed, err := jwk.ParseKey(document)
 	if err != nil {
-		return key, errUnknownType
+		return key, errInvalidKey
 	}
 	if public, ok := parsed.(jwk.RSAPublicKey); ok && new(big.Int).SetBytes(public.E()).Cmp(big.NewInt(jws.MaxExponent)) > 0 {
 		return key, errors.New("an RSA exponent over 2^31-1") // Raw would truncate it.
 	}
 	var raw any
 	if err := parsed.Raw(&raw); err != nil {
-		return key, errUnknownType
+		return key, errInvalidKey
 	}
 	key.Public = raw
 	if err := jws.CheckKey(raw); err != nil {
