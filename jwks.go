@@ -258,6 +258,8 @@ func parseKey(member []byte) (key Key, err error) {
 		return key, errors.New("a private key")
 	}
 	encrypts := slices.ContainsFunc([]string{"RSA-OAEP", "RSA1_5", "ECDH-ES"}, func(p string) bool { return strings.HasPrefix(key.Algorithm, p) })
+	curve := string(jwkMembers["crv"])
+	encrypts = encrypts || curve == `"X25519"` || curve == `"X448"`                      // RFC 8037 §3.2
 	if encrypts || use != "" && use != "sig" || !slices.Contains(operations, "verify") { // RFC 7518 §4.1
 		return key, errEncryption
 	}
