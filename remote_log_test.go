@@ -108,6 +108,7 @@ func TestRemoteKeySet_WarnsOfUnusableKeys(t *testing.T) {
 		}
 		jwks = append(jwks, strings.TrimSuffix(ecJWKNamed("k"), "}")+`,"key_ops":["deriveKey"]}`,
 			`{"kty":"OKP","crv":"X25519","kid":"k","use":"enc","x":"`+rawURL(make([]byte, 32))+`"}`,
+			`{"kty":"OKP","crv":"X25519","kid":"k","x":"`+rawURL(make([]byte, 32))+`"}`, `{"kty":"OKP","crv":"X448","kid":"k"}`,
 			`{"kty":"OKP","crv":"X25519","kid":"k","alg":"ECDH-ES","x":"`+rawURL(make([]byte, 32))+`"}`)
 		net.respondKeys(keysNamed(jwks...))
 		v := edValidator(t, set)
