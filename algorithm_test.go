@@ -6,8 +6,10 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -46,5 +48,45 @@ func TestAlgorithm_Ed25519KeyOfWrongLength(t *testing.T) {
 		}))
 		_, err := v.Validate(t.Context(), edToken(t, "k", nil)) // crypto/ed25519 panics on such a key
 		require.ErrorIs(t, err, koreauth.ErrUnknownKey, "a key of %d bytes", len(public))
+	}
+}
+
+// EdDSA and Ed25519 (RFC 9864 §2.2) are two names for one algorithm. A token must
+// have the name that is configured; the key may be published under either.
+func TestAlgorithm_Ed25519Names(t *testing.T) {
+	names := []string{"EdDSA", "Ed25519"}
+	for _, configured := range [][]string{{"EdDSA"}, {"Ed25519"}, {"EdDSA", "Ed25519"}, {"RS256"}} {
+		for _, token := range append(names, "ed25519", "Ed448", "EDDSA") {
+			for _, published := range append(names, "") {
+				want := koreauth.ErrAlgorithm
+				if slices.Contains(configured, token) {
+					want = nil
+				}
+				header := fmt.Sprintf(`{"alg":%q,"kid":"k"}`, token)
+				static := koreauth.StaticKeySet{{ID: "k", Algorithm: published, Public: edPublic("k")}}
+				jwk := strings.Replace(edJWK("k"), `"alg":"EdDSA",`, fmt.Sprintf(`"alg":%q,`, published), 1)
+				parsed, err := koreauth.ParseKeys([]byte(jwksOf(jwk)))
+				require.NoError(t, err)
+				assert.Equal(t, []koreauth.Key(static), parsed)
+				v, err := koreauth.NewValidator(koreauth.Config{Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: configured, Keys: static})
+				require.NoError(t, err)
+				valid := kidToken(t, header, "k")
+				for range 3 { // also when it is remembered
+					_, err = v.Validate(t.Context(), valid)
+					assert.ErrorIs(t, err, want, "configured %v, token %s, key %q", configured, token, published)
+				}
+				_, err = v.Validate(t.Context(), kidToken(t, header, "forger"))
+				assert.Error(t, err)
+			}
+		}
+	}
+	rsa := koreauth.StaticKeySet{{ID: "k", Public: signingKeys()["RS256"].Public()}, {ID: "k", Algorithm: "ES256", Public: edPublic("k")}}
+	v, err := koreauth.NewValidator(koreauth.Config{Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: names, Keys: rsa})
+	require.NoError(t, err)
+	_, err = v.Validate(t.Context(), kidToken(t, `{"alg":"Ed25519","kid":"k"}`, "k"))
+	assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "a key of another type, and one for another algorithm")
+	for _, alg := range []string{"Ed448", "ed25519", "RS256"} {
+		_, err := koreauth.ParseKeys([]byte(jwksOf(strings.Replace(edJWK("k"), `"EdDSA"`, fmt.Sprintf("%q", alg), 1))))
+		assert.Error(t, err, "an Ed25519 key with alg %s", alg)
 	}
 }

@@ -268,3 +268,72 @@ func TestStaticKeySet_Keys(t *testing.T) {
 		})
 	})
 }
+
+func TestParseKeys_AtMostAThousand(t *testing.T) {
+	repeat := func(jwk string, count int) string { return strings.Repeat(jwk+",", count) }
+	good := edJWK("good")
+	for _, row := range []struct {
+		name   string
+		before string // members before the good key
+		usable int    // keys that are returned
+		found  bool   // the good key is one of them
+	}{
+		{"999 usable keys before it", repeat(edJWK("a"), 999), 1000, true},
+		{"1,000 usable keys before it", repeat(edJWK("a"), 1000), 1000, false},
+		{"5,000 usable keys before it", repeat(edJWK("a"), 5000), 1000, false},
+		{"999 keys for encryption before it", repeat(strings.Replace(edJWK("a"), `"sig"`, `"enc"`, 1), 999), 1, true},
+		{"1,000 keys for encryption before it", repeat(strings.Replace(edJWK("a"), `"sig"`, `"enc"`, 1), 1000), 0, false},
+		{"1,000 invalid keys before it", repeat(`{"kty":"RSA"}`, 1000), 0, false},
+		{"20,000 empty objects before it", repeat(`{}`, 20_000), 1, true},
+		{"20,000 keys of an unknown type before it", repeat(`{"kty":"AKP","kid":"pq"}`, 20_000), 1, true},
+		{"numbers, strings, arrays and null before it", repeat(`1,"x",[1],null,true`, 1000), 1, true},
+	} {
+		keys, err := koreauth.ParseKeys([]byte(jwksOf(row.before + good)))
+		assert.Equal(t, row.usable == 0, err != nil, "%s: %v", row.name, err)
+		assert.Len(t, keys, row.usable, row.name)
+		found := false
+		for _, key := range keys {
+			found = found || key.ID == "good"
+		}
+		assert.Equal(t, row.found, found, row.name)
+	}
+	withFakeTime(t, "the cause of ErrUnknownKey names the limit", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, jwksOf(repeat(edJWK("a"), 1000)+good)))
+		v := edValidator(t, net.keySet())
+		require.NoError(t, v.Ready(t.Context()))
+		status := v.Status()[0]
+		assert.Equal(t, 1000, status.Keys)
+		assert.Equal(t, 1, status.Ignored)
+		assert.Contains(t, fmt.Sprint(status.Reasons), "more than 1000 keys")
+	})
+}
+
+// The work for a document is bounded. The allocations tell it, because they do not
+// depend on the machine.
+func TestParseKeys_CostIsBounded(t *testing.T) {
+	for _, row := range []struct {
+		member      string
+		allocations float64
+		megabytes   float64
+	}{
+		{`{}`, 4e6, 128},
+		{`1`, 4e6, 128},
+		{`{"kty":"AKP"}`, 2e6, 128},
+		{`{"kty":"RSA"}`, 150e3, 16},
+		{`{"kty":"EC","crv":"P-256"}`, 150e3, 16},
+		{`{"kty":"OKP","crv":"Ed25519"}`, 150e3, 16},
+		{`{"kty":"OKP","crv":"x"}`, 150e3, 16},
+		{`{"kty":"RSA","n":"AQ","e":"AQAB"}`, 300e3, 32},
+		{`{"kid":1}`, 150e3, 16},
+		{edJWK("a"), 300e3, 32},
+		{rsaJWK(2048, f4, ""), 300e3, 32},
+	} {
+		document := []byte(jwksOf(strings.Repeat(row.member+",", (1<<20-1000)/(len(row.member)+1)) + edJWK("a")))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _ = koreauth.ParseKeys(document)
+		runtime.ReadMemStats(&after)
+		assert.Less(t, float64(after.Mallocs-before.Mallocs), row.allocations, "allocations for 1 MiB of %.40s", row.member)
+		assert.Less(t, float64(after.TotalAlloc-before.TotalAlloc)/(1<<20), row.megabytes, "MiB for 1 MiB of %.40s", row.member)
+	}
+}

@@ -433,15 +433,16 @@ func TestRemoteKeySet_TokensThatFetch(t *testing.T) {
 		token string
 		want  error
 	}{
-		"an algorithm that is not accepted":  {payload(`{"alg":"RS256","kid":"new"}`, `{}`), koreauth.ErrAlgorithm},
-		"another type in the header":         {payload(`{"alg":"EdDSA","kid":"new","typ":"dpop+jwt"}`, `{}`), koreauth.ErrTokenType},
-		"a malformed payload":                {payload(`{"alg":"EdDSA","kid":"new"}`, `{"iss":"`+edIssuer+`"`), koreauth.ErrUnknownKey},
-		"a duplicate in the payload":         {payload(`{"alg":"EdDSA","kid":"new"}`, `{"exp":1,"exp":1}`), koreauth.ErrUnknownKey},
-		"not base64url":                      {"e30.e30.*", koreauth.ErrMalformed},
-		"two segments":                       {"e30.e30", koreauth.ErrMalformed},
-		"an empty header":                    {"e30.e30.", koreauth.ErrAlgorithm},
-		"a crit header":                      {payload(`{"alg":"EdDSA","kid":"new","crit":[]}`, `{}`), koreauth.ErrMalformed},
-		"a kid that is spelled in two cases": {payload(`{"alg":"EdDSA","Kid":"a"}`, `{}`), koreauth.ErrUnknownKey},
+		"an algorithm that is not accepted":               {payload(`{"alg":"RS256","kid":"new"}`, `{}`), koreauth.ErrAlgorithm},
+		"another type in the header":                      {payload(`{"alg":"EdDSA","kid":"new","typ":"dpop+jwt"}`, `{}`), koreauth.ErrTokenType},
+		"a malformed payload":                             {payload(`{"alg":"EdDSA","kid":"new"}`, `{"iss":"`+edIssuer+`"`), koreauth.ErrUnknownKey},
+		"a payload with good claims, then a syntax error": {payload(`{"alg":"EdDSA","kid":"new"}`, `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999,"x":}`), koreauth.ErrUnknownKey},
+		"a duplicate in the payload":                      {payload(`{"alg":"EdDSA","kid":"new"}`, `{"exp":1,"exp":1}`), koreauth.ErrUnknownKey},
+		"not base64url":                                   {"e30.e30.*", koreauth.ErrMalformed},
+		"two segments":                                    {"e30.e30", koreauth.ErrMalformed},
+		"an empty header":                                 {"e30.e30.", koreauth.ErrAlgorithm},
+		"a crit header":                                   {payload(`{"alg":"EdDSA","kid":"new","crit":[]}`, `{}`), koreauth.ErrMalformed},
+		"a kid that is spelled in two cases":              {payload(`{"alg":"EdDSA","Kid":"a"}`, `{}`), koreauth.ErrUnknownKey},
 	} {
 		withFakeTime(t, name+" causes no fetch", func(t *testing.T, net *network) {
 			net.respondKeys(keysOf("a"))

@@ -44,9 +44,9 @@ type Config struct {
 	// set. Use a [RemoteKeySet] to change how keys are fetched. If Keys is nil, the
 	// keys are fetched.
 	Keys KeySet
-	// Algorithms lists the accepted "alg" values (RFC 7518 §3.1, RFC 8037 §3.1):
-	// RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 and EdDSA
-	// (Ed25519). If Algorithms is empty, only RS256 is accepted.
+	// Algorithms lists the accepted "alg" values (RFC 7518 §3.1, RFC 8037 §3.1, RFC
+	// 9864 §2.2): RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512,
+	// EdDSA and Ed25519. If Algorithms is empty, only RS256 is accepted.
 	Algorithms []string
 	// ClientIDs lists the clients whose tokens are accepted. If ClientIDs is empty,
 	// the tokens of all clients are accepted.
@@ -189,7 +189,7 @@ func (c *Config) issuer() (*issuer, []error) {
 	}
 	for _, name := range names {
 		_, known := jws.Lookup(name)
-		faults.add(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA", name)
+		faults.add(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA or Ed25519", name)
 		i.algorithms[name] = true
 	}
 	i.expected = &expected{[]string{i.name}, i.audience, slices.Sorted(maps.Keys(i.algorithms)), i.clients, i.maxAge}

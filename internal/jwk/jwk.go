@@ -58,6 +58,7 @@ func (i *Ignored) add(key Key, position int, err error) {
 var (
 	errEncryption   = errors.New("not for signatures")
 	errUnknownType  = errors.New("not a key of a known type")
+	errInvalidKey   = errors.New("not a valid key on a known curve")
 	errTooManyInSet = fmt.Errorf("the set has more than %d keys", MaxKeys)
 )
 
@@ -75,8 +76,8 @@ func ParseSet(jwks []byte) ([]Key, Ignored, error) {
 	var keys []Key
 	var ignored Ignored
 	known := 0 // keys of a known type, each of which takes time
+	var member json.RawMessage
 	for position := 0; members.More(); position++ {
-		var member json.RawMessage
 		if err := members.Decode(&member); err != nil {
 			return nil, Ignored{}, errors.New(`the key set has no array "keys"`)
 		}
@@ -125,7 +126,7 @@ func NameOf(id string, position int) string {
 // the key itself to jwx, so that an unusual member does not make the key unusable.
 func parseKey(member []byte) (key Key, err error) {
 	var jwkMembers map[string]json.RawMessage
-	if err := json.Unmarshal(member, &jwkMembers); err != nil {
+	if member[0] != '{' || json.Unmarshal(member, &jwkMembers) != nil {
 		return key, errUnknownType
 	}
 	var kty, use string
@@ -147,7 +148,10 @@ func parseKey(member []byte) (key Key, err error) {
 	if _, private := jwkMembers["d"]; private {
 		return key, errors.New("a private key")
 	}
-	if use != "" && use != "sig" || !slices.Contains(operations, "verify") {
+	encrypts := slices.ContainsFunc([]string{"RSA-OAEP", "RSA1_5", "ECDH-ES"}, func(p string) bool { return strings.HasPrefix(key.Algorithm, p) })
+	curve := string(jwkMembers["crv"])
+	encrypts = encrypts || curve == `"X25519"` || curve == `"X448"`                      // RFC 8037 §3.2
+	if encrypts || use != "" && use != "sig" || !slices.Contains(operations, "verify") { // RFC 7518 §4.1
 		return key, errEncryption
 	}
 	material := make(map[string]json.RawMessage)
@@ -162,18 +166,15 @@ func parseKey(member []byte) (key Key, err error) {
 	}
 	parsed, err := jwk.ParseKey(document)
 	if err != nil {
-		return key, errUnknownType
+		return key, errInvalidKey
 	}
 	if public, ok := parsed.(jwk.RSAPublicKey); ok && new(big.Int).SetBytes(public.E()).Cmp(big.NewInt(jws.MaxExponent)) > 0 {
 		return key, errors.New("an RSA exponent over 2^31-1") // Raw would truncate it.
 	}
 	var raw any
 	if err := parsed.Raw(&raw); err != nil {
-		return key, errUnknownType
+		return key, errInvalidKey
 	}
 	key.Public = raw
-	if slices.ContainsFunc([]string{"RSA-OAEP", "RSA1_5", "ECDH-ES"}, func(p string) bool { return strings.HasPrefix(key.Algorithm, p) }) {
-		return key, errEncryption // RFC 7518 §4.1
-	}
 	return key, jws.CheckKey(key.Algorithm, raw)
 }
