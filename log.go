@@ -28,9 +28,12 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 	for _, a := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
 	} {
+		if !e.verified { // Cut it first: an attacker chose its length.
+			a.name, a.value = "unverified_"+a.name, truncate(a.value, maxSearched)
+		}
 		value := printable(a.value)
 		if !e.verified {
-			a.name, value = "unverified_"+a.name, truncate(value)
+			value = truncate(value, maxUnverified)
 		}
 		if value != "" {
 			attrs = append(attrs, slog.String(a.name, value))

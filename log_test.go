@@ -456,3 +456,22 @@ func TestLog_RejectedByRequirement(t *testing.T) {
 		assert.Contains(t, log.String(), `"client_id":"kc_demo"`)
 	})
 }
+
+// An attacker chooses the length of the values of a forged token, so a long one
+// must not make its record expensive.
+func TestLog_LongUnverifiedValueIsCheap(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))})
+	record := func(length int) time.Duration {
+		value := strings.Repeat("x", length)
+		refusal := &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrSignature, KeyID: value, Issuer: value, ClientID: value}
+		fastest := time.Hour
+		for range 200 {
+			start := time.Now()
+			guard.Refuse(httptest.NewRecorder(), bearerRequest("a"), refusal)
+			fastest = min(fastest, time.Since(start))
+		}
+		return fastest
+	}
+	short, long := record(64), record(12_000)
+	assert.Less(t, long, 5*short, "a record with values of 64 bytes takes %v, with values of 12,000 bytes %v", short, long)
+}
