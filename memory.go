@@ -15,7 +15,7 @@ import (
 const (
 	cacheSize  = 10_000  // the default of Config.CacheSize
 	entryBytes = 4 << 10 // a larger entry counts as several
-	maxHeaders = 64      // distinct headers to keep; an issuer uses one per key
+	maxHeaders = 64      // distinct headers to keep of an issuer, which uses one per key
 )
 
 // memory remembers verified tokens. Tokens that arrive once cannot displace those
@@ -63,30 +63,45 @@ func weight(t *verifiedToken) uint32 {
 }
 
 // headerMemory remembers the headers of valid tokens by their encoded bytes, since
-// an issuer sends the same few again and again. The zero value is ready to use.
+// an issuer sends the same few again and again. Each issuer has its own share, so
+// that no issuer can displace the headers of another. The zero value is ready to
+// use.
 type headerMemory struct {
-	known atomic.Pointer[map[string]*tokenHeader] // immutable; replaced to change it
-	mu    sync.Mutex                              // guards replacing it
+	known atomic.Pointer[map[string]knownHeader] // immutable; replaced to change it
+	mu    sync.Mutex                             // guards replacing it
+}
+
+// knownHeader is a header, and the issuer that it was first seen from.
+type knownHeader struct {
+	header *tokenHeader
+	issuer *issuer
 }
 
 func (m *headerMemory) find(encoded string) *tokenHeader {
 	if known := m.known.Load(); known != nil {
-		return (*known)[encoded]
+		return (*known)[encoded].header
 	}
 	return nil
 }
 
-func (m *headerMemory) remember(encoded string, header *tokenHeader) {
+func (m *headerMemory) remember(encoded string, header *tokenHeader, i *issuer) {
 	if m.find(encoded) != nil {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	grown := make(map[string]*tokenHeader)
-	// When full, start again: a header that was dropped is decoded once more.
-	if known := m.known.Load(); known != nil && len(*known) < maxHeaders {
+	grown, own := make(map[string]knownHeader), 0
+	if known := m.known.Load(); known != nil {
 		maps.Copy(grown, *known)
 	}
-	grown[strings.Clone(encoded)] = header
+	for _, known := range grown {
+		if known.issuer == i {
+			own++
+		}
+	}
+	if own >= maxHeaders { // Start again: a header that was dropped is decoded once more.
+		maps.DeleteFunc(grown, func(_ string, known knownHeader) bool { return known.issuer == i })
+	}
+	grown[strings.Clone(encoded)] = knownHeader{header, i}
 	m.known.Store(&grown)
 }

@@ -432,3 +432,58 @@ func TestMemory_KeyChangeByAlgorithm(t *testing.T) {
 		assert.ErrorIs(t, err, koreauth.ErrSignature, "%s: another key has the ID", alg)
 	}
 }
+
+// configsFor returns Configs of n issuers, and a function that mints their tokens.
+func configsFor(n int) (configs []koreauth.Config, mint func(issuer, header int) string) {
+	name := func(i int) string { return fmt.Sprintf("https://issuer-%d.example", i) }
+	for i := range n {
+		kid := fmt.Sprintf("k%d", i)
+		configs = append(configs, koreauth.Config{
+			Issuer: name(i), Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"},
+			Keys: koreauth.StaticKeySet{{ID: kid, Public: edPublic("k")}},
+		})
+	}
+	return configs, func(i, header int) string {
+		return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k%d","x":%d}`, i, header), `{"iss":"`+name(i)+`","aud":"api-gw","exp":99999999999}`)
+	}
+}
+
+// remembers returns a function that validates a token and reports whether it was
+// remembered.
+func remembers(t *testing.T, v *koreauth.Validator) func(token string) bool {
+	var last koreauth.Outcome
+	guard := koreauth.New(v, &koreauth.Options{Observe: func(_ *http.Request, o koreauth.Outcome) { last = o }}).Wrap(whoami)
+	return func(token string) bool {
+		guard.ServeHTTP(httptest.NewRecorder(), bearerRequest(token))
+		require.Nil(t, last.Refusal)
+		return last.Remembered
+	}
+}
+
+func TestMemory_ManyIssuers(t *testing.T) {
+	for _, n := range []int{1, 2, 65, 300} {
+		configs, mint := configsFor(n)
+		v, err := koreauth.NewValidator(configs...)
+		require.NoError(t, err)
+		remembered := remembers(t, v)
+		for round := range 2 {
+			for i := range n {
+				assert.Equal(t, round > 0, remembered(mint(i, 0)), "issuer %d of %d, round %d", i+1, n, round+1)
+			}
+		}
+	}
+}
+
+// Nothing that one issuer signs may take the headers of another out of the memory.
+func TestMemory_HeadersOfOneIssuer(t *testing.T) {
+	configs, mint := configsFor(2)
+	v, err := koreauth.NewValidator(configs...)
+	require.NoError(t, err)
+	remembered := remembers(t, v)
+	other := mint(1, 0)
+	remembered(other)
+	for header := range 200 {
+		remembered(mint(0, header))
+		assert.True(t, remembered(other), "after %d headers of another issuer", header+1)
+	}
+}

@@ -375,7 +375,7 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		v.memory.headers.remember(t.encodedHeader, t.header)
+		v.memory.headers.remember(t.encodedHeader, t.header, i)
 	}
 	if i.remembers {
 		if t.digest == (jws.Digest{}) {
