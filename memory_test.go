@@ -3,6 +3,7 @@ package koreauth_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -485,5 +486,19 @@ func TestMemory_HeadersOfOneIssuer(t *testing.T) {
 	for header := range 200 {
 		remembered(mint(0, header))
 		assert.True(t, remembered(other), "after %d headers of another issuer", header+1)
+	}
+}
+
+func TestMemory_HugeSizes(t *testing.T) {
+	for _, sizes := range [][]int{{math.MaxInt}, {math.MaxInt, math.MaxInt}, {math.MaxInt, math.MaxInt, 2}, {2, math.MaxInt}} {
+		configs, mint := configsFor(len(sizes))
+		for i, size := range sizes {
+			configs[i].CacheSize = size
+		}
+		v, err := koreauth.NewValidator(configs...)
+		require.NoError(t, err)
+		remembered := remembers(t, v)
+		remembered(mint(0, 0))
+		assert.True(t, remembered(mint(0, 0)), "the sizes are %d", sizes)
 	}
 }

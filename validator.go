@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -130,7 +131,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 			v.algorithms[name] = true
 		}
 		if i.remembers {
-			size += cmp.Or(c.CacheSize, cacheSize)
+			size += min(cmp.Or(c.CacheSize, cacheSize), math.MaxInt-size) // without overflow
 		}
 	}
 	if len(faults) > 0 {
