@@ -377,6 +377,15 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 		{"many small values count too", 100, func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
 		}, 100 * 4 << 10},
+		{"copies of strings with an escape count too", 500, func(n int) string {
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","sub":"\n%s"}`, edIssuer, n, long[:3200]))
+		}, 500 * 3 << 10},
+		{"spare capacity counts too", 500, func(n int) string {
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","scopes":{"globalResources":[%s]}}`, edIssuer, n, strings.Repeat(`{"resourceName":"","access":[""]},`, 34)+`{}`))
+		}, 500 * 3 << 10},
+		{"a header is not kept with its token", 500, func(n int) string {
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"}`, edIssuer, n))
+		}, 64*12<<10 + 500<<10},
 		{"few headers are kept", 1, func(n int) string {
 			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
 		}, 64 * 12 << 10},
