@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"strings"
 )
 
@@ -40,18 +41,26 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 		}
 	}
 	if required := scopeParam(e); required != "" {
-		attrs = append(attrs, slog.String("required", required))
+		attrs = append(attrs, slog.String("required", withoutToken(redact(required), token)))
 	}
 	if e.RetryAfter > 0 {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
-		if len(token) >= 8 { // A shorter token is a word, not a secret.
-			cause = strings.ReplaceAll(cause, token, "[redacted]")
-		}
-		attrs = append(attrs, slog.String("cause", cause))
+		attrs = append(attrs, slog.String("cause", withoutToken(cause, token)))
 	}
 	logger.LogAttrs(ctx, level, "koreauth: request rejected", attrs...)
+}
+
+// withoutToken removes the token from text, also where it is escaped for a URL.
+func withoutToken(text, token string) string {
+	if len(token) < 8 { // A shorter token is a word, not a secret.
+		return text
+	}
+	for _, form := range []string{token, url.QueryEscape(token), url.PathEscape(token)} {
+		text = strings.ReplaceAll(text, form, "[redacted]")
+	}
+	return text
 }
 
 // withoutPrefix is the text of one of our errors without the name of the package.
