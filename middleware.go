@@ -101,7 +101,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	policy := rejectBound
 	if options.Sender != nil {
 		policy = leaveBound
-		m.sender = &allOf{group{[]Requirement{options.Sender}}}
+		m.sender = &allOf{group{nonNil("Options.Sender", []Requirement{options.Sender})}}
 	}
 	m.validate = validateFunc(validator, policy)
 	if m.format == nil {

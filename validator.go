@@ -163,7 +163,7 @@ func (c *Config) issuer() (*issuer, []error) {
 	faults.add(slices.Contains(c.ClientIDs, ""), "Config.ClientIDs has an empty name: remove it; leave ClientIDs empty to accept any client")
 	faults.add(c.Leeway < 0, "Config.Leeway is negative: set zero for none, or more")
 	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set zero for no limit, or more")
-	faults.add(slices.Contains(c.Require, nil), "Config.Require has a nil Requirement: remove it")
+	faults.add(slices.ContainsFunc(c.Require, isNil), "Config.Require has a nil Requirement: remove it")
 	opaque, ok := c.Opaque.(*Validator)
 	faults.add(ok && opaque == nil, "Config.Opaque is a nil *Validator: leave it empty to reject opaque tokens")
 	names := c.Algorithms
