@@ -120,7 +120,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	m.challenges = challengesFor(realm)
 	if options.ResourceMetadata != "" {
 		u, err := url.Parse(options.ResourceMetadata)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsFunc(options.ResourceMetadata, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
+		if err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsFunc(options.ResourceMetadata, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
 			panic("koreauth: New: ResourceMetadata is not an absolute URL, such as https://api.example.com/.well-known/oauth-protected-resource (RFC 9728 §3)")
 		}
 		m.metadata = `, resource_metadata="` + options.ResourceMetadata + `"`
