@@ -29,12 +29,11 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 	for _, a := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
 	} {
+		value := a.value
 		if !e.verified { // Cut it first: an attacker chose its length.
-			a.name, a.value = "unverified_"+a.name, truncate(a.value, maxSearched)
-		}
-		value := printable(a.value)
-		if !e.verified {
-			value = truncate(value, maxUnverified)
+			a.name, value = "unverified_"+a.name, truncate(printable(truncate(value, maxSearched)), maxUnverified)
+		} else {
+			value = printable(value)
 		}
 		if value != "" {
 			attrs = append(attrs, slog.String(a.name, value))
@@ -54,11 +53,10 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 
 // withoutToken removes the token from text, also where it is escaped for a URL.
 func withoutToken(text, token string) string {
-	if len(token) < 8 { // A shorter token is a word, not a secret.
-		return text
-	}
 	for _, form := range []string{token, url.QueryEscape(token), url.PathEscape(token)} {
-		text = strings.ReplaceAll(text, form, "[redacted]")
+		if len(form) >= 8 { // A shorter token is a word, not a secret.
+			text = strings.ReplaceAll(text, form, "[redacted]")
+		}
 	}
 	return text
 }

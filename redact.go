@@ -1,55 +1,21 @@
 package koreauth
 
 import (
-	"regexp"
-	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/koreauth/koreauth/internal/secret"
 )
 
-// The limits for a value that an attacker may have written: how much of it is
-// searched for secrets, and how much of it is logged.
+// The limits in bytes for a value that an attacker may have written.
 const (
-	maxSearched   = 256
-	maxUnverified = 64
+	maxSearched   = 256 // is searched for secrets
+	maxUnverified = 64  // is logged
 )
-
-// jsonStart matches the base64 of `{"` and of the other ways to begin a JSON
-// object, as in a JWT, also a truncated one. Each match has one of jsonHints.
-var (
-	jsonStart = regexp.MustCompile(`eyJ[\w-]{4,}|\be(?:yAi|wo|w0K|wk)[\w-]{6,}`)
-	jsonHints = []string{"eyJ", "eyAi", "ewo", "ew0K", "ewk"}
-)
-
-// secretLike reports whether text has an e-mail address or a JWT. The expression
-// comes last, because it is slow and an attacker may have written the text.
-func secretLike(text string) bool {
-	return strings.Contains(text, "@") || strings.Contains(text, "%40") || hasSegments(text) ||
-		slices.ContainsFunc(jsonHints, func(hint string) bool { return strings.Contains(text, hint) }) && jsonStart.MatchString(text)
-}
-
-// hasSegments reports whether text has three long segments of base64url.
-func hasSegments(text string) bool {
-	var first, second, third int // their lengths
-	for i := range len(text) {
-		switch c := text[i]; {
-		case c == '.':
-			first, second, third = second, third, 0
-		case c == '-' || c == '_' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z':
-			third++
-		default:
-			first, second, third = 0, 0, 0
-		}
-		if first >= 10 && second >= 10 && third >= 20 {
-			return true
-		}
-	}
-	return false
-}
 
 // printable returns value, or "" if it looks like a secret.
 func printable(value string) string {
-	if secretLike(value) {
+	if secret.Like(value) {
 		return ""
 	}
 	return value
@@ -58,12 +24,12 @@ func printable(value string) string {
 // redact replaces each word of text that looks like a secret. Our own error
 // texts hold no secrets, but the errors that they wrap may.
 func redact(text string) string {
-	if !secretLike(text) {
+	if !secret.Like(text) {
 		return text
 	}
 	words := strings.Fields(text)
 	for i, word := range words {
-		if secretLike(word) {
+		if secret.Like(word) {
 			words[i] = "[redacted]"
 		}
 	}
