@@ -68,6 +68,10 @@ type Outcome struct {
 // Middleware guards handlers. Create one with [New]. The zero Middleware rejects
 // every request, and its Wrap methods panic. A Middleware can guard many routes
 // and is safe for concurrent use by multiple goroutines.
+//
+// An inner guard recognizes by the context and the token that an outer guard has
+// accepted the request. Do not give the context of a request to another request
+// that a guard must check.
 type Middleware struct {
 	validate   func(*http.Request, string) (claims *Claims, remembered bool, err error)
 	challenges map[error]string // the WWW-Authenticate value of each class, without scope and metadata
