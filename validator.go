@@ -243,6 +243,9 @@ func (v *Validator) Ready(ctx context.Context) error {
 	for _, i := range v.issuers {
 		go func() {
 			err := errors.New("the KeySet panicked")
+			// Ready may return before this ends, and ctx may never be done.
+			ctx, cancel := context.WithTimeout(ctx, 3*fetchTimeout)
+			defer cancel()
 			defer func() {
 				_ = recover() // Without a server above it, a panic would end the program.
 				results <- err
