@@ -11,8 +11,7 @@ import (
 	"github.com/koreauth/koreauth/internal/jws"
 )
 
-// issuer is a Config that a Validator uses: what makes a token of one issuer
-// valid.
+// issuer has the rules and the keys of one Config.
 type issuer struct {
 	name       string
 	audience   []string
@@ -31,7 +30,7 @@ type binding int
 
 const (
 	rejectBound binding = iota
-	leaveBound          // to a Sender that confirms the key
+	leaveBound          // leave them to a Sender that confirms the key
 )
 
 // verify verifies the signature of a token with the keys of the issuer, which may
@@ -199,7 +198,7 @@ func (i *issuer) checkIssuer(c *Claims) error {
 // never expire.
 func (i *issuer) checkExpiry(c *Claims, now time.Time) error {
 	if c.Expiry.IsZero() {
-		return fmt.Errorf(`%w: no "exp" that is a number`, ErrExpired)
+		return fmt.Errorf(`%w: "exp" is missing or not a number`, ErrExpired)
 	}
 	if !now.Before(c.Expiry.Add(i.leeway)) {
 		return ErrExpired
@@ -215,8 +214,11 @@ func (i *issuer) status() KeyStatus {
 		status = keys.status()
 	case *keyIndex:
 		for n, key := range keys.all {
-			if err := jws.CheckKey(key.Public); err != nil {
-				status.Ignored++
+			err := jws.CheckKey(key.Algorithm, key.Public)
+			if err == nil {
+				continue
+			}
+			if status.Ignored++; status.Ignored <= maxReasons {
 				status.Reasons = append(status.Reasons, fmt.Sprintf("%s: %v", nameOf(key, n), err))
 			}
 		}
@@ -232,10 +234,10 @@ func (i *issuer) ready(ctx context.Context) error {
 	switch {
 	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
 		return unavailable(errNoKeys, 0)
-	case err != nil && !errors.Is(err, ErrUnavailable):
-		return unavailable(err, 0)
+	case err != nil:
+		return keysError(err)
 	}
-	return err
+	return nil
 }
 
 var errNoKeys = errors.New("the key set has no keys")

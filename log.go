@@ -29,11 +29,12 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 	for _, a := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
 	} {
-		value := a.value
 		if !e.verified { // Cut it first: an attacker chose its length.
-			a.name, value = "unverified_"+a.name, truncate(printable(truncate(value, maxSearched)), maxUnverified)
-		} else {
-			value = printable(value)
+			a.name, a.value = "unverified_"+a.name, truncate(a.value, maxSearched)
+		}
+		value := printable(a.value)
+		if !e.verified {
+			value = truncate(value, maxUnverified)
 		}
 		if value != "" {
 			attrs = append(attrs, slog.String(a.name, value))
@@ -54,14 +55,14 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 // withoutToken removes the token from text, also where it is escaped for a URL.
 func withoutToken(text, token string) string {
 	for _, form := range []string{token, url.QueryEscape(token), url.PathEscape(token)} {
-		if len(form) >= 8 { // A shorter token is a word, not a secret.
+		if len(form) >= 8 { // A shorter token may be an ordinary word.
 			text = strings.ReplaceAll(text, form, "[redacted]")
 		}
 	}
 	return text
 }
 
-// withoutPrefix is the text of one of our errors without the name of the package.
+// withoutPrefix returns the text of an error of this package without its name.
 func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
 
 // reasonOf returns the reason that e wraps, or nil.

@@ -28,15 +28,17 @@ type memory struct {
 
 // newMemory returns a memory for size entries of at most entryBytes each, which
 // limits their number and their bytes. With size zero, no token is remembered.
-func newMemory(size int) *memory {
-	if size == 0 {
-		return &memory{}
+func newMemory(size uint64) *memory {
+	m := new(memory)
+	m.headers.known.Store(&map[string]*tokenHeader{})
+	if size > 0 {
+		m.tokens = otter.Must(&otter.Options[jws.Digest, *verifiedToken]{
+			MaximumWeight: size,
+			Weigher:       func(_ jws.Digest, t *verifiedToken) uint32 { return weight(t) },
+			Executor:      func(maintain func()) { maintain() },
+		})
 	}
-	return &memory{tokens: otter.Must(&otter.Options[jws.Digest, *verifiedToken]{
-		MaximumWeight: uint64(size),
-		Weigher:       func(_ jws.Digest, t *verifiedToken) uint32 { return weight(t) },
-		Executor:      func(maintain func()) { maintain() },
-	})}
+	return m
 }
 
 // find returns what is remembered of a token, or nil.
@@ -48,7 +50,7 @@ func (m *memory) find(d jws.Digest) *verifiedToken {
 // remember is called for tokens that were found valid.
 func (m *memory) remember(d jws.Digest, t *verifiedToken) { m.tokens.Set(d, t) }
 
-// forget removes a token that can never be valid again.
+// forget removes a token that has expired or whose key is gone.
 func (m *memory) forget(d jws.Digest) { m.tokens.Invalidate(d) }
 
 // weight counts a token in steps of entryBytes: its payload, and what decoding
@@ -67,45 +69,32 @@ func weight(t *verifiedToken) uint32 {
 }
 
 // headerMemory remembers the headers of valid tokens by their encoded bytes, since
-// an issuer sends the same few again and again. Each issuer has its own share, so
-// that no issuer can displace the headers of another. The zero value is ready to
-// use.
+// an issuer sends the same few again and again.
 type headerMemory struct {
-	known atomic.Pointer[map[string]knownHeader] // immutable; replaced to change it
-	mu    sync.Mutex                             // guards replacing it
+	known atomic.Pointer[map[string]*tokenHeader] // immutable; replaced to change it
+	mu    sync.Mutex                              // guards replacing it
 }
 
-// knownHeader is a header, and the issuer that it was first seen from.
-type knownHeader struct {
-	header *tokenHeader
-	issuer *issuer
-}
+func (m *headerMemory) find(encoded string) *tokenHeader { return (*m.known.Load())[encoded] }
 
-func (m *headerMemory) find(encoded string) *tokenHeader {
-	if known := m.known.Load(); known != nil {
-		return (*known)[encoded].header
-	}
-	return nil
-}
-
-func (m *headerMemory) remember(encoded string, header *tokenHeader, i *issuer) {
+// remember takes the "iss" of the token too: an issuer with many headers must not
+// displace those of another.
+func (m *headerMemory) remember(encoded string, header *tokenHeader, issuer string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.find(encoded) != nil {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	grown, own := make(map[string]knownHeader), 0
-	if known := m.known.Load(); known != nil {
-		maps.Copy(grown, *known)
-	}
-	for _, known := range grown {
-		if known.issuer == i {
+	grown, own := maps.Clone(*m.known.Load()), 0
+	for _, h := range grown {
+		if h.issuer == issuer {
 			own++
 		}
 	}
 	if own >= maxHeaders { // Start again: a header that was dropped is decoded once more.
-		maps.DeleteFunc(grown, func(_ string, known knownHeader) bool { return known.issuer == i })
+		maps.DeleteFunc(grown, func(_ string, h *tokenHeader) bool { return h.issuer == issuer })
 	}
-	grown[strings.Clone(encoded)] = knownHeader{header, i}
+	header.issuer = issuer
+	grown[strings.Clone(encoded)] = header
 	m.known.Store(&grown)
 }

@@ -21,8 +21,8 @@ func printable(value string) string {
 	return value
 }
 
-// redact replaces each word of text that looks like a secret. Our own error
-// texts hold no secrets, but the errors that they wrap may.
+// redact replaces each word of text that looks like a secret. The error texts of
+// this package contain no secrets, but the errors that they wrap may.
 func redact(text string) string {
 	if !secret.Like(text) {
 		return text

@@ -33,7 +33,8 @@ type Config struct {
 	Issuer string
 	// Audience lists the accepted "aud" values. A token must have at least one of
 	// them. Use a name of your API, not of a client: ID tokens often have the
-	// client as their audience, and no other claim tells them from access tokens.
+	// client as their audience, and may have no other claim that distinguishes them
+	// from access tokens.
 	Audience []string
 	// JWKSURL is the URL of the issuer's keys. If JWKSURL is empty, it is discovered
 	// from Issuer (OpenID Connect Discovery 1.0 §4, else RFC 8414 §3).
@@ -47,15 +48,15 @@ type Config struct {
 	// (Ed25519). If Algorithms is empty, only RS256 is accepted.
 	Algorithms []string
 	// ClientIDs lists the clients whose tokens are accepted. If ClientIDs is empty,
-	// those of any client are.
+	// the tokens of all clients are accepted.
 	ClientIDs []string
 	// Leeway is the allowed clock skew. Zero means none.
 	Leeway time.Duration
 	// MaxAge is the maximum age of a token, counted from "iat", even if "exp" is
 	// later. A token without "iat" is then rejected. Zero means no limit.
 	MaxAge time.Duration
-	// Require lists what every token must meet, for example that it was not
-	// revoked. It is checked last, in Validate too, for new and for remembered
+	// Require lists requirements for every token, for example that it was not
+	// revoked. They are checked last, in Validate too, for new and for remembered
 	// tokens. The requirements get the shared claims, and must not change them.
 	Require []Requirement
 	// Opaque validates tokens that do not have three segments. Config.Require
@@ -66,7 +67,7 @@ type Config struct {
 	// their signatures are not verified again. All other checks are made each time.
 	// An entry has up to 4 KiB; a larger token counts as several. Zero means 10,000,
 	// which takes at most 40 MB. If CacheSize is negative, no token is remembered.
-	// The memory of several Configs has the sum of their sizes.
+	// Several Configs share one memory, which has the sum of their sizes.
 	CacheSize int
 	// HTTPClient fetches the keys. If HTTPClient is nil, a client on
 	// http.DefaultTransport is used.
@@ -106,7 +107,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 	if len(configs) == 0 {
 		faults = append(faults, errors.New("koreauth: NewValidator needs a Config: give it one for each issuer"))
 	}
-	size := 0
+	size := uint64(0)
 	for n := range configs {
 		c := &configs[n]
 		i, wrong := c.issuer()
@@ -131,7 +132,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 			v.algorithms[name] = true
 		}
 		if i.remembers {
-			size += min(cmp.Or(c.CacheSize, cacheSize), math.MaxInt-size) // without overflow
+			size += min(uint64(cmp.Or(c.CacheSize, cacheSize)), math.MaxUint64-size) // without overflow
 		}
 	}
 	if len(faults) > 0 {
@@ -161,8 +162,8 @@ func (c *Config) issuer() (*issuer, []error) {
 	faults.add(len(c.Audience) == 0, `Config.Audience is empty: set it to the "aud" that tokens for this API have, such as api-gw`)
 	faults.add(slices.Contains(c.Audience, ""), "Config.Audience has an empty name: remove it")
 	faults.add(slices.Contains(c.ClientIDs, ""), "Config.ClientIDs has an empty name: remove it; leave ClientIDs empty to accept any client")
-	faults.add(c.Leeway < 0, "Config.Leeway is negative: set zero for none, or more")
-	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set zero for no limit, or more")
+	faults.add(c.Leeway < 0, "Config.Leeway is negative: set it to zero or more")
+	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set it to zero, for no limit, or more")
 	faults.add(slices.ContainsFunc(c.Require, isNil), "Config.Require has a nil Requirement: remove it")
 	opaque, ok := c.Opaque.(*Validator)
 	faults.add(ok && opaque == nil, "Config.Opaque is a nil *Validator: leave it empty to reject opaque tokens")
@@ -228,8 +229,8 @@ func (c *Config) keySet(faults *faultList) KeySet {
 	}
 }
 
-// Ready returns nil if at least one issuer has keys. It fetches the keys of issuers
-// that have none, of all at once. Call it at start-up to fetch the keys before the
+// Ready returns nil if at least one issuer has keys. It fetches the keys of all
+// issuers that have none, at the same time. Call it at start-up to fetch the keys before the
 // first request, and as a readiness probe: in an outage it returns nil as long as
 // cached keys are used. The error is ErrUnavailable.
 func (v *Validator) Ready(ctx context.Context) error {
@@ -248,11 +249,12 @@ func (v *Validator) Ready(ctx context.Context) error {
 			defer cancel()
 			defer func() {
 				_ = recover() // Without a server above it, a panic would end the program.
+				if err != nil {
+					err = fmt.Errorf("%s: %w", i.name, err)
+				}
 				results <- err
 			}()
-			if err = i.ready(ctx); err != nil {
-				err = fmt.Errorf("%s: %w", i.name, err)
-			}
+			err = i.ready(ctx)
 		}()
 	}
 	var failed []error
@@ -264,7 +266,7 @@ func (v *Validator) Ready(ctx context.Context) error {
 		}
 		failed = append(failed, err)
 		var refusal *Error
-		if errors.As(err, &refusal) && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
+		if errors.As(err, &refusal) && refusal.RetryAfter > 0 && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
 			retryAfter = refusal.RetryAfter
 		}
 	}
@@ -379,7 +381,7 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		v.memory.headers.remember(t.encodedHeader, t.header, i)
+		v.memory.headers.remember(t.encodedHeader, t.header, i.name)
 	}
 	if i.remembers {
 		if t.digest == (jws.Digest{}) {
