@@ -40,7 +40,7 @@ func logRefusal(r *http.Request, logger *slog.Logger, e *Error, token string) {
 	if e.about != nil {
 		attrs = append(attrs, e.about.attrs(reason, prefix, found)...)
 	}
-	add("required", scopeParam(e))
+	add("required", redact.Text(scopeParam(e), token))
 	if e.RetryAfter > 0 {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}

@@ -20,7 +20,7 @@ func TestRemoteKeySet_SuspendedMachine(t *testing.T) {
 		net.respondKeys(keysOf("a", "removed"))
 		v := edValidator(t, net.keySet())
 		day := map[string]any{"exp": time.Now().Add(24 * time.Hour).Unix()}
-		kept, removed, fresh := edToken(t, "a", day), edToken(t, "removed", day), edTokenOf("removed", "removed", day)
+		kept, removed, fresh := edToken(t, "a", day), edToken(t, "removed", day), edTokenSignedBy("removed", "removed", day)
 		for range 3 { // They are remembered.
 			for _, token := range []string{kept, removed} {
 				_, err := v.Validate(t.Context(), token)

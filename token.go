@@ -42,7 +42,7 @@ type verifiedToken struct {
 // claims are counted although most of them are parts of the payload.
 func (t *verifiedToken) bytes() int {
 	c := &t.claims
-	size := overhead + len(t.payload) + len(t.payload)/8 // an allocation is rounded up
+	size := overhead + len(t.header.kid) + len(t.payload) + len(t.payload)/8 // an allocation is rounded up
 	for _, list := range [][]string{c.Audience, c.Scopes, c.IPRanges, c.Products} {
 		size += 16 * cap(list)
 		for _, text := range list {
@@ -208,6 +208,12 @@ func readHeader(text string) (*tokenHeader, error) {
 	h.algorithm, _ = jws.Lookup(h.alg)
 	h.wrongType = !kidOK || !typOK
 	return h, nil
+}
+
+// detach copies the strings, so that the header can be kept without the text that it
+// was read from.
+func (h *tokenHeader) detach() {
+	h.alg, h.kid, h.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ)
 }
 
 // checkSyntax returns an error if the header has a member of the wrong type or an

@@ -3,10 +3,11 @@ package redact
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/koreauth/koreauth/internal/secret"
 )
 
 // The maximum lengths of what is logged.
@@ -15,18 +16,6 @@ const (
 	maxVerified   = 256  // a value of a verified token
 	maxText       = 1024 // the text of an error
 )
-
-// secretLike matches e-mail addresses and JWTs, also truncated ones. It
-// recognises base64 of `{"` and of the other ways to begin a JSON object, and
-// three long segments.
-var secretLike = regexp.MustCompile(`@|%40|eyJ[\w-]{4,}|\be(?:yAi|wo|w0K|wk)[\w-]{6,}|[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}`)
-
-// mayBeSecret reports quickly that secretLike cannot match, which is most often so.
-func mayBeSecret(text string) bool {
-	return strings.ContainsAny(text, "@%.") || strings.Contains(text, "ey") || strings.Contains(text, "ew")
-}
-
-func isSecret(text string) bool { return mayBeSecret(text) && secretLike.MatchString(text) }
 
 // Unverified returns a value that an attacker may have written, in a form that can
 // be logged: cut first, so that the rest costs little, and without control
@@ -39,7 +28,7 @@ func Verified(value string) string { return printable(Truncate(value, maxVerifie
 
 // printable replaces what is not printable, and returns "" for a secret.
 func printable(value string) string {
-	if isSecret(value) {
+	if secret.Like(value) {
 		return ""
 	}
 	return strings.Map(func(r rune) rune {
@@ -54,19 +43,19 @@ func printable(value string) string {
 // that looks like a secret. Our own error texts hold no secrets, but the errors that
 // they wrap may. The words in secrets are replaced wherever they occur.
 func Text(text string, secrets ...string) string {
-	for _, secret := range secrets {
-		if len(secret) < 8 { // A shorter one may be an ordinary word.
+	for _, word := range secrets {
+		if len(word) < 8 { // A shorter one may be an ordinary word.
 			continue
 		}
-		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+		for _, form := range []string{word, url.QueryEscape(word), url.PathEscape(word)} {
 			text = strings.ReplaceAll(text, form, "[redacted]")
 		}
 	}
 	text = Truncate(strings.ReplaceAll(text, "\n", "; "), maxText)
-	if isSecret(text) {
+	if secret.Like(text) {
 		words := strings.Fields(text)
 		for i, word := range words {
-			if isSecret(word) {
+			if secret.Like(word) {
 				words[i] = "[redacted]"
 			}
 		}
