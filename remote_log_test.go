@@ -80,12 +80,12 @@ func TestRemoteKeySet_WarnsOfUnusableKeys(t *testing.T) {
 			net.respondKeys(keysNamed(key.jwk, edJWK("good")))
 			v := edValidator(t, net.keySet())
 			for range 5 { // also at the limit
-				_, err := v.Validate(t.Context(), edTokenOf(key.kid, "signer", nil))
+				_, err := v.Validate(t.Context(), edTokenSignedBy(key.kid, "signer", nil))
 				assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 				assert.ErrorContains(t, err, "the issuer publishes this key, but it cannot be used")
 				assert.ErrorContains(t, err, key.reason)
 			}
-			_, err := v.Validate(t.Context(), edTokenOf("other", "signer", nil))
+			_, err := v.Validate(t.Context(), edTokenSignedBy("other", "signer", nil))
 			assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 			assert.NotContains(t, err.Error(), "publishes")
 			status := v.Status()[0]
@@ -116,7 +116,7 @@ func TestRemoteKeySet_WarnsOfUnusableKeys(t *testing.T) {
 		synctest.Wait()
 		assert.Empty(t, log.String())
 		assert.Equal(t, len(jwks)-1, v.Status()[0].Ignored)
-		_, err := v.Validate(t.Context(), edTokenOf("k", "signer", nil))
+		_, err := v.Validate(t.Context(), edTokenSignedBy("k", "signer", nil))
 		assert.ErrorContains(t, err, "not for signatures")
 	})
 	withFakeTime(t, "the text is bounded, on one line, and without control characters and secrets", func(t *testing.T, net *network) {
@@ -146,7 +146,7 @@ func TestRemoteKeySet_WarnsOfUnusableKeys(t *testing.T) {
 			}
 			assert.Less(t, len(text), 2000)
 		}
-		_, err := v.Validate(t.Context(), edTokenOf("jane@example.com", "signer", nil))
+		_, err := v.Validate(t.Context(), edTokenSignedBy("jane@example.com", "signer", nil))
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 		assert.NotContains(t, err.Error(), "jane")
 	})
