@@ -1,15 +1,20 @@
 package koreauth
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 )
 
 // Source finds tokens in one place of a request. It returns no token or one
 // empty string if there is none, and all of them if there are several: a request
 // with more than one token is rejected with [ErrBadRequest] (RFC 6750 §2). An error
-// of no class also counts as ErrBadRequest.
+// of no class also counts as ErrBadRequest. It means that the place cannot be read,
+// and is ignored if a header has a token.
 //
 // Tokens belong in the Authorization header. Every other place is more likely to
 // be logged, cached or forwarded (RFC 6750 §5.3). Package source has a Source for
@@ -36,7 +41,7 @@ func Header(name string) Source {
 		}
 		token, isBearer := cutBearer(lines[0])
 		if isBearer && token == "" {
-			return nil, badRequest(name + " is Bearer without a token")
+			return nil, fmt.Errorf("%w: %s is Bearer without a token", errHeader, name)
 		} else if isBearer {
 			return []string{token}, nil
 		}
@@ -57,10 +62,7 @@ func cutBearer(value string) (token string, isBearer bool) {
 // authorization is the Source for the header of RFC 6750 §2.1.
 func authorization(r *http.Request) ([]string, error) {
 	token, err := bearerToken(r.Header)
-	if token == "" {
-		return nil, err
-	}
-	return []string{token}, nil
+	return []string{token}, err
 }
 
 // bearerToken returns what follows the scheme Bearer in the Authorization header.
@@ -72,7 +74,7 @@ func bearerToken(header http.Header) (string, error) {
 		return "", nil
 	}
 	if len(lines) > 1 {
-		return "", badRequest("more than one Authorization header")
+		return "", fmt.Errorf("%w: more than one Authorization header", errHeader)
 	}
 	// RFC 9110 §11.4: the scheme, one or more spaces, then the credentials.
 	if token, usual := strings.CutPrefix(lines[0], "Bearer "); usual && token != "" && token[0] > ' ' && token[len(token)-1] > ' ' {
@@ -83,7 +85,7 @@ func bearerToken(header http.Header) (string, error) {
 		return "", nil
 	}
 	if token == "" {
-		return "", badRequest("Authorization is Bearer without a token")
+		return "", fmt.Errorf("%w: Authorization is Bearer without a token", errHeader)
 	}
 	return token, nil
 }
@@ -91,23 +93,23 @@ func bearerToken(header http.Header) (string, error) {
 // oneToken returns the one token that the sources find, or "".
 func oneToken(r *http.Request, sources []Source) (string, error) {
 	var tokens []string
+	var unreadable error // of the first place that cannot be read
 	for _, source := range sources {
 		found, err := source(r)
-		if classOf(err) == ErrNoToken {
-			continue // Another source may have one.
-		}
-		if err != nil && classOf(err) == nil {
-			err = fmt.Errorf("%w: %w", ErrBadRequest, err)
-		}
-		if err != nil {
+		switch class := classOf(err); {
+		case class == nil && err != nil:
+			unreadable = cmp.Or(unreadable, fmt.Errorf("%w: %w", ErrBadRequest, err))
+		case class == ErrBadRequest && !errors.Is(err, errHeader):
+			unreadable = cmp.Or(unreadable, err)
+		case err != nil && class != ErrNoToken:
 			return "", err
+		case err == nil && (len(found) != 1 || found[0] != ""): // for example not an empty form field
+			tokens = append(tokens, found...)
 		}
-		if len(found) == 1 && found[0] == "" { // for example an empty form field
-			continue
-		}
-		tokens = append(tokens, found...)
 	}
 	switch {
+	case unreadable != nil && (len(tokens) == 0 || !inHeader(r.Header, tokens[0])):
+		return "", unreadable // A second token may be hidden there.
 	case len(tokens) == 0:
 		return "", nil
 	case len(tokens) > 1:
@@ -117,6 +119,18 @@ func oneToken(r *http.Request, sources []Source) (string, error) {
 	}
 	return tokens[0], nil
 }
+
+// inHeader reports whether the token is the value of a header, alone or after Bearer.
+func inHeader(header http.Header, token string) bool {
+	lines := slices.Concat(slices.Collect(maps.Values(header))...)
+	return slices.ContainsFunc(lines, func(line string) bool {
+		bearer, isBearer := cutBearer(line)
+		return line == token || isBearer && bearer == token
+	})
+}
+
+// errHeader is the ErrBadRequest of a Header, which is not ignored.
+var errHeader = fmt.Errorf("%w", ErrBadRequest)
 
 var errNotToken68 = badRequest("not one b64token (RFC 6750 §2.1)")
 

@@ -3,6 +3,7 @@ package koreauth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ func TestDoor_Validate(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			r := bearerRequest(row.token)
 			var shared *koreauth.Claims
-			for _, given := range []*http.Request{nil, r, r} {
+			for sight, given := range []*http.Request{nil, r, r, nil} {
 				rule.requests, rule.claims = nil, nil
 				claims, err := doorValidate(t.Context(), v, given, row.token)
 				assert.Equal(t, row.asked, rule.calls())
@@ -78,8 +79,10 @@ func TestDoor_Validate(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, []*http.Request{given}, rule.requests)
 				assert.Same(t, rule.claims[0], claims, "the claims are shared")
-				if row.token != "opaque" && shared != nil {
-					assert.Same(t, shared, claims, "the token is remembered")
+				if row.token != "opaque" && sight >= 2 {
+					assert.Same(t, shared, claims, "the token is remembered since its second sight")
+				} else {
+					assert.NotSame(t, shared, claims, "the token is not remembered yet")
 				}
 				shared = claims
 			}
@@ -345,8 +348,27 @@ func TestDoor_VerifyJWS(t *testing.T) {
 		}
 		_, _, err := doorJWS(t.Context(), koreauth.StaticKeySet{}, []string{"EdDSA"}, valid)
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
-		two := koreauth.StaticKeySet{{ID: "a", Public: edPublic("k")}, {ID: "b", Public: edPublic("other")}}
-		_, _, err = doorJWS(t.Context(), two, []string{"EdDSA"}, signToken(`{"alg":"EdDSA"}`, `{}`))
-		assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "no kid, and two keys match")
+		// Without "kid", up to four keys that fit "alg" are tried.
+		for n := range 6 {
+			set := koreauth.StaticKeySet{{ID: "rsa", Public: signingKeys()["RS256"].Public()}}
+			for i := range n {
+				set = append(set, koreauth.Key{ID: fmt.Sprint("other-", i), Public: edPublic(fmt.Sprint("other-", i))})
+			}
+			signed := signToken(`{"alg":"EdDSA"}`, `{}`)
+			_, _, err := doorJWS(t.Context(), set, []string{"EdDSA"}, signed)
+			switch {
+			case n == 0 || n > 4:
+				assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "%d keys, none of which signed", n)
+			default:
+				assert.ErrorIs(t, err, koreauth.ErrSignature, "%d keys, none of which signed", n)
+			}
+			set = append(set, koreauth.Key{ID: "k", Public: edPublic("k")}, koreauth.Key{ID: "again", Public: edPublic("k")})
+			_, _, err = doorJWS(t.Context(), set, []string{"EdDSA"}, signed)
+			if n <= 3 {
+				assert.NoError(t, err, "the last of %d keys, which is published twice, signed", n+1)
+			} else {
+				assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "%d keys", n+1)
+			}
+		}
 	})
 }

@@ -335,7 +335,7 @@ func TestErrors_ReplaceHeaders(t *testing.T) {
 				assert.Equal(t, "1", w.Header().Get("Retry-After"))
 				assert.Empty(t, w.Header().Values("WWW-Authenticate"), "503 has no challenge")
 			} else {
-				assert.Equal(t, []string{`Bearer realm="api"`}, w.Header().Values("WWW-Authenticate"))
+				assert.Equal(t, []string{"Basic", `Bearer realm="api"`}, w.Header().Values("WWW-Authenticate"), "challenges of other schemes are kept")
 				assert.Empty(t, w.Header().Values("Retry-After"), "only a 503 has Retry-After")
 			}
 		})

@@ -291,6 +291,7 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 			a, b := edTokenOf(t, issuerA, nil), edTokenOf(t, issuerB, nil)
 			for _, token := range []string{a, b} {
 				assert.False(t, isRemembered(t, v, token), row.name)
+				assert.False(t, isRemembered(t, v, token), "%s: it is remembered at its second sight", row.name)
 				assert.True(t, isRemembered(t, v, token), row.name)
 			}
 			ofA.keys = row.keys
@@ -341,6 +342,7 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 			for range 3 {
 				for n, token := range tokens {
 					isRemembered(t, v, token)
+					isRemembered(t, v, token)
 					assert.Equal(t, row.remembered[n], isRemembered(t, v, token), "CacheSize %v, issuer %d", row.sizes, n)
 				}
 			}
@@ -361,6 +363,7 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 			var tokens []string
 			for n := range 250 {
 				tokens = append(tokens, edTokenOf(t, issuerA, map[string]any{"jti": strconv.Itoa(n)}))
+				require.False(t, isRemembered(t, v, tokens[n]))
 				require.False(t, isRemembered(t, v, tokens[n]))
 			}
 			remembered := 0
@@ -385,7 +388,7 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 			}
 		}
 		v := newValidator(t, configs...)
-		for _, want := range []bool{false, true, true} {
+		for _, want := range []bool{false, false, true, true} {
 			for n, token := range tokens {
 				require.Equal(t, want, isRemembered(t, v, token), "token %d", n)
 			}
@@ -394,6 +397,7 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 	t.Run("an issuer that varies its headers does not displace those of another", func(t *testing.T) {
 		v := newValidator(t, edConfig(issuerA, edStatic("k")), edConfig(issuerB, edStatic("k")))
 		b := edTokenOf(t, issuerB, nil)
+		isRemembered(t, v, b)
 		isRemembered(t, v, b)
 		payload := `{"iss":"` + issuerA + `","aud":"api-gw","exp":99999999999}`
 		for n := range 500 {

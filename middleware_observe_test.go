@@ -102,9 +102,12 @@ func TestObserve_Outcomes(t *testing.T) {
 		{"an outer guard that rejects", unbound, false, "", func(g, _ guard) []middleware {
 			return []middleware{g.Wrap, g.Wrap}
 		}, rejected(koreauth.ErrNoToken)},
-		{"two Middlewares, of which the inner one finds the token in memory", unbound, false, valid, func(g, other guard) []middleware {
+		{"two Middlewares: the token is stored at its second sight", unbound, false, valid, func(g, other guard) []middleware {
 			return []middleware{g.Wrap, other.Wrap}
-		}, []observed{accepted, again}},
+		}, []observed{accepted, accepted}},
+		{"two Middlewares, a remembered token", unbound, true, valid, func(g, other guard) []middleware {
+			return []middleware{g.Wrap, other.Wrap}
+		}, []observed{again, again}},
 		{"another token inside", unbound, false, valid, func(g, _ guard) []middleware {
 			return []middleware{g.Wrap, replaceToken(issuer.Valid()), g.Wrap, replaceToken(valid), g.Wrap}
 		}, []observed{accepted, accepted, again}},
@@ -112,8 +115,10 @@ func TestObserve_Outcomes(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			v := newTestValidator(t)
 			if row.warm {
-				_, err := koreauth.New(v, &koreauth.Options{Sender: fails(nil)}).Authenticate(bearerRequest(row.token))
-				assert.NoError(t, err)
+				for range 2 {
+					_, err := koreauth.New(v, &koreauth.Options{Sender: fails(nil)}).Authenticate(bearerRequest(row.token))
+					assert.NoError(t, err)
+				}
 			}
 			observe, outcomes := observer(t)
 			options := row.options

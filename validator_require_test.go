@@ -50,8 +50,9 @@ func TestConfig_RequireAtOnce(t *testing.T) {
 	calls := revoked.calls()
 	assert.True(t, rememberedBy(t, v, token), "it is checked from memory, so that a store of revocations may be wrong for a while")
 	assert.False(t, rememberedBy(t, v, other), "a token that was rejected is not remembered")
+	assert.False(t, rememberedBy(t, v, other), "a rejection does not count as the first sight")
 	assert.True(t, rememberedBy(t, v, other))
-	assert.Equal(t, calls+3, revoked.calls(), "checked once for each request")
+	assert.Equal(t, calls+4, revoked.calls(), "checked once for each request")
 }
 
 // A token that Config.Require rejects is not remembered, whatever the class of
@@ -69,6 +70,8 @@ func TestConfig_RequireDecidesWhatIsRemembered(t *testing.T) {
 		}
 		rule.err = nil
 		assert.False(t, rememberedBy(t, v, token), "after %v", err)
+		assert.False(t, rememberedBy(t, v, token), "after %v, a rejection does not count as the first sight", err)
+		assert.True(t, rememberedBy(t, v, token), "after %v", err)
 	}
 }
 
@@ -142,6 +145,11 @@ func TestConfig_RequireSharesClaims(t *testing.T) {
 		Require: []koreauth.Requirement{koreauth.AnyOf(koreauth.Scope("none"), probes.at[inOptions])},
 	})
 	token := issuer.Valid()
+	_, err := guard.Authenticate(bearerRequest(token)) // It is remembered at its second sight.
+	require.NoError(t, err)
+	for _, at := range []place{inConfig, asSender, inOptions} {
+		probes.at[at].claims = nil
+	}
 	for range 3 {
 		own, err := guard.Authenticate(bearerRequest(token))
 		require.NoError(t, err)

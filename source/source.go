@@ -8,7 +8,8 @@
 //
 // [koreauth.Options].Sources replaces the default, so list the Authorization
 // header too if it should be read. Only the listed places are read, and a request
-// with tokens in two of them is rejected.
+// with tokens in two of them is rejected. So is a request with a place that cannot be
+// read, because a second token may be hidden there, unless the token is in a header.
 //
 // Each of these places exposes the token more than the Authorization header does
 // (RFC 6750 §5.3). The functions say how.
@@ -18,13 +19,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/koreauth/koreauth"
 )
@@ -34,8 +34,8 @@ const maxBody = 64 << 10
 
 // Form finds the token in a field of a form body (RFC 6750 §2.2). It reads only
 // bodies of type application/x-www-form-urlencoded, and never those of GET or HEAD
-// requests. A body over 64 KiB is rejected as a bad request. The body is restored
-// for the handler.
+// requests. A body over 64 KiB cannot be read. The body is restored for the handler.
+// If an outer handler has called [http.Request.ParseForm], its result is used.
 //
 // Logs of bodies then contain the token. Set [http.Server].ReadTimeout, because a
 // slow sender can otherwise keep the request open. Form panics if name is empty.
@@ -48,6 +48,9 @@ func Form(name string) koreauth.Source {
 		// http.Request.ParseForm has read the body already. It does so with these
 		// methods only.
 		if r.PostForm != nil && (r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch) {
+			if size(r.PostForm) > maxBody || r.ContentLength > maxBody {
+				return nil, errTooLarge
+			}
 			return r.PostForm[name], nil
 		}
 		body, err := readBody(r)
@@ -60,8 +63,8 @@ func Form(name string) koreauth.Source {
 
 // JSON finds the token in a member of a body that is a JSON object. It reads only
 // bodies of type application/json or of a type that ends in +json, and never those
-// of GET or HEAD requests. A body over 64 KiB is rejected as a bad request. The body
-// is restored for the handler.
+// of GET or HEAD requests. A body over 64 KiB cannot be read. The body is restored
+// for the handler.
 //
 // Logs of bodies then contain the token. Set [http.Server].ReadTimeout, because a
 // slow sender can otherwise keep the request open. JSON panics if name is empty.
@@ -79,8 +82,8 @@ func JSON(name string) koreauth.Source {
 	}
 }
 
-// Query finds the token in a query parameter (RFC 6750 §2.3). A query that cannot
-// be parsed is a bad request, because it might hide a second token.
+// Query finds the token in a query parameter (RFC 6750 §2.3). A query with a ";" or
+// with a "%" that is not an escape cannot be read.
 //
 // URLs, and the tokens in them, are kept in access logs, browser histories and
 // Referer headers. Use Query only for clients that support nothing else. Query
@@ -137,13 +140,37 @@ func hasBody(r *http.Request, matches func(mediaType string) bool) bool {
 	if r.Body == nil || r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == "" {
 		return false
 	}
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && matches(mediaType)
+	// mime.ParseMediaType would take long for many parameters.
+	mediaType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return len(mediaType) <= maxMediaType && matches(strings.ToLower(strings.TrimSpace(mediaType)))
 }
 
-// readBody returns the body and restores it for the handler.
+// maxMediaType is the maximum length of a media type (RFC 6838 §4.2).
+const maxMediaType = 127 + len("/") + 127
+
+var errTooLarge = badRequest("a body that may contain a token is larger than 64 KiB")
+
+// size returns the number of bytes in a form.
+func size(form url.Values) int {
+	size := 0
+	for name, values := range form {
+		for _, value := range values {
+			size += len(name) + len(value) + len("=&")
+		}
+	}
+	return size
+}
+
+// readBody returns the body and restores it for the handler, also after an error.
 func readBody(r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody {
+		return nil, errTooLarge
+	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), r.Body), r.Body}
 	if ctx := r.Context(); err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: %w", koreauth.ErrUnavailable, context.Cause(ctx))
 	}
@@ -151,23 +178,27 @@ func readBody(r *http.Request) ([]byte, error) {
 		return nil, fmt.Errorf("%w: body: %w", koreauth.ErrBadRequest, err)
 	}
 	if len(body) > maxBody {
-		return nil, badRequest("a body that may contain a token is larger than 64 KiB")
+		return nil, errTooLarge
 	}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{bytes.NewReader(body), r.Body}
 	return body, nil
 }
 
-// formValues returns all values of a name. Text that cannot be parsed is
-// rejected, because it might hide a second token.
+// formValues returns all values of a name. Text that cannot be parsed is an error, as
+// in url.ParseQuery, because it might hide a second token.
 func formValues(encoded, name string) ([]string, error) {
-	values, err := url.ParseQuery(encoded)
-	if err != nil {
-		return nil, badRequest("the form or query cannot be parsed")
+	var values []string
+	for part := range strings.SplitSeq(encoded, "&") {
+		escapedKey, escapedValue, _ := strings.Cut(part, "=")
+		key, keyErr := url.QueryUnescape(escapedKey)
+		value, valueErr := url.QueryUnescape(escapedValue)
+		if keyErr != nil || valueErr != nil || strings.Contains(part, ";") {
+			return nil, badRequest("the form or query cannot be parsed")
+		}
+		if key == name {
+			values = append(values, value)
+		}
 	}
-	return values[name], nil
+	return values, nil
 }
 
 // jsonMembers returns the values of all top-level members of that name. Duplicate
@@ -179,28 +210,57 @@ func jsonMembers(body []byte, name string) ([]string, error) {
 	if !json.Valid(body) {
 		return nil, badRequest("the body is not JSON")
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+	if !bytes.HasPrefix(bytes.TrimLeft(body, space), []byte("{")) {
 		return nil, nil // valid JSON, but not an object
 	}
 	var values []string
-	for decoder.More() {
-		member, err := decoder.Token()
-		if err != nil {
-			return nil, badRequest("the body is not JSON")
+	var key []byte
+	depth := 0
+	// The text is valid, so brackets, strings and colons are enough to follow it.
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			text := stringAt(body[i:])
+			if i += len(text) - 1; depth == 1 {
+				key = text
+			}
+		case ':':
+			if depth != 1 || decoded(key) != name {
+				continue
+			}
+			value := bytes.TrimLeft(body[i+1:], space)
+			if value[0] != '"' {
+				return nil, badRequest("the token in the body is not a string")
+			}
+			values = append(values, decoded(stringAt(value)))
 		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return nil, badRequest("the body is not JSON")
-		}
-		if member != name {
-			continue
-		}
-		var token string
-		if value[0] != '"' || json.Unmarshal(value, &token) != nil {
-			return nil, badRequest("the token in the body is not a string")
-		}
-		values = append(values, token)
 	}
 	return values, nil
+}
+
+// space is the white space of JSON (RFC 8259 §2).
+const space = " \t\r\n"
+
+// stringAt returns the string at the beginning of valid JSON, with its quotes.
+func stringAt(text []byte) []byte {
+	end := 1
+	for ; text[end] != '"'; end++ {
+		if text[end] == '\\' {
+			end++
+		}
+	}
+	return text[:end+1]
+}
+
+// decoded returns the value of a valid JSON string.
+func decoded(text []byte) (value string) {
+	if !bytes.Contains(text, []byte(`\`)) && utf8.Valid(text) {
+		return string(text[1 : len(text)-1])
+	}
+	_ = json.Unmarshal(text, &value)
+	return value
 }
