@@ -1,16 +1,13 @@
 package koreauth
 
 import (
-	"bytes"
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"fmt"
 	"slices"
 
 	"github.com/koreauth/koreauth/internal/jwk"
+	"github.com/koreauth/koreauth/internal/jws"
 )
 
 // KeySet finds the keys of an issuer. [StaticKeySet] and [RemoteKeySet] implement
@@ -41,22 +38,7 @@ type Key struct {
 
 // equal compares keys by value, because a refresh replaces each key by a copy.
 func (k *Key) equal(other *Key) bool {
-	return k.ID == other.ID && k.Algorithm == other.Algorithm && samePublicKey(k.Public, other.Public)
-}
-
-func samePublicKey(a, b crypto.PublicKey) bool {
-	switch public := a.(type) {
-	case *rsa.PublicKey:
-		o, ok := b.(*rsa.PublicKey)
-		return ok && (public == o || public.Equal(o))
-	case *ecdsa.PublicKey:
-		o, ok := b.(*ecdsa.PublicKey)
-		return ok && (public == o || public.Equal(o))
-	case ed25519.PublicKey:
-		o, ok := b.(ed25519.PublicKey)
-		return ok && bytes.Equal(public, o)
-	}
-	return false
+	return k.ID == other.ID && k.Algorithm == other.Algorithm && jws.SameKey(k.Public, other.Public)
 }
 
 // StaticKeySet is a [KeySet] of keys that never change.
@@ -69,12 +51,7 @@ func (s StaticKeySet) Keys(_ context.Context, kid string, _ bool) ([]Key, error)
 	if kid == "" {
 		return slices.Clip(s), nil
 	}
-	var found []Key
-	for _, key := range s {
-		if key.ID == kid {
-			found = append(found, key)
-		}
-	}
+	found := slices.DeleteFunc(slices.Clone(s), func(k Key) bool { return k.ID != kid })
 	if len(found) == 0 {
 		return nil, ErrUnknownKey
 	}

@@ -295,7 +295,7 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	case err != nil && f.Why == fetch.OldKeys:
 		s.warn(ctx, "koreauth: key refresh failed; still using the last good keys", slog.String("cause", redact.Text(err.Error())))
 	case err == nil && len(snap.ignored.Signing) > 0:
-		s.warn(ctx, "koreauth: the issuer publishes keys that cannot be used", slog.String("url", snap.redacted),
+		s.warn(ctx, "koreauth: the issuer publishes keys that cannot be used", slog.String("issuer", s.Issuer), slog.String("url", snap.redacted),
 			slog.String("keys", redact.Text(strings.Join(snap.ignored.Signing, "; "))))
 	}
 }

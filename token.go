@@ -255,7 +255,7 @@ func (h *tokenHeader) candidates(keys []Key) (found [maxTried]*Key, err error) {
 		key := &keys[i]
 		switch {
 		case named && key.ID != h.kid, h.kid != "" && !named && key.ID != "":
-		case !h.fits(key), slices.ContainsFunc(found[:n], func(k *Key) bool { return samePublicKey(k.Public, key.Public) }):
+		case !h.fits(key), slices.ContainsFunc(found[:n], func(k *Key) bool { return jws.SameKey(k.Public, key.Public) }):
 		case n == maxTried:
 			return found, errTooManyKeys
 		default:

@@ -3,6 +3,7 @@
 package jws
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -126,6 +127,22 @@ func appendInteger(to, n []byte) []byte {
 		return append(append(to, 2, byte(len(n)+1), 0), n...)
 	}
 	return append(append(to, 2, byte(len(n))), n...)
+}
+
+// SameKey reports whether two public keys are equal. Both must have passed CheckKey.
+func SameKey(a, b crypto.PublicKey) bool {
+	switch public := a.(type) {
+	case *rsa.PublicKey:
+		o, ok := b.(*rsa.PublicKey)
+		return ok && (public == o || public.Equal(o))
+	case *ecdsa.PublicKey:
+		o, ok := b.(*ecdsa.PublicKey)
+		return ok && (public == o || public.Equal(o))
+	case ed25519.PublicKey:
+		o, ok := b.(ed25519.PublicKey)
+		return ok && bytes.Equal(public, o)
+	}
+	return false
 }
 
 // CheckKey returns an error if no algorithm can use the key or, unless name is
