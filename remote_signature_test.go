@@ -334,3 +334,29 @@ func TestRemoteKeySet_AtMostThreeRequestsPerFetch(t *testing.T) {
 	}
 	assert.Equal(t, 3, most, "the most requests of a fetch")
 }
+
+// The metadata fail at first, and are then not at their first place.
+func TestRemoteKeySet_AtMostThreeRequestsIfMetadataChange(t *testing.T) {
+	withFakeTime(t, "", func(t *testing.T, net *network) {
+		const configuration = edIssuer + "/.well-known/openid-configuration"
+		net.respond(configuration, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
+		wantKey(t, set, "a", 0)
+		net.respond(configuration, connectionRefused)
+		net.respondKeys(connectionRefused)
+		wantUnavailableError(t, set, "b") // The next fetch begins with the metadata.
+		wait(keysMaxAge)
+		net.respondKeys(keysOf("a"))
+		asked := 0
+		net.respond(configuration, func(req *http.Request) (*http.Response, error) {
+			if asked++; asked == 1 {
+				return connectionRefused(req)
+			}
+			return reply(404, "")(req)
+		})
+		count := net.requestCount()
+		wantUnknown(t, set, "b", 0)
+		assert.Equal(t, []string{configuration, keysURL, configuration}, net.requestURLs()[count:])
+	})
+}
