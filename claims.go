@@ -339,7 +339,10 @@ func (c *Claims) Decode(v any) error {
 		return errors.New("koreauth: the claims were not read from a token, so there is nothing to decode")
 	}
 	into := reflect.ValueOf(v)
-	for into.Kind() == reflect.Pointer || into.Kind() == reflect.Interface {
+	for depth := 0; into.Kind() == reflect.Pointer || into.Kind() == reflect.Interface; depth++ {
+		if depth == 100 {
+			return errors.New("koreauth: decode claims: the pointer refers to itself")
+		}
 		into = into.Elem() // as json.Unmarshal does
 	}
 	if into.IsValid() {

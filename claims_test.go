@@ -356,3 +356,9 @@ func TestClaims_IPRanges(t *testing.T) {
 		assert.Error(t, new(koreauth.Claims).UnmarshalJSON([]byte(payload)), payload)
 	}
 }
+
+func TestClaims_DecodeIntoPointerToItself(t *testing.T) {
+	var x any
+	x = &x
+	assert.ErrorContains(t, parseClaims(t, `{"sub":"a"}`).Decode(x), "refers to itself")
+}
