@@ -2,12 +2,16 @@ package koreauth_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -231,4 +235,124 @@ func TestClaims_DecodeIntoInterface(t *testing.T) {
 	require.NoError(t, parseClaims(t, `{"plan":"a","PLAN":"b"}`).Decode(&both), "each member has a field with exactly its name")
 	assert.Equal(t, "a", both.Lower)
 	assert.Equal(t, "b", both.Upper)
+}
+
+func TestClaims_Confirmation(t *testing.T) {
+	assert.Nil(t, parseClaims(t, `{}`).Confirmation, "no cnf")
+	assert.Nil(t, parseClaims(t, `{"CNF":{"jkt":"key"},"x":{"cnf":{"jkt":"key"}}}`).Confirmation, "the name is compared exactly")
+	for _, row := range confirmations {
+		payload, err := json.Marshal(map[string]any{"cnf": row.value, "iss": "after"})
+		require.NoError(t, err)
+		claims := parseClaims(t, string(payload))
+		assert.Equal(t, &row.want, claims.Confirmation, row.name)
+		assert.Equal(t, "after", claims.Issuer, "%s: the claims after it are read", row.name)
+	}
+	for _, payload := range []string{
+		`{"cnf":{"jkt":"a"},"cnf":{"jkt":"b"}}`, `{"cnf":{"jkt":"a","jkt":"b"}}`, `{"cnf":{"jkt":"a"}`, `{"cnf":{"jkt":"a",}}`, `{"cnf":}`,
+	} {
+		assert.Error(t, new(koreauth.Claims).UnmarshalJSON([]byte(payload)), payload)
+	}
+	assert.Equal(t, &koreauth.Confirmation{KeySHA256: "a"}, parseClaims(t, `{"cnf" : { "\u006akt" : "\u0061" } }`).Confirmation, "escapes are read")
+}
+
+// Everybody who gets claims gets their own Confirmation.
+func TestClaims_ConfirmationIsCopied(t *testing.T) {
+	bound := &koreauth.Claims{Confirmation: &koreauth.Confirmation{CertificateSHA256: "cert", KeySHA256: "key"}}
+	want := *bound.Confirmation
+	change := func(c *koreauth.Claims) {
+		require.NotNil(t, c.Confirmation)
+		require.Equal(t, want, *c.Confirmation)
+		*c.Confirmation = koreauth.Confirmation{CertificateSHA256: "changed"}
+		c.Confirmation = nil
+	}
+	changing := koreauth.RequirementFunc(func(_ *http.Request, c *koreauth.Claims) error { change(c); return nil })
+	issuer, v := newIssuer(t, "RS256", nil)
+	options := &koreauth.Options{Sender: new(probe)}
+	for name, guard := range map[string]*koreauth.Middleware{
+		"a Validator":             koreauth.New(v, options),
+		"a custom TokenValidator": koreauth.New(validateFunc(func(context.Context, string) (*koreauth.Claims, error) { return bound, nil }), options),
+	} {
+		r := bearerRequest(mintToken(t, issuer, koretest.Token{Confirmation: &want}))
+		for range 2 {
+			claims, err := guard.Authenticate(r)
+			require.NoError(t, err, name)
+			change(claims)
+			status, _ := serve(guard.Require(changing)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				for range 2 {
+					claims, _ := koreauth.FromContext(r.Context())
+					change(claims)
+				}
+			})), r)
+			assert.Equal(t, http.StatusOK, status, name)
+		}
+	}
+	given := &koreauth.Claims{Confirmation: &koreauth.Confirmation{CertificateSHA256: "cert", KeySHA256: "key"}}
+	ctx := koreauth.NewContext(t.Context(), given)
+	change(given)
+	claims, _ := koreauth.FromContext(ctx)
+	change(claims)
+	assert.Equal(t, want, *bound.Confirmation)
+}
+
+func TestClaims_ConfirmationInJSON(t *testing.T) {
+	encoded, err := json.Marshal(parseClaims(t, `{"cnf":{"jkt":"key"}}`))
+	require.NoError(t, err)
+	assert.Contains(t, string(encoded), `"Confirmation":{"CertificateSHA256":"","KeySHA256":"key"}`)
+	encoded, err = json.Marshal(parseClaims(t, `{}`))
+	require.NoError(t, err)
+	assert.Contains(t, string(encoded), `"Confirmation":null`)
+	shown := fmt.Sprintf("%v %+v %#v", parseClaims(t, `{"cnf":{"jkt":"thumbprint"}}`), *parseClaims(t, `{"cnf":{"jkt":"thumbprint"}}`), parseClaims(t, `{"cnf":{"jkt":"thumbprint"}}`))
+	assert.NotContains(t, shown, "thumbprint")
+}
+
+// Whatever shape ip-range has, it restricts, unless it is absent, null or [].
+func TestClaims_IPRanges(t *testing.T) {
+	for _, row := range []struct {
+		value string // "" means that the claim is absent
+		want  []string
+	}{
+		{``, nil},
+		{`null`, nil},
+		{`[]`, nil},
+		{`[ ]`, nil},
+		{`"10.0.0.0/8"`, []string{"10.0.0.0/8"}},
+		{`"10.0.0.0/8 192.0.2.1"`, []string{"10.0.0.0/8 192.0.2.1"}},
+		{`"10.0.0.0\/8"`, []string{"10.0.0.0/8"}},
+		{`""`, []string{""}},
+		{`" "`, []string{" "}},
+		{`"null"`, []string{"null"}},
+		{`0`, []string{"0"}},
+		{`10.5`, []string{"10.5"}},
+		{`-1e9`, []string{"-1e9"}},
+		{`true`, []string{"true"}},
+		{`false`, []string{"false"}},
+		{`{}`, []string{"{}"}},
+		{`{"cidr":"10.0.0.0/8"}`, []string{`{"cidr":"10.0.0.0/8"}`}},
+		{`["10.0.0.0/8"]`, []string{"10.0.0.0/8"}},
+		{`["10.0.0.0/8","2001:db8::/32"]`, []string{"10.0.0.0/8", "2001:db8::/32"}},
+		{`[""]`, []string{""}},
+		{`[null]`, []string{"null"}},
+		{`[[]]`, []string{"[]"}},
+		{`["10.0.0.0/8",null,7,true,"192.0.2.1"]`, []string{"10.0.0.0/8", "null", "7", "true", "192.0.2.1"}},
+		{`["10.0.0.0/8",["192.0.2.1"]]`, []string{"10.0.0.0/8", `["192.0.2.1"]`}},
+		{`[["10.0.0.0/8",["192.0.2.1",{"a":[1]}]],"x"]`, []string{`["10.0.0.0/8",["192.0.2.1",{"a":[1]}]]`, "x"}},
+		{`[{"from":"10.0.0.1","to":"10.0.0.9"},"192.0.2.1"]`, []string{`{"from":"10.0.0.1","to":"10.0.0.9"}`, "192.0.2.1"}},
+	} {
+		payload := `{"iss":"before","sub":"after"}`
+		if row.value != "" {
+			payload = `{"iss":"before", "ip-range" : ` + row.value + ` ,"sub":"after"}`
+		}
+		claims := parseClaims(t, payload)
+		assert.Equal(t, row.want, claims.IPRanges, row.value)
+		assert.Equal(t, "after", claims.Subject, "%s: the claims after it are read", row.value)
+		for _, entry := range claims.IPRanges {
+			odd := !slices.Contains([]string{"10.0.0.0/8", "2001:db8::/32", "192.0.2.1"}, entry)
+			_, prefixErr := netip.ParsePrefix(entry)
+			_, addressErr := netip.ParseAddr(entry)
+			assert.Equal(t, odd, prefixErr != nil && addressErr != nil, "entry %q of %s is an address", entry, row.value)
+		}
+	}
+	for _, payload := range []string{`{"ip-range":["a"}`, `{"ip-range":[[1}`, `{"ip-range":[nul]}`, `{"ip-range":{"a":1,"a":2}}`, `{"ip-range":"a","ip-range":[]}`, `{"ip-range":01}`} {
+		assert.Error(t, new(koreauth.Claims).UnmarshalJSON([]byte(payload)), payload)
+	}
 }

@@ -31,10 +31,11 @@ var updateGolden = flag.Bool("update", false, "rewrite the files of testdata/gol
 // bodyA and bodyB are the bodies that KORE documents, byte for byte. The others
 // have the same form.
 const (
-	bodyA     = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
-	bodyB     = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
-	bodyScope = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Insufficient scope"}`
-	bodyDown  = `{"message":"Authorization is temporarily unavailable","error":"temporarily_unavailable"}`
+	bodyA      = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
+	bodyB      = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
+	bodyScope  = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Insufficient scope"}`
+	bodyDenied = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}`
+	bodyDown   = `{"message":"Authorization is temporarily unavailable","error":"temporarily_unavailable"}`
 )
 
 var errorFormats = map[string]koreauth.ErrorFormat{
@@ -52,9 +53,10 @@ var classesAndReasons = []struct {
 	{koreauth.ErrInvalidToken, []error{
 		koreauth.ErrMalformed, koreauth.ErrAlgorithm, koreauth.ErrSignature, koreauth.ErrUnknownKey,
 		koreauth.ErrExpired, koreauth.ErrNotYetValid, koreauth.ErrTooOld, koreauth.ErrIssuer,
-		koreauth.ErrAudience, koreauth.ErrTokenType, koreauth.ErrClient, koreauth.ErrBinding,
+		koreauth.ErrAudience, koreauth.ErrTokenType, koreauth.ErrClient, koreauth.ErrBinding, koreauth.ErrRevoked,
 	}},
 	{koreauth.ErrInsufficientScope, nil},
+	{koreauth.ErrForbidden, nil},
 	{koreauth.ErrUnavailable, nil},
 }
 
@@ -87,6 +89,12 @@ func rejections() []rejection {
 			koreauth.AllOf(koreauth.Grant("API Clients", koreauth.Read, koreauth.Delete), koreauth.Scope("a", "b"), koreauth.Product("SuperSIM"))},
 		rejection{"a custom requirement that names nothing", bearer, claims,
 			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return errors.New("no") })},
+		rejection{"forbidden by a custom requirement", bearer, claims,
+			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return koreauth.ErrForbidden })},
+		rejection{"forbidden by one of two requirements", bearer, claims,
+			koreauth.AnyOf(koreauth.Scope("a"), koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return koreauth.ErrForbidden }))},
+		rejection{"revoked by a custom requirement", bearer, claims,
+			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return koreauth.ErrRevoked })},
 		rejection{"unavailable, for an unknown time", bearer, koretest.Validator{Err: koreauth.ErrUnavailable}, nil},
 		rejection{"unavailable for 1.5 s", bearer,
 			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: 1500 * time.Millisecond}}, nil},
@@ -163,6 +171,9 @@ func TestErrors_ResponsesByClass(t *testing.T) {
 			403, bodyScope, 403, "insufficient_scope", realm + `, error="insufficient_scope", scope="API%20Clients:Read a"`},
 		{"insufficient scope, unknown which", koreauth.ErrInsufficientScope,
 			403, bodyScope, 403, "insufficient_scope", realm + `, error="insufficient_scope"`},
+		{"revoked", koreauth.ErrRevoked, 403, bodyB, 401, "invalid_token", realm + `, error="invalid_token"`},
+		{"forbidden", koreauth.ErrForbidden, 403, bodyDenied, 403, "access_denied", ""},
+		{"forbidden, with required names", &koreauth.Error{Class: koreauth.ErrForbidden, Required: []string{"a"}}, 403, bodyDenied, 403, "access_denied", ""},
 		{"unavailable", koreauth.ErrUnavailable, 503, bodyDown, 503, "temporarily_unavailable", ""},
 		{"an error without a class", errors.New("look-up failed"), 503, bodyDown, 503, "temporarily_unavailable", ""},
 		{"a nil error", nil, 503, bodyDown, 503, "temporarily_unavailable", ""},
@@ -176,7 +187,8 @@ func TestErrors_ResponsesByClass(t *testing.T) {
 				assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 				assert.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"))
 				assert.Equal(t, test.challenge, w.Header().Get("WWW-Authenticate"))
-				assert.Equal(t, test.challenge == "", w.Header().Get("Retry-After") == "1", "Retry-After: %v", w.Header()["Retry-After"])
+				assert.Equal(t, test.status == 503, w.Header().Get("Retry-After") == "1", "Retry-After: %v", w.Header()["Retry-After"])
+				assert.Equal(t, test.challenge != "", w.Header()["Www-Authenticate"] != nil)
 				if name == "KOREErrors" {
 					assert.Equal(t, test.koreStatus, w.Code)
 					assert.Equal(t, test.koreBody, w.Body.String())
@@ -528,7 +540,7 @@ func FuzzRefusal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, required, value string, class int) {
 		const mark = "ATTACKER-"
 		refusal := &koreauth.Error{
-			Class: classesAndReasons[uint(class)%5].class, Required: []string{required, "b"},
+			Class: classesAndReasons[uint(class)%uint(len(classesAndReasons))].class, Required: []string{required, "b"},
 			KeyID: mark + value, Issuer: mark + value, ClientID: mark + value,
 		}
 		for name, format := range errorFormats {

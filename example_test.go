@@ -2,24 +2,33 @@ package koreauth_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/mux"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
-	"github.com/koreauth/koreauth/source"
 )
 
-// The start: a validator that knows the issuer, a guard, routes. In production
-// Issuer is KORE's realm; here it is one that a test starts.
+// A validator for one issuer, a guard, and a route. In production, Issuer is the
+// URL of KORE's realm. Here koretest starts an issuer.
 func Example() {
 	issuer, err := koretest.NewIssuer(nil)
 	if err != nil {
@@ -59,8 +68,8 @@ func Example() {
 	// 401 {"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}
 }
 
-// One guard for every route of a gorilla router. Routes that need more than a
-// good token say so themselves; nothing is verified twice.
+// One guard for all routes of a gorilla/mux router. A route that needs more than a
+// valid token adds Require. The token is verified once.
 func ExampleMiddleware_Wrap() {
 	validator := koretest.Validator{Claims: &koreauth.Claims{ClientID: "kc_1", Scopes: []string{"sims:read"}}}
 	guard := koreauth.New(validator, nil)
@@ -85,7 +94,7 @@ func ExampleMiddleware_Wrap() {
 	// POST /v1/sims 403
 }
 
-// Require authenticates too: a route needs no Wrap beside it.
+// Require also authenticates, so a route with Require does not need Wrap.
 func ExampleMiddleware_Require() {
 	validator := koretest.Validator{Claims: &koreauth.Claims{
 		Resources: []koreauth.Resource{{Name: "API Clients", Access: []koreauth.Access{koreauth.Read}}},
@@ -112,22 +121,22 @@ func ExampleMiddleware_Require() {
 	// Bearer realm="api", error="insufficient_scope", scope="API%20Clients:Delete"
 }
 
-// A price list for everybody, with a client's own prices for those who send a
-// token. A bad token is refused all the same.
+// The price list is public, and clients that send a token get their own prices. A
+// request with an invalid token is rejected.
 func ExampleMiddleware_WrapOptional() {
 	prices := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if claims, ok := koreauth.FromContext(r.Context()); ok {
 			fmt.Fprintf(w, "prices for %s", claims.AccountID)
 			return
 		}
-		fmt.Fprint(w, "prices for everybody")
+		fmt.Fprint(w, "public prices")
 	})
 
 	for _, request := range []struct {
 		validator     koretest.Validator
 		authorization string
 	}{
-		{koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1"}}, "Bearer good"},
+		{koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1"}}, "Bearer valid"},
 		{koretest.Validator{Err: koreauth.ErrExpired}, "Bearer expired"},
 		{koretest.Validator{}, ""},
 	} {
@@ -140,11 +149,11 @@ func ExampleMiddleware_WrapOptional() {
 	// Output:
 	// 200 prices for CO1
 	// 403 {"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}
-	// 200 prices for everybody
+	// 200 public prices
 }
 
-// Where a handler cannot be wrapped, such as in a router with handlers of its
-// own kind.
+// Use Authenticate if a handler cannot be wrapped, for example in a framework with
+// its own handler type.
 func ExampleMiddleware_Authenticate() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1"}}, nil)
 
@@ -169,7 +178,8 @@ func ExampleMiddleware_Authenticate() {
 	// 401 {"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}
 }
 
-// A handler judges what only it can know, and refuses as the guard does.
+// A handler checks what only it knows, and rejects the request as the guard does.
+// Another token of the same client would not help, so the error is ErrForbidden.
 func ExampleMiddleware_Refuse() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1"}}, nil)
 
@@ -177,7 +187,7 @@ func ExampleMiddleware_Refuse() {
 	api.Handle("GET /v1/accounts/{id}", guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
 		if claims.AccountID != r.PathValue("id") {
-			guard.Refuse(w, r, koreauth.ErrInsufficientScope)
+			guard.Refuse(w, r, koreauth.ErrForbidden)
 			return
 		}
 		fmt.Fprint(w, "your account")
@@ -192,10 +202,11 @@ func ExampleMiddleware_Refuse() {
 	}
 	// Output:
 	// 200 your account
-	// 403 {"message":"User is not authorized to access this resource with an explicit deny","error":"Insufficient scope"}
+	// 403 {"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}
 }
 
-// In a handler behind Wrap or Require there always are claims.
+// Behind Wrap and Require there are always claims. The check of ok finds a route
+// without a guard.
 func ExampleFromContext() {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		claims, ok := koreauth.FromContext(r.Context())
@@ -215,7 +226,7 @@ func ExampleFromContext() {
 	// Output: kc_1 CO1 [email]
 }
 
-// A handler is tested without a guard, an issuer or a token.
+// Test a handler without a guard, an issuer or a token.
 func ExampleNewContext() {
 	listSIMs := func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
@@ -231,12 +242,12 @@ func ExampleNewContext() {
 	// Output: 200 the SIMs of CO1
 }
 
-// A log-in for developers that puts claims in front of a guard opens nothing:
-// no guard believes NewContext. Give [koreauth.New] another TokenValidator
-// instead, such as koretest's.
+// A guard ignores the claims of NewContext, so they cannot replace a token during
+// development. Give [koreauth.New] another TokenValidator instead, such as
+// koretest.Validator.
 func ExampleNewContext_incorrect() {
 	guard := koreauth.New(koretest.Validator{Err: koreauth.ErrSignature}, nil)
-	guarded := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served") }))
+	guarded := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "done") }))
 
 	devLogin := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims := &koreauth.Claims{ClientID: "developer"}
@@ -249,8 +260,8 @@ func ExampleNewContext_incorrect() {
 	// Output: 401
 }
 
-// Behind WrapOptional there may be no claims: whoever does not look at ok
-// serves a stranger as if he were somebody.
+// Behind WrapOptional there may be no claims. This handler treats an anonymous
+// caller as an administrator.
 func ExampleMiddleware_WrapOptional_incorrect() {
 	guard := koreauth.New(koretest.Validator{}, nil)
 	listSIMs := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -262,7 +273,7 @@ func ExampleMiddleware_WrapOptional_incorrect() {
 	})
 
 	for _, handler := range []http.Handler{
-		guard.WrapOptional(listSIMs), // Wrong: who sends no token sees all.
+		guard.WrapOptional(listSIMs), // Wrong: without a token, all accounts are shown.
 		guard.Wrap(listSIMs),
 	} {
 		w := httptest.NewRecorder()
@@ -274,12 +285,13 @@ func ExampleMiddleware_WrapOptional_incorrect() {
 	// 401 {"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}
 }
 
-// The answers of other KORE APIs, which carry a code of their own. Headers and
-// the challenge stay the guard's business.
+// Other KORE APIs put a code into the body of an error. This format does so, and
+// adds the trace ID of the request. The guard sets the challenge and the other
+// headers.
 func ExampleErrorFormat() {
-	format := func(_ *http.Request, err error) (status int, contentType string, body []byte) {
-		status, contentType, _ = koreauth.KOREErrors(nil, err)
-		answer := map[string]any{"status": status, "code": 30000, "message": http.StatusText(status)}
+	format := func(r *http.Request, err error) (status int, contentType string, body []byte) {
+		status, contentType, _ = koreauth.KOREErrors(r, err)
+		answer := map[string]any{"status": status, "code": 30000, "message": http.StatusText(status), "trace": r.Header.Get("Traceparent")}
 		if errors.Is(err, koreauth.ErrInsufficientScope) {
 			answer["code"], answer["message"] = 30010, "Resource access is forbidden"
 		}
@@ -292,11 +304,12 @@ func ExampleErrorFormat() {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Authorization", "Bearer any")
 	w := httptest.NewRecorder()
+	r.Header.Set("Traceparent", "00-7b2a-51c9-01")
 	guard.Require(koreauth.Product("SuperSIM"))(http.NotFoundHandler()).ServeHTTP(w, r)
 	fmt.Println(w.Code, w.Body)
 	fmt.Println(w.Header().Get("WWW-Authenticate"))
 	// Output:
-	// 403 {"code":30010,"message":"Resource access is forbidden","status":403}
+	// 403 {"code":30010,"message":"Resource access is forbidden","status":403,"trace":"00-7b2a-51c9-01"}
 	// Bearer realm="api", error="insufficient_scope", scope="SuperSIM"
 }
 
@@ -329,7 +342,7 @@ func ExampleProblemErrors() {
 	// Output: 403 application/problem+json {"type":"about:blank","title":"Forbidden","status":403,"error":"insufficient_scope"}
 }
 
-// The class answers, the reason counts.
+// The class decides the response. The reason is for logs and metrics.
 func ExampleError() {
 	guard := koreauth.New(koretest.Validator{Err: koreauth.ErrExpired}, nil)
 	r := httptest.NewRequest("GET", "/", nil)
@@ -348,8 +361,8 @@ func ExampleError() {
 	// koreauth: invalid token: expired
 }
 
-// Some Kore.ai profiles send the token in a header of another name. Beside the
-// Authorization header, which then has to be named too.
+// Some Kore.ai profiles send the token in another header. Sources replaces the
+// Authorization header, so this example lists both.
 func ExampleHeader() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
 		Sources: []koreauth.Source{koreauth.Header("Authorization"), koreauth.Header("X-Access-Token")},
@@ -368,102 +381,6 @@ func ExampleHeader() {
 	// koreauth: bad request: more than one token (RFC 6750 §2)
 }
 
-func ExampleForm() {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{source.Form("access_token")},
-	})
-	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintln(w, "the handler can read the form:", r.FormValue("sim"))
-	}))
-
-	r := httptest.NewRequest("POST", "/", strings.NewReader("sim=7&access_token=abc"))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, r)
-	fmt.Print(w.Body)
-	// Output: the handler can read the form: 7
-}
-
-func ExampleJSON() {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{source.JSON("token")},
-	})
-	handler := guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var call struct{ SIM string }
-		fmt.Fprintln(w, json.NewDecoder(r.Body).Decode(&call), call.SIM)
-	}))
-
-	r := httptest.NewRequest("POST", "/", strings.NewReader(`{"sim":"7","token":"abc"}`))
-	r.Header.Set("Content-Type", "application/json")
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, r)
-	fmt.Print(w.Body)
-	// Output: <nil> 7
-}
-
-func ExampleQuery() {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{source.Query("access_token")},
-	})
-	w := httptest.NewRecorder()
-	guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})).
-		ServeHTTP(w, httptest.NewRequest("GET", "/?access_token=abc", nil))
-	fmt.Println(w.Code, w.Header().Get("Cache-Control"))
-	// Output: 200 private
-}
-
-func ExamplePath() {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{source.Path("token")},
-	})
-	api := http.NewServeMux()
-	api.Handle("GET /hooks/{token}/sims", guard.Wrap(
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served") })))
-
-	w := httptest.NewRecorder()
-	api.ServeHTTP(w, httptest.NewRequest("GET", "/hooks/abc/sims", nil))
-	fmt.Println(w.Code, w.Body)
-	// Output: 200 served
-}
-
-// In gorilla/mux path variables are there once the route is found, so for
-// Router.Use as well as for a single route.
-func ExamplePathVars() {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{source.PathVars(mux.Vars, "token")},
-	})
-	router := mux.NewRouter()
-	router.Use(guard.Wrap)
-	router.HandleFunc("/hooks/{token}/sims", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served") })
-
-	w := httptest.NewRecorder()
-	router.ServeHTTP(w, httptest.NewRequest("GET", "/hooks/abc/sims", nil))
-	fmt.Println(w.Code, w.Body)
-	// Output: 200 served
-}
-
-// Browsers send a cookie with requests that another site made them send, so
-// http.CrossOriginProtection stands outside the guard.
-func ExampleCookie() {
-	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{
-		Sources: []koreauth.Source{source.Cookie("access_token")},
-	})
-	handler := http.NewCrossOriginProtection().Handler(guard.Wrap(
-		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {})))
-
-	r := httptest.NewRequest("POST", "/", nil)
-	r.AddCookie(&http.Cookie{Name: "access_token", Value: "abc"})
-	for _, site := range []string{"same-origin", "cross-site"} {
-		r.Header.Set("Sec-Fetch-Site", site)
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		fmt.Println(site, w.Code)
-	}
-	// Output:
-	// same-origin 200
-	// cross-site 403
-}
-
 func ExampleScope() {
 	claims := &koreauth.Claims{Scopes: []string{"sims:read", "email"}}
 	fmt.Println(koreauth.Scope("sims:read").Check(nil, claims))
@@ -479,7 +396,7 @@ func ExampleAnyScope() {
 	// Output: <nil>
 }
 
-// What KORE's clients may do is in the scopes object of their tokens.
+// KORE's tokens list the permissions of a client in the scopes object.
 func ExampleGrant() {
 	var claims koreauth.Claims
 	if err := json.Unmarshal([]byte(`{
@@ -503,7 +420,7 @@ func ExampleProduct() {
 	// koreauth: insufficient scope: requires ProgrammableWireless
 }
 
-// An admin client, or any client that has the product.
+// A client with the grant, or with the product.
 func ExampleAnyOf() {
 	requirement := koreauth.AnyOf(
 		koreauth.Grant("SIMs", koreauth.Read),
@@ -516,7 +433,7 @@ func ExampleAnyOf() {
 	// koreauth: insufficient scope: requires SIMs:Read SuperSIM
 }
 
-// A requirement that has a name, to use on many routes.
+// A requirement with a name, for use on several routes.
 func ExampleAllOf() {
 	manageSIMs := koreauth.AllOf(
 		koreauth.Product("SuperSIM"),
@@ -529,7 +446,7 @@ func ExampleAllOf() {
 	// koreauth: insufficient scope: requires SuperSIM sims:write SIMs:Write
 }
 
-// clientType is a requirement of one's own.
+// clientType is a custom requirement.
 type clientType string
 
 func (want clientType) Check(_ *http.Request, claims *koreauth.Claims) error {
@@ -539,7 +456,8 @@ func (want clientType) Check(_ *http.Request, claims *koreauth.Claims) error {
 	return &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: []string{"client-type:" + string(want)}}
 }
 
-// clientType, declared in the test file, compares the client-type claim.
+// A custom requirement: clientType compares the client-type claim. Required tells
+// the client what it lacks.
 func ExampleRequirement() {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientType: "standard"}}, nil)
 	handler := guard.Require(clientType("admin"))(http.NotFoundHandler())
@@ -552,7 +470,304 @@ func ExampleRequirement() {
 	// Output: 403 Bearer realm="api", error="insufficient_scope", scope="client-type:admin"
 }
 
-// Every fault is told at once.
+// A requirement may use the request: here the account in the path must be that of
+// the client. Another token of the client would not help, so the error is
+// ErrForbidden.
+func ExampleRequirementFunc() {
+	ownAccount := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		if r.PathValue("account") != claims.AccountID {
+			return koreauth.ErrForbidden
+		}
+		return nil
+	})
+
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1"}}, nil)
+	api := http.NewServeMux()
+	api.Handle("GET /v1/accounts/{account}/sims", guard.Require(ownAccount)(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "your SIMs") })))
+
+	for _, account := range []string{"CO1", "CO2"} {
+		r := httptest.NewRequest("GET", "/v1/accounts/"+account+"/sims", nil)
+		r.Header.Set("Authorization", "Bearer any")
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		fmt.Println(w.Code, w.Body)
+	}
+	// Output:
+	// 200 your SIMs
+	// 403 {"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}
+}
+
+// A requirement that returns nil after a failed look-up accepts every token during
+// an outage, revoked tokens too. Return ErrUnavailable instead: the client gets 503
+// and retries.
+func ExampleRequirement_incorrect() {
+	isRevoked := func(id string) (bool, error) { return false, errors.New("the database is down") }
+
+	wrong := koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+		if revoked, err := isRevoked(claims.ID); err == nil && revoked {
+			return koreauth.ErrRevoked
+		}
+		return nil // Wrong: the look-up may have failed.
+	})
+	right := koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+		switch revoked, err := isRevoked(claims.ID); {
+		case err != nil:
+			return fmt.Errorf("%w: %w", koreauth.ErrUnavailable, err)
+		case revoked:
+			return koreauth.ErrRevoked
+		}
+		return nil
+	})
+
+	claims := &koreauth.Claims{ID: "ebf11282"}
+	fmt.Println(wrong.Check(nil, claims))
+	fmt.Println(right.Check(nil, claims))
+	// Output:
+	// <nil>
+	// koreauth: temporarily unavailable: the database is down
+}
+
+// The forbidden class tells the client that another token would not help, so the
+// response has no challenge. Compare it with insufficient scope.
+func ExampleError_forbidden() {
+	guard := koreauth.New(koretest.Validator{}, nil)
+	for _, err := range []error{koreauth.ErrInsufficientScope, koreauth.ErrForbidden} {
+		w := httptest.NewRecorder()
+		guard.Refuse(w, httptest.NewRequest("GET", "/", nil), err)
+		fmt.Printf("%d %q\n", w.Code, w.Header().Get("WWW-Authenticate"))
+	}
+	// Output:
+	// 403 "Bearer realm=\"api\", error=\"insufficient_scope\""
+	// 403 ""
+}
+
+// Reject revoked tokens. The requirement is checked for every request, and also for
+// tokens that the Validator remembers.
+func ExampleConfig_require() {
+	issuer, err := koretest.NewIssuer(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer issuer.Close()
+
+	var revoked sync.Map // the IDs of revoked tokens
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer.URL(),
+		Audience: []string{"api-gw"},
+		Require: []koreauth.Requirement{koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+			if _, found := revoked.Load(claims.ID); found {
+				return koreauth.ErrRevoked
+			}
+			return nil
+		})},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	token := issuer.Valid()
+	claims, err := validator.Validate(context.Background(), token)
+	fmt.Println(err)
+
+	revoked.Store(claims.ID, true)
+	_, err = validator.Validate(context.Background(), token)
+	fmt.Println(err)
+	fmt.Println(errors.Is(err, koreauth.ErrRevoked), errors.Is(err, koreauth.ErrInvalidToken))
+	// Output:
+	// <nil>
+	// koreauth: invalid token: revoked
+	// true true
+}
+
+// Accept opaque tokens beside those that the issuer signs. In production, Opaque
+// asks the introspection endpoint of the issuer. Here koretest knows one token.
+func ExampleConfig_opaque() {
+	issuer, err := koretest.NewIssuer(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer issuer.Close()
+
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer.URL(),
+		Audience: []string{"api-gw"},
+		Opaque:   koretest.Validator{Tokens: map[string]*koreauth.Claims{"2YotnFZFEjr1zCsicMWpAA": {ClientID: "kc_opaque"}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, token := range []string{issuer.Valid(), "2YotnFZFEjr1zCsicMWpAA"} {
+		claims, err := validator.Validate(context.Background(), token)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(claims.ClientID)
+	}
+	// Output:
+	// kc_demo
+	// kc_opaque
+}
+
+// A Sender for tokens that are bound to a client certificate (RFC 8705 §3.1). It
+// rejects tokens that are bound to a DPoP key, because it cannot confirm that key.
+func ExampleConfirmation() {
+	sender := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		switch bound := claims.Confirmation; {
+		case bound == nil:
+			return nil // The token is not bound.
+		case bound.KeySHA256 != "", r.TLS == nil, len(r.TLS.PeerCertificates) == 0:
+			return koreauth.ErrBinding
+		default:
+			thumbprint := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
+			if base64.RawURLEncoding.EncodeToString(thumbprint[:]) != bound.CertificateSHA256 {
+				return koreauth.ErrBinding
+			}
+			return nil
+		}
+	})
+
+	claims := &koreauth.Claims{Confirmation: &koreauth.Confirmation{CertificateSHA256: "1ccHsMy5uK_ZAuDZAOvRJ0dmTe0Meu-_zbScjiBy_N8"}}
+	guard := koreauth.New(koretest.Validator{Claims: claims}, &koreauth.Options{Sender: sender})
+	for _, certificate := range []string{"the client's certificate", "another certificate"} {
+		r := httptest.NewRequest("GET", "https://api.example.com/", nil)
+		r.Header.Set("Authorization", "Bearer any")
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Raw: []byte(certificate)}}}
+		_, err := guard.Authenticate(r)
+		fmt.Println(err)
+	}
+	// Output:
+	// <nil>
+	// koreauth: invalid token: sender not confirmed
+}
+
+// A Sender is checked for unbound tokens too. This one accepts bound tokens only,
+// and leaves the confirmation of the key to another requirement.
+func ExampleOptions_sender() {
+	bound := koreauth.RequirementFunc(func(_ *http.Request, claims *koreauth.Claims) error {
+		if claims.Confirmation == nil {
+			return koreauth.ErrBinding
+		}
+		return nil
+	})
+	hasKey := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		if r.Header.Get("X-Key") != claims.Confirmation.KeySHA256 { // In production: verify a proof (RFC 9449).
+			return koreauth.ErrBinding
+		}
+		return nil
+	})
+	guard := koreauth.New(koretest.Validator{Tokens: map[string]*koreauth.Claims{
+		"bound":   {Confirmation: &koreauth.Confirmation{KeySHA256: "thumbprint"}},
+		"unbound": {},
+	}}, &koreauth.Options{Sender: koreauth.AllOf(bound, hasKey)})
+
+	for _, token := range []string{"bound", "unbound"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("X-Key", "thumbprint")
+		_, err := guard.Authenticate(r)
+		fmt.Println(token, err)
+	}
+	// Output:
+	// bound <nil>
+	// unbound koreauth: invalid token: sender not confirmed
+}
+
+// A requirement for every request: its address must be in the ip-range claim, if
+// the token has one. An entry that is not a range matches no address.
+func ExampleOptions_require() {
+	inRange := koreauth.RequirementFunc(func(r *http.Request, claims *koreauth.Claims) error {
+		if len(claims.IPRanges) == 0 {
+			return nil
+		}
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			return koreauth.ErrForbidden
+		}
+		for _, entry := range claims.IPRanges {
+			if prefix, err := netip.ParsePrefix(entry); err == nil && prefix.Contains(peer.Addr().Unmap()) {
+				return nil
+			}
+		}
+		return koreauth.ErrForbidden
+	})
+	validator := koretest.Validator{Claims: &koreauth.Claims{IPRanges: []string{"10.0.0.0/8"}}}
+	guard := koreauth.New(validator, &koreauth.Options{Require: []koreauth.Requirement{inRange}})
+
+	for _, peer := range []string{"10.1.2.3:50000", "192.0.2.1:50000"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Authorization", "Bearer any")
+		r.RemoteAddr = peer
+		_, err := guard.Authenticate(r)
+		fmt.Println(peer, err)
+	}
+	// Output:
+	// 10.1.2.3:50000 <nil>
+	// 192.0.2.1:50000 koreauth: forbidden
+}
+
+// Clients find the authorization server of the API in its metadata (RFC 9728).
+func ExampleOptions_resourceMetadata() {
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{
+		ResourceMetadata: "https://api.example.com/.well-known/oauth-protected-resource",
+	})
+	w := httptest.NewRecorder()
+	guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	fmt.Println(w.Header().Get("WWW-Authenticate"))
+	// Output: Bearer realm="api", resource_metadata="https://api.example.com/.well-known/oauth-protected-resource"
+}
+
+// Options.Logger logs rejected requests only. Observe sees accepted ones too.
+func ExampleOptions_observe() {
+	validator := koretest.Validator{Claims: &koreauth.Claims{ClientID: "kc_1", AccountID: "CO1"}}
+	guard := koreauth.New(validator, &koreauth.Options{
+		Observe: func(r *http.Request, o koreauth.Outcome) {
+			if o.Claims != nil {
+				fmt.Println("accepted", r.Method, r.URL.Path, "from", o.Claims.ClientID)
+			}
+		},
+	})
+	r := httptest.NewRequest("GET", "/v1/sims", nil)
+	r.Header.Set("Authorization", "Bearer any")
+	guard.Wrap(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+	// Output: accepted GET /v1/sims from kc_1
+}
+
+// Count the decisions. In production, the counters are those of a metrics library,
+// and Took goes into a histogram.
+func ExampleOutcome() {
+	counters := make(map[string]int)
+	guard := koreauth.New(koretest.Validator{Tokens: map[string]*koreauth.Claims{"valid": {ClientID: "kc_1"}}}, &koreauth.Options{
+		Observe: func(_ *http.Request, o koreauth.Outcome) {
+			switch {
+			case o.Refusal == nil && o.Claims == nil:
+				counters["no token, accepted by WrapOptional"]++
+			case o.Refusal == nil:
+				counters["accepted"]++
+			default:
+				counters[o.Refusal.Class.Error()]++
+			}
+		},
+	})
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for _, wrap := range []func(http.Handler) http.Handler{guard.Wrap, guard.WrapOptional} {
+		for _, authorization := range []string{"Bearer valid", "Bearer forged", ""} {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", authorization)
+			wrap(handler).ServeHTTP(httptest.NewRecorder(), r)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		fmt.Println(counters[name], name)
+	}
+	// Output:
+	// 2 accepted
+	// 2 koreauth: invalid token
+	// 1 koreauth: no token
+	// 1 no token, accepted by WrapOptional
+}
+
+// The error lists all faults of the Config.
 func ExampleNewValidator() {
 	_, err := koreauth.NewValidator(koreauth.Config{
 		Issuer:     "https://keycloak.example.com/realms/KORE-CIDP",
@@ -566,7 +781,40 @@ func ExampleNewValidator() {
 	// koreauth: Config.Algorithms has "HS256", which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA
 }
 
-// A readiness probe: the API is ready once it can judge tokens.
+// Each Config is one issuer, selected by the "iss" of the token.
+func ExampleNewValidator_severalIssuers() {
+	var configs []koreauth.Config
+	var tokens []string
+	for _, url := range []string{"https://one.example", "https://two.example"} {
+		issuer, err := koretest.NewIssuer(&koretest.Options{URL: url})
+		if err != nil {
+			log.Fatal(err)
+		}
+		configs = append(configs, koreauth.Config{
+			Issuer:     issuer.URL(),
+			Audience:   []string{"api-gw"},
+			HTTPClient: issuer.HTTPClient(), // not needed in production
+		})
+		tokens = append(tokens, issuer.Valid())
+	}
+
+	validator, err := koreauth.NewValidator(configs...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, token := range tokens {
+		claims, err := validator.Validate(context.Background(), token)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(claims.Issuer)
+	}
+	// Output:
+	// https://one.example/realms/KORE-CIDP
+	// https://two.example/realms/KORE-CIDP
+}
+
+// A readiness probe: the API is ready once it has keys.
 func ExampleValidator_Ready() {
 	issuer, err := koretest.NewIssuer(nil)
 	if err != nil {
@@ -590,13 +838,71 @@ func ExampleValidator_Ready() {
 	// Output: 200
 }
 
-// Keys from a file that is deployed with the API: no request is ever made.
+// A status page. Status fetches nothing.
+func ExampleValidator_Status() {
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:     issuer.URL(),
+		Audience:   []string{"api-gw"},
+		HTTPClient: issuer.HTTPClient(), // not needed in production
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	show := func() {
+		for _, status := range validator.Status() {
+			fmt.Println(status.Issuer, "keys:", status.Keys, "fetched:", !status.Fetched.IsZero(), "error:", status.Err)
+		}
+	}
+	show()
+	if err := validator.Ready(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	show()
+	// Output:
+	// https://issuer.example/realms/KORE-CIDP keys: 0 fetched: false error: <nil>
+	// https://issuer.example/realms/KORE-CIDP keys: 1 fetched: true error: <nil>
+}
+
+// A KeyStatus says which keys of the issuer are not used, and why.
+func ExampleKeyStatus() {
+	old, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		log.Fatal(err)
+	}
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:   issuer.URL(),
+		Audience: []string{"api-gw"},
+		Keys:     koreauth.StaticKeySet{{ID: "new", Public: issuer.SigningKey().Public()}, {ID: "old", Public: old.Public()}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	status := validator.Status()[0]
+	fmt.Println("used:", status.Keys, "ignored:", status.Ignored)
+	for _, reason := range status.Reasons {
+		fmt.Println(reason)
+	}
+	// Output:
+	// used: 1 ignored: 1
+	// key "old": an RSA key must have 2048 bits or more (RFC 7518 §3.3)
+}
+
+// Keys from a file that is deployed with the API. No key is fetched.
 func ExampleParseKeys() {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	document := issuer.JWKS() // from os.ReadFile, in earnest
+	document := issuer.JWKS() // in production: os.ReadFile
 
 	keys, err := koreauth.ParseKeys(document)
 	if err != nil {
@@ -615,7 +921,7 @@ func ExampleParseKeys() {
 	// Output: kc_demo <nil>
 }
 
-// A public key that is at hand as such.
+// A public key that the program already has.
 func ExampleStaticKeySet() {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
 	if err != nil {
@@ -636,7 +942,7 @@ func ExampleStaticKeySet() {
 	// Output: <nil>
 }
 
-// A key set of one's own, where its intervals do not suit.
+// A RemoteKeySet with other intervals than the defaults.
 func ExampleRemoteKeySet() {
 	issuer, err := koretest.NewIssuer(nil)
 	if err != nil {
@@ -660,7 +966,7 @@ func ExampleRemoteKeySet() {
 	// Output: <nil>
 }
 
-// Claims that have no field.
+// Decode reads claims that have no field.
 func ExampleClaims_Decode() {
 	var claims koreauth.Claims
 	if err := json.Unmarshal([]byte(`{"sub":"s","twilio-sid":"devportalSIDtest","email_verified":false}`), &claims); err != nil {
@@ -678,7 +984,7 @@ func ExampleClaims_Decode() {
 	// Output: devportalSIDtest false
 }
 
-// In a log, claims show no secret and no e-mail.
+// Printed claims contain no secret and no e-mail address.
 func ExampleClaims_String() {
 	claims := &koreauth.Claims{
 		Issuer: "https://keycloak.example.com/realms/KORE-CIDP", Subject: "74663e17", ClientID: "kc_1", AccountID: "CO1",

@@ -183,7 +183,7 @@ func checkBinding(c *Claims, policy binding) error {
 	return nil
 }
 
-var errUnknownBinding = fmt.Errorf(`%w: "cnf" has neither "x5t#S256" nor "jkt" alone, or an unknown member`, ErrBinding)
+var errUnknownBinding = fmt.Errorf(`%w: "cnf" must have "x5t#S256", "jkt" or both, and no other member`, ErrBinding)
 
 func (i *issuer) checkIssuer(c *Claims) error {
 	if c.Issuer != i.name {

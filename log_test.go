@@ -415,3 +415,44 @@ func TestLog_RefuseNamesCurrentClient(t *testing.T) {
 	assert.Contains(t, log.String(), "insufficient scope")
 	assert.NotContains(t, log.String(), "kc_demo")
 }
+
+// A rejection by a requirement is logged with the client, whose token was
+// verified, and with what the requirement says.
+func TestLog_RejectedByRequirement(t *testing.T) {
+	for _, at := range []place{inConfig, asSender, inOptions, onRoute} {
+		for name, row := range map[string]struct {
+			err  error
+			want map[string]any
+		}{
+			"revoked":   {fmt.Errorf("%w: rule 7", koreauth.ErrRevoked), map[string]any{"class": "invalid token", "reason": "revoked", "cause": "rule 7"}},
+			"forbidden": {fmt.Errorf("%w: 192.0.2.1", koreauth.ErrForbidden), map[string]any{"class": "forbidden", "cause": "192.0.2.1"}},
+			"no class":  {errors.New("look-up: no"), map[string]any{"class": "insufficient scope", "cause": "look-up: no"}},
+		} {
+			t.Run(placeNames[at]+"/"+name, func(t *testing.T) {
+				probes := newPlaceProbes()
+				probes.at[at].err = row.err
+				issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Require = []koreauth.Requirement{probes.at[inConfig]} })
+				var log bytes.Buffer
+				guard := koreauth.New(v, &koreauth.Options{
+					Sender: probes.at[asSender], Require: []koreauth.Requirement{probes.at[inOptions]}, Logger: slog.New(slog.NewJSONHandler(&log, nil)),
+				})
+				serve(guard.Require(probes.at[onRoute])(whoami), bearerRequest(issuer.Valid()))
+				var record map[string]any
+				require.NoError(t, json.Unmarshal(log.Bytes(), &record), "one record")
+				assert.Equal(t, "INFO", record["level"])
+				assert.Equal(t, "kc_demo", record["client_id"])
+				assert.Equal(t, issuer.URL(), record["issuer"])
+				for name, want := range row.want {
+					assert.Equal(t, want, record[name], name)
+				}
+			})
+		}
+	}
+	t.Run("a handler that rejects as forbidden", func(t *testing.T) {
+		var log bytes.Buffer
+		guard := koreauth.New(newTestValidator(t), &koreauth.Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
+		serve(guard.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guard.Refuse(w, r, koreauth.ErrForbidden) })), bearerRequest(testIssuer().Valid()))
+		assert.Contains(t, log.String(), `"class":"forbidden"`)
+		assert.Contains(t, log.String(), `"client_id":"kc_demo"`)
+	})
+}

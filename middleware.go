@@ -75,6 +75,7 @@ type Middleware struct {
 	format     ErrorFormat
 	sources    []Source // nil: the Authorization header
 	identity   *identity
+	sender     *allOf // Options.Sender alone; nil: none
 	require    *allOf // nil: nothing
 	observe    func(*http.Request, Outcome)
 	logger     *slog.Logger
@@ -100,6 +101,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	policy := rejectBound
 	if options.Sender != nil {
 		policy = leaveBound
+		m.sender = &allOf{group{[]Requirement{options.Sender}}}
 	}
 	m.validate = validateFunc(validator, policy)
 	if m.format == nil {
@@ -301,7 +303,7 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 			start = time.Now()
 		}
 		found := m.authenticate(r)
-		if found.err == errAbsent && policy == tokenOptional {
+		if found.err == errAbsent && found.token == "" && policy == tokenOptional {
 			found = result{authenticated: &authenticated{by: m.identity, outer: authenticatedBy(r.Context())}}
 		}
 		if found.err == nil && required != nil {
@@ -419,17 +421,14 @@ func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims,
 	confirmed := func(a *authenticated) bool {
 		return a.by != nil && a.token == token && sameSender(a.by.sender, m.identity.sender) && sameConfirmation(a.claims, claims)
 	}
-	if m.identity.sender != nil && outer.find(confirmed) == nil {
-		err = m.identity.sender.Check(r, claims)
+	if m.sender != nil && outer.find(confirmed) == nil {
+		err = m.sender.check(r, claims, claims)
 	}
 	if err == nil && m.require != nil {
 		err = m.require.check(r, claims, claims)
 	}
 	if err == nil {
 		return nil
-	}
-	if classOf(err) == nil {
-		err = insufficient(err, nil)
 	}
 	return annotate(asRefusal(err), claims)
 }

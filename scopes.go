@@ -197,18 +197,20 @@ func (some *anyOf) Check(r *http.Request, c *Claims) error { return some.check(r
 func (some *anyOf) check(r *http.Request, c, own *Claims) error {
 	var names []string
 	var causes []error
+	var other error // of a class other than ErrInsufficientScope
 	for i, q := range some.requirements {
 		err := checkOne(q, r, c, own)
 		if err == nil {
 			return nil
 		}
+		if class := classOf(err); class == ErrUnavailable || other == nil && class != nil && class != ErrInsufficientScope {
+			other = err // ErrUnavailable comes first: this one may be met.
+		}
 		names = append(names, namesOf(some.requirements[i:i+1], 0, err)...)
 		causes = append(causes, err)
 	}
-	for _, err := range causes {
-		if class := classOf(err); class != nil && class != ErrInsufficientScope {
-			return err // For example ErrUnavailable: this one may be met.
-		}
+	if other != nil {
+		return other
 	}
 	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(causesOf(causes)...), Required: unique(names)}
 }

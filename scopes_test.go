@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -241,6 +242,9 @@ func TestRequirement_Custom(t *testing.T) {
 		{"a failed look-up is unavailable", fmt.Errorf("%w: %w", koreauth.ErrUnavailable, lookup), koreauth.ErrUnavailable, 503},
 		{"an Error with the class unavailable", &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: lookup}, koreauth.ErrUnavailable, 503},
 		{"a reason means an invalid token", fmt.Errorf("%w: %w", koreauth.ErrTooOld, lookup), koreauth.ErrInvalidToken, 403},
+		{"a revoked token is invalid", fmt.Errorf("%w: %w", koreauth.ErrRevoked, lookup), koreauth.ErrInvalidToken, 403},
+		{"a forbidden request", fmt.Errorf("%w: %w", koreauth.ErrForbidden, lookup), koreauth.ErrForbidden, 403},
+		{"an Error with the class forbidden", &koreauth.Error{Class: koreauth.ErrForbidden, Reason: lookup}, koreauth.ErrForbidden, 403},
 	} {
 		fails := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return test.err })
 		passes := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
@@ -346,6 +350,73 @@ func TestRequirement_AnyOfKeepsCauses(t *testing.T) {
 	require.ErrorIs(t, err, koreauth.ErrInsufficientScope)
 	require.ErrorIs(t, err, first)
 	require.ErrorIs(t, err, second)
+}
+
+// A requirement that could not be checked may be met, so AnyOf is then unavailable,
+// whatever the other requirements say.
+func TestRequirement_AnyOfOutage(t *testing.T) {
+	says := func(err error) koreauth.Requirement { return &probe{err: err} }
+	outage := fmt.Errorf("%w: look-up failed", koreauth.ErrUnavailable)
+	for _, other := range []error{io.EOF, koreauth.ErrForbidden, koreauth.ErrRevoked, koreauth.ErrInsufficientScope, koreauth.ErrBadRequest} {
+		for _, order := range [][]koreauth.Requirement{{says(other), says(outage)}, {says(outage), says(other)}, {says(other), says(outage), says(other)}} {
+			err := koreauth.AnyOf(order...).Check(nil, &koreauth.Claims{})
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable, "beside %v", other)
+			assert.NotErrorIs(t, err, other)
+		}
+		assert.NoError(t, koreauth.AnyOf(says(outage), says(other), says(nil)).Check(nil, &koreauth.Claims{}))
+	}
+	err := koreauth.AnyOf(says(io.EOF), says(koreauth.ErrForbidden), says(koreauth.ErrRevoked)).Check(nil, &koreauth.Claims{})
+	assert.ErrorIs(t, err, koreauth.ErrForbidden, "without an outage, the first error of another class decides")
+}
+
+// AllOf stops at the first requirement that is not met, and AnyOf at the first
+// that is.
+func TestRequirement_StopsEarly(t *testing.T) {
+	met, fails, last := &probe{}, &probe{err: io.EOF}, &probe{}
+	require.Error(t, koreauth.AllOf(met, fails, last).Check(nil, &koreauth.Claims{}))
+	require.NoError(t, koreauth.AnyOf(fails, met, last).Check(nil, &koreauth.Claims{}))
+	assert.Equal(t, []int{2, 2, 0}, []int{met.calls(), fails.calls(), last.calls()})
+}
+
+// Every requirement gets the request that Check was called with, at any depth.
+func TestRequirement_GetsRequest(t *testing.T) {
+	r := bearerRequest("a")
+	fails := &probe{err: io.EOF}
+	met := &probe{}
+	q := koreauth.AllOf(met, koreauth.AnyOf(fails, koreauth.AllOf(met, koreauth.AnyOf(koreauth.Scope("x"), met))))
+	for _, given := range []*http.Request{r, nil} {
+		fails.requests, met.requests = nil, nil
+		require.NoError(t, q.Check(given, &koreauth.Claims{}))
+		assert.Equal(t, []*http.Request{given}, fails.requests)
+		assert.Equal(t, []*http.Request{given, given, given}, met.requests)
+	}
+	var got *http.Request
+	f := koreauth.RequirementFunc(func(r *http.Request, _ *koreauth.Claims) error { got = r; return io.EOF })
+	assert.Equal(t, io.EOF, f.Check(r, nil), "RequirementFunc.Check calls the function")
+	assert.Same(t, r, got)
+}
+
+// Each result of a constructor is equal to itself alone, and can be compared even
+// if it holds functions, so that it can be a Sender and the key of a map.
+func TestRequirement_CanBeCompared(t *testing.T) {
+	f := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
+	for name, q := range map[string]func() koreauth.Requirement{
+		"AnyOf":    func() koreauth.Requirement { return koreauth.AnyOf(f, listRequirement{"a"}) },
+		"AllOf":    func() koreauth.Requirement { return koreauth.AllOf(f, listRequirement{"a"}) },
+		"Scope":    func() koreauth.Requirement { return koreauth.Scope("a") },
+		"AnyScope": func() koreauth.Requirement { return koreauth.AnyScope("a") },
+		"Grant":    func() koreauth.Requirement { return koreauth.Grant("R", koreauth.Read) },
+		"Product":  func() koreauth.Requirement { return koreauth.Product("p") },
+	} {
+		one, other := q(), q()
+		assert.Equal(t, reflect.Pointer, reflect.TypeOf(one).Kind(), name)
+		assert.NotPanics(t, func() {
+			same := one
+			assert.True(t, one == same, name)
+			assert.False(t, one == other, name)
+			assert.Len(t, map[koreauth.Requirement]bool{one: true, other: true}, 2, name)
+		})
+	}
 }
 
 func TestRequirement_PanicsOnMisuse(t *testing.T) {

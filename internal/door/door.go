@@ -18,8 +18,8 @@ var (
 	VerifySignature any
 
 	// VerifyJWS verifies the signature of a compact JWS with a key set. It returns
-	// the "typ" of the header and the payload, of which it checks nothing. The error
-	// has a class. Its type is
+	// the "typ" of the header, or "JWT" if the header has none, and the payload. It
+	// checks neither. The error has a class. Its type is
 	//
 	//	func(ctx context.Context, keys koreauth.KeySet, algorithms []string, text string) (typ, payload string, err error)
 	VerifyJWS any

@@ -1,0 +1,138 @@
+package koreauth_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
+)
+
+const metadataURL = "https://api.example.com/.well-known/oauth-protected-resource"
+
+// Each challenge names the metadata (RFC 9728 §5.1). A response without a
+// challenge does not.
+func TestChallenge_ResourceMetadata(t *testing.T) {
+	const metadata = `, resource_metadata="` + metadataURL + `"`
+	for _, row := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"no token", koreauth.ErrNoToken, `Bearer realm="api"` + metadata},
+		{"bad request", koreauth.ErrBadRequest, `Bearer realm="api", error="invalid_request"` + metadata},
+		{"invalid token", koreauth.ErrExpired, `Bearer realm="api", error="invalid_token"` + metadata},
+		{"revoked", koreauth.ErrRevoked, `Bearer realm="api", error="invalid_token"` + metadata},
+		{"insufficient scope", koreauth.ErrInsufficientScope, `Bearer realm="api", error="insufficient_scope"` + metadata},
+		{"insufficient scope, with names", &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: []string{"a", "b c"}},
+			`Bearer realm="api", error="insufficient_scope", scope="a b%20c"` + metadata},
+		{"forbidden", koreauth.ErrForbidden, ""},
+		{"unavailable", koreauth.ErrUnavailable, ""},
+		{"no class", context.Canceled, ""},
+	} {
+		for name, format := range errorFormats {
+			t.Run(row.name+"/"+name, func(t *testing.T) {
+				guard := koreauth.New(koretest.Validator{}, &koreauth.Options{ResourceMetadata: metadataURL, Errors: format})
+				w := httptest.NewRecorder()
+				guard.Refuse(w, bearerRequest(""), row.err)
+				if row.want == "" {
+					assert.Empty(t, w.Header()["Www-Authenticate"])
+				} else {
+					assert.Equal(t, []string{row.want}, w.Header()["Www-Authenticate"])
+				}
+			})
+		}
+	}
+
+	t.Run("under a guard", func(t *testing.T) {
+		guard := koreauth.New(newTokenTable(), &koreauth.Options{ResourceMetadata: metadataURL, Realm: `a "b" \`})
+		for token, want := range map[string]string{
+			"":       `Bearer realm="a \"b\" \\"` + metadata,
+			"forged": `Bearer realm="a \"b\" \\", error="invalid_token"` + metadata,
+			"b":      `Bearer realm="a \"b\" \\", error="insufficient_scope", scope="scope-a"` + metadata,
+		} {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				r := bearerRequest(token)
+				r.Method = method
+				w := httptest.NewRecorder()
+				guard.Require(koreauth.Scope("scope-a"))(whoami).ServeHTTP(w, r)
+				assert.Equal(t, []string{want}, w.Header()["Www-Authenticate"])
+			}
+		}
+	})
+}
+
+func TestChallenge_ResourceMetadataURL(t *testing.T) {
+	options := func(url string) func() {
+		return func() { koreauth.New(newTokenTable(), &koreauth.Options{ResourceMetadata: url}) }
+	}
+	var wrong []misuse
+	for _, url := range []string{
+		"api.example.com", "/.well-known/oauth-protected-resource", "//api.example.com/x", "ftp://api.example.com/x", "mailto:a@b", "https:", "https://",
+		"https:///path", "https://api.example.com/a b", "https://api.example.com/\r\nX: y", `https://api.example.com/"`, `https://api.example.com/\`,
+		"https://api.example.com/ä", "https://api.example.com/\x7f", "https://api.example.com/%zz", "http://[::1", " https://api.example.com/",
+		"javascript:alert(1)", "\x00",
+	} {
+		wrong = append(wrong, misuse{url, options(url)})
+	}
+	runMisuse(t, wrong)
+	for _, url := range []string{metadataURL, "http://localhost:8080/x", "HTTPS://API.example.com", "https://[::1]:8443/a?b=c&d=%22", "https://api.example.com/a,b;c='d'"} {
+		assert.NotPanics(t, options(url), url)
+	}
+}
+
+// An ErrorFormat gets the request, for example to put a trace ID in the body.
+func TestErrorFormat_GetsRequest(t *testing.T) {
+	type traceKey struct{}
+	format := func(r *http.Request, err error) (int, string, []byte) {
+		status, contentType, _ := koreauth.KOREErrors(r, err)
+		body, _ := json.Marshal(map[string]any{"trace": r.Header.Get("Traceparent"), "path": r.URL.Path, "context": r.Context().Value(traceKey{})})
+		return status, contentType, body
+	}
+	guard := koreauth.New(newTokenTable(), &koreauth.Options{Errors: format})
+	authenticate := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := guard.Authenticate(r)
+		require.Error(t, err)
+		guard.Refuse(w, r, err)
+	})
+	refuse := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { guard.Refuse(w, r, koreauth.ErrForbidden) })
+	for _, row := range []struct {
+		name    string
+		handler http.Handler
+		token   string
+		status  int
+	}{
+		{"Wrap", guard.Wrap(whoami), "", 401},
+		{"WrapOptional", guard.WrapOptional(whoami), "forged", 403},
+		{"Require", guard.Require(koreauth.Scope("scope-b"))(whoami), "a", 403},
+		{"a nested guard", guard.Wrap(guard.Require(koreauth.Scope("scope-b"))(whoami)), "a", 403},
+		{"Authenticate and Refuse", authenticate, "forged", 403},
+		{"Refuse in a handler", guard.Wrap(refuse), "a", 403},
+	} {
+		r := bearerRequest(row.token)
+		r.URL.Path = "/v1/sims"
+		r.Header.Set("Traceparent", "00-1-2-01")
+		status, body := serve(row.handler, r.WithContext(context.WithValue(r.Context(), traceKey{}, "c")))
+		assert.Equal(t, row.status, status, row.name)
+		assert.JSONEq(t, `{"trace":"00-1-2-01","path":"/v1/sims","context":"c"}`, body, row.name)
+	}
+}
+
+// The formats of the package do not need the request.
+func TestErrorFormat_IgnoresRequest(t *testing.T) {
+	for name, format := range errorFormats {
+		for _, class := range classesAndReasons {
+			status, contentType, body := format(nil, class.class)
+			withStatus, withType, withBody := format(bearerRequest("a"), class.class)
+			assert.Equal(t, status, withStatus, name)
+			assert.Equal(t, contentType, withType, name)
+			assert.Equal(t, body, withBody, name)
+		}
+	}
+}
