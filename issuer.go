@@ -215,8 +215,11 @@ func (i *issuer) status() KeyStatus {
 		status = keys.status()
 	case *keyIndex:
 		for n, key := range keys.all {
-			if err := jws.CheckKey(key.Public); err != nil {
-				status.Ignored++
+			err := jws.CheckKey(key.Algorithm, key.Public)
+			if err == nil {
+				continue
+			}
+			if status.Ignored++; status.Ignored <= maxReasons {
 				status.Reasons = append(status.Reasons, fmt.Sprintf("%s: %v", nameOf(key, n), err))
 			}
 		}
@@ -232,10 +235,10 @@ func (i *issuer) ready(ctx context.Context) error {
 	switch {
 	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
 		return unavailable(errNoKeys, 0)
-	case err != nil && !errors.Is(err, ErrUnavailable):
-		return unavailable(err, 0)
+	case err != nil:
+		return keysError(err)
 	}
-	return err
+	return nil
 }
 
 var errNoKeys = errors.New("the key set has no keys")

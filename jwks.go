@@ -218,11 +218,5 @@ func parseKey(member []byte) (key Key, err error) {
 		return key, errors.New("not a key of a known type")
 	}
 	key.Public = raw
-	if err := jws.CheckKey(raw); err != nil {
-		return key, err
-	}
-	if alg, _ := jws.Lookup(key.Algorithm); key.Algorithm != "" && !alg.Accepts(raw) {
-		return key, errors.New(`"alg" is not a signature algorithm for this type of key`)
-	}
-	return key, nil
+	return key, jws.CheckKey(key.Algorithm, raw)
 }

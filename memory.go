@@ -15,7 +15,7 @@ import (
 const (
 	cacheSize  = 10_000  // the default of Config.CacheSize
 	entryBytes = 4 << 10 // a larger entry counts as several
-	maxHeaders = 64      // distinct headers to keep; an issuer uses one per key
+	maxHeaders = 64      // distinct headers to keep of an issuer, which uses one per key
 )
 
 // memory remembers verified tokens. Tokens that arrive once cannot displace those
@@ -28,15 +28,17 @@ type memory struct {
 
 // newMemory returns a memory for size entries of at most entryBytes each, which
 // limits their number and their bytes. With size zero, no token is remembered.
-func newMemory(size int) *memory {
-	if size == 0 {
-		return &memory{}
+func newMemory(size uint64) *memory {
+	m := new(memory)
+	m.headers.known.Store(&map[string]*tokenHeader{})
+	if size > 0 {
+		m.tokens = otter.Must(&otter.Options[jws.Digest, *verifiedToken]{
+			MaximumWeight: size,
+			Weigher:       func(_ jws.Digest, t *verifiedToken) uint32 { return weight(t) },
+			Executor:      func(maintain func()) { maintain() },
+		})
 	}
-	return &memory{tokens: otter.Must(&otter.Options[jws.Digest, *verifiedToken]{
-		MaximumWeight: uint64(size),
-		Weigher:       func(_ jws.Digest, t *verifiedToken) uint32 { return weight(t) },
-		Executor:      func(maintain func()) { maintain() },
-	})}
+	return m
 }
 
 // find returns what is remembered of a token, or nil.
@@ -63,30 +65,32 @@ func weight(t *verifiedToken) uint32 {
 }
 
 // headerMemory remembers the headers of valid tokens by their encoded bytes, since
-// an issuer sends the same few again and again. The zero value is ready to use.
+// an issuer sends the same few again and again.
 type headerMemory struct {
 	known atomic.Pointer[map[string]*tokenHeader] // immutable; replaced to change it
 	mu    sync.Mutex                              // guards replacing it
 }
 
-func (m *headerMemory) find(encoded string) *tokenHeader {
-	if known := m.known.Load(); known != nil {
-		return (*known)[encoded]
-	}
-	return nil
-}
+func (m *headerMemory) find(encoded string) *tokenHeader { return (*m.known.Load())[encoded] }
 
-func (m *headerMemory) remember(encoded string, header *tokenHeader) {
+// remember takes the "iss" of the token too: an issuer with many headers must not
+// displace those of another.
+func (m *headerMemory) remember(encoded string, header *tokenHeader, issuer string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.find(encoded) != nil {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	grown := make(map[string]*tokenHeader)
-	// When full, start again: a header that was dropped is decoded once more.
-	if known := m.known.Load(); known != nil && len(*known) < maxHeaders {
-		maps.Copy(grown, *known)
+	grown, own := maps.Clone(*m.known.Load()), 0
+	for _, h := range grown {
+		if h.issuer == issuer {
+			own++
+		}
 	}
+	if own >= maxHeaders { // Start again: a header that was dropped is decoded once more.
+		maps.DeleteFunc(grown, func(_ string, h *tokenHeader) bool { return h.issuer == issuer })
+	}
+	header.issuer = issuer
 	grown[strings.Clone(encoded)] = header
 	m.known.Store(&grown)
 }

@@ -128,6 +128,7 @@ type tokenHeader struct {
 	algorithm     jws.Algorithm // of alg; the zero value if alg is unknown
 	wrongType     bool          // "kid" or "typ" is not a string
 	extended      bool          // it has "crit" or "b64"
+	issuer        string        // "iss" of the token that it was remembered with
 }
 
 // readHeader parses the text of a header.

@@ -105,7 +105,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 	if len(configs) == 0 {
 		faults = append(faults, errors.New("koreauth: NewValidator needs a Config: give it one for each issuer"))
 	}
-	size := 0
+	size := uint64(0)
 	for n := range configs {
 		c := &configs[n]
 		i, wrong := c.issuer()
@@ -130,7 +130,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 			v.algorithms[name] = true
 		}
 		if i.remembers {
-			size += cmp.Or(c.CacheSize, cacheSize)
+			size += uint64(cmp.Or(c.CacheSize, cacheSize))
 		}
 	}
 	if len(faults) > 0 {
@@ -244,11 +244,12 @@ func (v *Validator) Ready(ctx context.Context) error {
 			err := errors.New("the KeySet panicked")
 			defer func() {
 				_ = recover() // Without a server above it, a panic would end the program.
+				if err != nil {
+					err = fmt.Errorf("%s: %w", i.name, err)
+				}
 				results <- err
 			}()
-			if err = i.ready(ctx); err != nil {
-				err = fmt.Errorf("%s: %w", i.name, err)
-			}
+			err = i.ready(ctx)
 		}()
 	}
 	var failed []error
@@ -260,7 +261,7 @@ func (v *Validator) Ready(ctx context.Context) error {
 		}
 		failed = append(failed, err)
 		var refusal *Error
-		if errors.As(err, &refusal) && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
+		if errors.As(err, &refusal) && refusal.RetryAfter > 0 && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
 			retryAfter = refusal.RetryAfter
 		}
 	}
@@ -375,7 +376,7 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		v.memory.headers.remember(t.encodedHeader, t.header)
+		v.memory.headers.remember(t.encodedHeader, t.header, i.name)
 	}
 	if i.remembers {
 		if t.digest == (jws.Digest{}) {

@@ -2,9 +2,15 @@ package koreauth_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
+	"fmt"
+	"math"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -348,4 +354,386 @@ func TestValidator_InvalidJSONMakesNoFetch(t *testing.T) {
 		require.ErrorIs(t, err, koreauth.ErrUnknownKey)
 	}
 	assert.Equal(t, []bool{true, false, false, false}, fetches)
+}
+
+func TestNewValidator_FaultsOfSeveralConfigs(t *testing.T) {
+	opaque := koretest.Validator{Claims: &koreauth.Claims{}}
+	valid := func(issuer string) koreauth.Config { return edConfig(issuer, edStatic("k")) }
+	with := func(issuer string, edit func(*koreauth.Config)) koreauth.Config {
+		c := valid(issuer)
+		edit(&c)
+		return c
+	}
+	for _, row := range []struct {
+		name    string
+		configs []koreauth.Config
+		want    []string // the lines of the error, each without "koreauth: "; none: no error
+	}{
+		{"one Config", []koreauth.Config{valid(issuerA)}, nil},
+		{"two Configs", []koreauth.Config{valid(issuerA), valid(issuerB)}, nil},
+		{"issuers that differ in a slash", []koreauth.Config{valid(issuerA), valid(issuerA + "/")}, nil},
+		{"one with Opaque", []koreauth.Config{valid(issuerA), with(issuerB, func(c *koreauth.Config) { c.Opaque = opaque })}, nil},
+		{"no Config", nil, []string{"NewValidator needs a Config"}},
+		{"two of one issuer", []koreauth.Config{valid(issuerA), valid(issuerA)}, []string{"Config 2 of 2: Config.Issuer is that of another Config"}},
+		{"three of one issuer", []koreauth.Config{valid(issuerA), valid(issuerB), valid(issuerA), valid(issuerA)},
+			[]string{"Config 3 of 4: Config.Issuer is that of another Config", "Config 4 of 4: Config.Issuer is that of another Config"}},
+		{"two without an issuer", []koreauth.Config{valid(""), valid("")}, []string{"Config 1 of 2: Config.Issuer is empty", "Config 2 of 2: Config.Issuer is empty"}},
+		{"two with Opaque", []koreauth.Config{
+			with(issuerA, func(c *koreauth.Config) { c.Opaque = opaque }), with(issuerB, func(c *koreauth.Config) { c.Opaque = opaque }),
+		}, []string{"Config 2 of 2: Config.Opaque is set in another Config too"}},
+		{"a nil Requirement", []koreauth.Config{valid(issuerA), with(issuerB, func(c *koreauth.Config) {
+			c.Require = []koreauth.Requirement{koreauth.Product("x"), nil}
+		})}, []string{"Config 2 of 2: Config.Require has a nil Requirement"}},
+		{"a nil Requirement of one Config", []koreauth.Config{with(issuerA, func(c *koreauth.Config) {
+			c.Require = []koreauth.Requirement{nil}
+		})}, []string{"Config.Require has a nil Requirement"}},
+		{"a nil *Validator as Opaque", []koreauth.Config{with(issuerA, func(c *koreauth.Config) {
+			c.Opaque = (*koreauth.Validator)(nil)
+		})}, []string{"Config.Opaque is a nil *Validator"}},
+		{"all faults of all Configs", []koreauth.Config{
+			with(issuerA, func(c *koreauth.Config) { c.Audience, c.Leeway, c.Opaque = nil, -1, opaque }),
+			with(issuerA, func(c *koreauth.Config) { c.Algorithms, c.Opaque = []string{"none"}, opaque }),
+			with("", func(c *koreauth.Config) {
+				c.Keys, c.JWKSURL, c.HTTPClient = nil, "http://keys.example", http.DefaultClient
+			}),
+			valid(issuerB),
+		}, []string{
+			"Config 1 of 4: Config.Audience is empty", "Config 1 of 4: Config.Leeway is negative",
+			`Config 2 of 4: Config.Algorithms has "none"`, "Config 2 of 4: Config.Issuer is that of another Config", "Config 2 of 4: Config.Opaque is set in another Config too",
+			"Config 3 of 4: Config.Issuer is empty", "Config 3 of 4: the URL of the keys is http",
+		}},
+	} {
+		v, err := koreauth.NewValidator(row.configs...)
+		if row.want == nil {
+			assert.NoError(t, err, row.name)
+			assert.NotNil(t, v, row.name)
+			continue
+		}
+		assert.Nil(t, v, row.name)
+		if !assert.Error(t, err, row.name) {
+			continue
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if assert.Len(t, lines, len(row.want), "%s: %v", row.name, err) {
+			for n, want := range row.want {
+				assert.True(t, strings.HasPrefix(lines[n], "koreauth: "+want), "%s: got %q, want %q", row.name, lines[n], want)
+			}
+		}
+	}
+}
+
+func TestNewValidator_ConfigsAreCopied(t *testing.T) {
+	configs := []koreauth.Config{edConfig(issuerA, edStatic("k")), edConfig(issuerB, edStatic("k"))}
+	configs[0].Require = []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })}
+	v := newValidator(t, configs...)
+	configs[0].Require[0] = koreauth.Product("x")
+	configs[0].Algorithms[0], configs[0].Audience[0], configs[1].Issuer = "RS256", "x", "x"
+	for _, issuer := range []string{issuerA, issuerB} {
+		_, err := v.Validate(t.Context(), edTokenOf(t, issuer, nil))
+		assert.NoError(t, err, issuer)
+	}
+}
+
+func TestNewValidator_LargestCacheSizes(t *testing.T) {
+	a, b := edConfig(issuerA, edStatic("k")), edConfig(issuerB, edStatic("k"))
+	a.CacheSize, b.CacheSize = math.MaxInt, math.MaxInt
+	v := newValidator(t, a, b)
+	token := edTokenOf(t, issuerA, nil)
+	isRemembered(t, v, token)
+	assert.True(t, isRemembered(t, v, token))
+}
+
+func TestValidator_ReadyOfSeveralIssuers(t *testing.T) {
+	after := func(d time.Duration, keys []koreauth.Key, err error) koreauth.KeySet {
+		return keySetFunc(func(ctx context.Context, kid string, fetch bool) ([]koreauth.Key, error) {
+			assert.Empty(t, kid)
+			assert.True(t, fetch)
+			select {
+			case <-time.After(d):
+				return keys, err
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		})
+	}
+	panicking := keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) { panic("a secret of the KeySet") })
+	retry := func(d time.Duration) error { return &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: d} }
+	cause := errors.New("database is down")
+	ready := edStatic("k")
+	for _, row := range []struct {
+		name       string
+		sets       []koreauth.KeySet
+		want       []string // parts of the error; none: no error
+		took       time.Duration
+		retryAfter time.Duration
+	}{
+		{"all have keys", []koreauth.KeySet{ready, ready}, nil, 0, 0},
+		{"the first has keys, and the other hangs", []koreauth.KeySet{ready, after(time.Hour, ready, nil)}, nil, 0, 0},
+		{"the last has keys, and the others hang", []koreauth.KeySet{after(time.Hour, ready, nil), after(time.Hour, ready, nil), ready}, nil, 0, 0},
+		{"the last has keys, and the others fail", []koreauth.KeySet{after(0, nil, cause), emptyKeySet{}, ready}, nil, 0, 0},
+		{"the last has keys, and another panics", []koreauth.KeySet{panicking, after(time.Second, ready, nil)}, nil, time.Second, 0},
+		{"they are asked at once, and the fastest counts", []koreauth.KeySet{
+			after(3*time.Second, ready, nil), after(2*time.Second, nil, cause), after(time.Second, nil, cause),
+		}, nil, 3 * time.Second, 0},
+		{"they are asked at once, and all fail", []koreauth.KeySet{after(2*time.Second, nil, cause), after(3*time.Second, nil, cause), after(time.Second, nil, cause)},
+			[]string{"https://issuer-0.example: ", "https://issuer-1.example: ", "https://issuer-2.example: ", "database is down"}, 3 * time.Second, 0},
+		{"each has another error", []koreauth.KeySet{emptyKeySet{}, emptyKeySet{koreauth.ErrUnknownKey}, panicking, after(0, nil, cause), after(0, nil, (*koreauth.Error)(nil))},
+			[]string{
+				"https://issuer-0.example: koreauth: temporarily unavailable: the key set has no keys",
+				"https://issuer-1.example: koreauth: temporarily unavailable: the key set has no keys",
+				"https://issuer-2.example: the KeySet panicked", "https://issuer-3.example: koreauth: temporarily unavailable: database is down",
+				"https://issuer-4.example: koreauth: temporarily unavailable",
+			}, 0, 0},
+		{"RetryAfter is the smallest, 1", []koreauth.KeySet{after(1, nil, retry(5*time.Second)), after(2, nil, retry(0)), after(3, nil, retry(7*time.Second))}, []string{"issuer-2"}, 3, 5 * time.Second},
+		{"RetryAfter is the smallest, 2", []koreauth.KeySet{after(1, nil, retry(7*time.Second)), after(2, nil, retry(5*time.Second)), after(3, nil, retry(0))}, []string{"issuer-2"}, 3, 5 * time.Second},
+		{"RetryAfter is the smallest, 3", []koreauth.KeySet{after(1, nil, retry(0)), after(2, nil, retry(7*time.Second)), after(3, nil, retry(5*time.Second))}, []string{"issuer-2"}, 3, 5 * time.Second},
+		{"no RetryAfter is known", []koreauth.KeySet{after(1, nil, retry(0)), after(2, nil, retry(0))}, []string{"issuer-1"}, 2, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var configs []koreauth.Config
+				for n, set := range row.sets {
+					configs = append(configs, edConfig(fmt.Sprintf("https://issuer-%d.example", n), set))
+				}
+				v := newValidator(t, configs...)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel() // for the sets that hang
+				start := time.Now()
+				err := v.Ready(ctx)
+				assert.Equal(t, row.took, time.Since(start), "time that Ready took")
+				if row.want == nil {
+					assert.NoError(t, err)
+					return
+				}
+				require.ErrorIs(t, err, koreauth.ErrUnavailable)
+				for _, want := range row.want {
+					assert.ErrorContains(t, err, want)
+				}
+				assert.NotContains(t, err.Error(), "secret")
+				var refusal *koreauth.Error
+				require.ErrorAs(t, err, &refusal)
+				assert.Equal(t, row.retryAfter, refusal.RetryAfter)
+			})
+		})
+	}
+	withFakeTime(t, "the keys of all issuers are fetched, and only once", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(time.Second, keysOf("k")))
+		v := newValidator(t, edConfig(issuerA, net.keySet()), edConfig(issuerB, net.keySet()))
+		start := time.Now()
+		for range 3 {
+			assert.NoError(t, v.Ready(t.Context()))
+		}
+		wait(time.Minute)
+		assert.NoError(t, v.Ready(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, []time.Duration{0, 0}, net.requestTimes(start, 0))
+	})
+	withFakeTime(t, "Ready returns when its context is done", func(t *testing.T, net *network) {
+		net.respondKeys(hanging)
+		v := newValidator(t, edConfig(issuerA, net.keySet()), edConfig(issuerB, net.keySet()))
+		cause := errors.New("the probe timed out")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
+		defer cancel()
+		start := time.Now()
+		err := v.Ready(ctx)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.ErrorIs(t, err, cause)
+		assert.Equal(t, time.Second, time.Since(start))
+		wait(keysTimeout)
+	})
+	t.Run("a KeySet that ends its goroutine does not block Ready", func(t *testing.T) {
+		exiting := keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+			runtime.Goexit()
+			return nil, nil
+		})
+		v := newValidator(t, edConfig(issuerA, exiting), edConfig(issuerB, emptyKeySet{}))
+		assert.ErrorIs(t, v.Ready(t.Context()), koreauth.ErrUnavailable)
+	})
+}
+
+// assertStatus asserts what Status returns, in the order of the Configs.
+func assertStatus(t *testing.T, v *koreauth.Validator, want ...koreauth.KeyStatus) {
+	t.Helper()
+	assert.Equal(t, want, v.Status())
+}
+
+func TestValidator_Status(t *testing.T) {
+	withFakeTime(t, "a RemoteKeySet, from its first fetch through an outage", func(t *testing.T, net *network) {
+		const source = "https://keys.example:8443/set"
+		const secret = "https://user:password@keys.example:8443/set?token=secret#part"
+		ignored := []string{
+			`{"kty":"oct","kid":"shared","k":"c2VjcmV0"}`,
+			strings.Replace(edJWK("enc"), `"use":"sig"`, `"use":"enc"`, 1),
+			`{"kty":"RSA","n":"AQ","e":"AQAB"}`,
+			strings.Replace(edJWK("private"), `{`, `{"d":"AAAA",`, 1),
+			`"not an object"`,
+			`{"kty":"x","kid":"owner@example.com"}`,
+		}
+		document := jwksOf(append([]string{edJWK("a"), edJWK("b")}, ignored...)...)
+		set := &koreauth.RemoteKeySet{URL: secret, HTTPClient: net.client(), MaxStale: 2 * time.Hour}
+		v := newValidator(t, edConfig(issuerB, edStatic("k")), edConfig(issuerA, set))
+		static := koreauth.KeyStatus{Issuer: issuerB, Keys: 1}
+		assertStatus(t, v, static, koreauth.KeyStatus{Issuer: issuerA})
+
+		net.respond(secret, connectionRefused)
+		_, err := v.Validate(t.Context(), edToken(t, "a", map[string]any{"iss": issuerA}))
+		require.ErrorIs(t, err, koreauth.ErrUnavailable)
+		status := v.Status()[1]
+		assert.ErrorIs(t, status.Err, errConnectionRefused, "no keys yet")
+		assert.NotContains(t, status.Err.Error(), "secret")
+		assert.NotContains(t, status.Err.Error(), "password")
+		status.Err = nil
+		assert.Equal(t, koreauth.KeyStatus{Issuer: issuerA}, status)
+
+		wait(keysInterval)
+		net.respond(secret, reply(200, document))
+		fetched := time.Now()
+		_, err = v.Validate(t.Context(), edToken(t, "a", map[string]any{"iss": issuerA}))
+		require.NoError(t, err)
+		want := koreauth.KeyStatus{
+			Issuer: issuerA, Keys: 2, Ignored: 6, Fetched: fetched, Source: source, StaleAt: fetched.Add(2 * time.Hour),
+			Reasons: []string{
+				`key "shared": not a key of a known type`,
+				`key "enc": not for signatures`,
+				`key 4: an RSA key must have 2048 bits or more (RFC 7518 §3.3)`,
+				`key "private": a private key`,
+				`key 6: not a JSON object`,
+				`key "": not a key of a known type`, // a kid that looks like an e-mail address is not shown
+			},
+		}
+		assertStatus(t, v, static, want)
+		v.Status()[1].Reasons[0] = "changed"
+		assertStatus(t, v, static, want)
+
+		net.respond(secret, reply(500, "x"))
+		wait(keysMaxAge)
+		_, err = v.Validate(t.Context(), edToken(t, "a", map[string]any{"iss": issuerA})) // starts a refresh
+		require.NoError(t, err)
+		synctest.Wait()
+		status = v.Status()[1]
+		assert.ErrorContains(t, status.Err, "status 500")
+		status.Err = nil
+		assert.Equal(t, want, status, "the last good keys during an outage")
+
+		net.respond(secret, keysOf("a"))
+		wait(keysInterval)
+		_, err = v.Validate(t.Context(), edToken(t, "a", map[string]any{"iss": issuerA}))
+		require.NoError(t, err)
+		synctest.Wait()
+		now := time.Now()
+		recovered := koreauth.KeyStatus{Issuer: issuerA, Keys: 1, Fetched: now, Source: source, StaleAt: now.Add(2 * time.Hour)}
+		assertStatus(t, v, static, recovered)
+
+		requests := net.requestCount()
+		wait(3 * time.Hour)
+		for range 100 {
+			assertStatus(t, v, static, recovered)
+		}
+		synctest.Wait()
+		assert.Equal(t, requests, net.requestCount(), "Status fetches nothing, even if the keys are old")
+	})
+	withFakeTime(t, "Source is the URL that was discovered", func(t *testing.T, net *network) {
+		net.respond(issuerA+"/.well-known/openid-configuration", metadata(issuerA, keysURL+"?version=1"))
+		net.respond(keysURL+"?version=1", keysOf("k"))
+		c := edConfig(issuerA, nil)
+		c.HTTPClient = net.client()
+		v := newValidator(t, c)
+		require.NoError(t, v.Ready(t.Context()))
+		status := v.Status()
+		require.Len(t, status, 1)
+		assert.Equal(t, keysURL, status[0].Source)
+	})
+	withFakeTime(t, "the ignored keys stay after a 304", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, jwksOf(edJWK("k"), `{"kid":"x"}`), `ETag: "1"`))
+		v := newValidator(t, edConfig(issuerA, net.keySet()))
+		require.NoError(t, v.Ready(t.Context()))
+		first := v.Status()[0]
+		net.respondKeys(reply(304, ""))
+		wait(keysMaxAge)
+		require.NoError(t, v.Ready(t.Context()))
+		synctest.Wait()
+		first.Fetched, first.StaleAt = first.Fetched.Add(keysMaxAge), first.StaleAt.Add(keysMaxAge)
+		assertStatus(t, v, first)
+	})
+	withFakeTime(t, "at most 1,000 reasons, and a document without a usable key", func(t *testing.T, net *network) {
+		many := slices.Repeat([]string{`{"kid":"x"}`}, 1500)
+		net.respondKeys(reply(200, jwksOf(append(many, edJWK("k"))...)))
+		v := newValidator(t, edConfig(issuerA, net.keySet()))
+		require.NoError(t, v.Ready(t.Context()))
+		status := v.Status()[0]
+		assert.Equal(t, []int{1, 1500, 1000}, []int{status.Keys, status.Ignored, len(status.Reasons)})
+
+		net.respondKeys(reply(200, jwksOf(many...)))
+		v = newValidator(t, edConfig(issuerA, net.keySet()))
+		require.Error(t, v.Ready(t.Context()))
+		assert.ErrorContains(t, v.Status()[0].Err, "no usable signing key")
+	})
+	t.Run("static and custom key sets", func(t *testing.T) {
+		var many koreauth.StaticKeySet
+		for range 1500 {
+			many = append(many, koreauth.Key{Public: "x"})
+		}
+		weak := signingKeys()["RS256"].Public()
+		v := newValidator(t,
+			edConfig("static", append(edStatic("a"),
+				koreauth.Key{ID: "short", Public: ed25519.PublicKey("x")},
+				koreauth.Key{Public: "text"},
+				koreauth.Key{ID: "alg", Algorithm: "ES256", Public: weak},
+				koreauth.Key{ID: "hmac", Algorithm: "HS256", Public: weak},
+				koreauth.Key{ID: "b", Algorithm: "RS256", Public: weak},
+			)),
+			edConfig("many", many),
+			edConfig("custom", mustNotBeAsked(t)),
+			edConfig("custom pointer", &mutableKeySet{}),
+		)
+		status := v.Status()
+		require.Len(t, status, 4)
+		assert.Equal(t, koreauth.KeyStatus{Issuer: "static", Keys: 2, Ignored: 4, Reasons: []string{
+			`key "short": an Ed25519 key must have 32 bytes`,
+			`key 2: a string is not a public key: use an *rsa.PublicKey, an *ecdsa.PublicKey or an ed25519.PublicKey`,
+			`key "alg": "alg" is not a signature algorithm for this type of key`,
+			`key "hmac": "alg" is not a signature algorithm for this type of key`,
+		}}, status[0])
+		assert.Equal(t, []int{0, 1500, 1000}, []int{status[1].Keys, status[1].Ignored, len(status[1].Reasons)})
+		assert.Equal(t, koreauth.KeyStatus{Issuer: "custom"}, status[2])
+		assert.Equal(t, koreauth.KeyStatus{Issuer: "custom pointer"}, status[3])
+	})
+	t.Run("the zero Validator has no issuer", func(t *testing.T) {
+		assert.Empty(t, new(koreauth.Validator).Status())
+	})
+	withFakeTime(t, "Status does not wait for a fetch that hangs", func(t *testing.T, net *network) {
+		net.respondKeys(hanging)
+		v := newValidator(t, edConfig(issuerA, net.keySet()), edConfig(issuerB, net.keySet()))
+		go func() { _ = v.Ready(t.Context()) }()
+		synctest.Wait()
+		require.Equal(t, 2, net.requestCount())
+		start := time.Now()
+		assertStatus(t, v, koreauth.KeyStatus{Issuer: issuerA}, koreauth.KeyStatus{Issuer: issuerB})
+		assert.Zero(t, time.Since(start))
+		assert.Equal(t, 2, net.requestCount())
+		wait(keysTimeout)
+		assert.ErrorIs(t, v.Status()[0].Err, context.DeadlineExceeded)
+	})
+	withFakeTime(t, "Status can be called while keys are used and refreshed", func(t *testing.T, net *network) {
+		net.respondKeys(delayed(time.Millisecond, reply(200, jwksOf(edJWK("k"), `{"kid":"x"}`))))
+		set := net.keySet()
+		set.MaxAge, set.MinInterval = time.Second, time.Second
+		v := newValidator(t, edConfig(issuerA, set), edConfig(issuerB, edStatic("k")))
+		require.NoError(t, v.Ready(t.Context()))
+		token := edTokenOf(t, issuerA, nil)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 100 {
+					_, err := v.Validate(t.Context(), token)
+					assert.NoError(t, err)
+					status := v.Status()
+					assert.Equal(t, []int{1, 1}, []int{status[0].Keys, len(status[0].Reasons)})
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+		wg.Wait()
+		assert.Greater(t, net.requestCount(), 5)
+	})
 }

@@ -43,7 +43,7 @@ func TestVectors(t *testing.T) {
 	keys := readVectorKeys(t)
 	files, err := filepath.Glob("testdata/vectors/*.txt")
 	require.NoError(t, err)
-	rejected, accepted := 0, 0
+	rejected, accepted, moved := 0, 0, 0
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			v := readVector(t, file)
@@ -52,7 +52,15 @@ func TestVectors(t *testing.T) {
 			} else {
 				rejected++
 			}
-			synctest.Test(t, func(t *testing.T) { v.run(t, keys) })
+			synctest.Test(t, func(t *testing.T) {
+				token, config := v.makeToken(t, keys), v.makeConfig(t, keys)
+				v.run(t, keys, token, newValidator(t, config))
+				v.runBesideAnotherIssuer(t, keys, token, config)
+				v.runWithSwappedKeys(t, token, config)
+				if v.expect == "accept" && v.runMoved(t, keys, config) {
+					moved++
+				}
+			})
 		})
 	}
 	if t.Failed() || len(files) != rejected+accepted {
@@ -60,6 +68,7 @@ func TestVectors(t *testing.T) {
 	}
 	assert.GreaterOrEqual(t, rejected, 330, "number of files to reject")
 	assert.GreaterOrEqual(t, accepted, 70, "number of files to accept")
+	assert.GreaterOrEqual(t, moved, 100, "number of files whose token was moved to another issuer")
 }
 
 // vectorReasons are the errors that a file may expect, and vectorStatus the status
@@ -144,9 +153,7 @@ func (v vector) isRequest() bool {
 
 // run validates the token of the file, directly and in a request, and checks the
 // results.
-func (v vector) run(t *testing.T, keys vectorKeys) {
-	token := v.makeToken(t, keys)
-	validator := v.validator(t, keys)
+func (v vector) run(t *testing.T, keys vectorKeys, token string, validator *koreauth.Validator) {
 	if !v.isRequest() {
 		claims, err := validator.Validate(t.Context(), token)
 		v.check(t, token, claims, err)
@@ -238,9 +245,9 @@ func (v vector) check(t *testing.T, token string, claims *koreauth.Claims, err e
 	}
 }
 
-// validator returns the validator of the file. By default it has KORE's issuer,
+// makeConfig returns the Config of the file. By default it has KORE's issuer,
 // audience and algorithm, and the public keys that the file names.
-func (v vector) validator(t *testing.T, keys vectorKeys) *koreauth.Validator {
+func (v vector) makeConfig(t *testing.T, keys vectorKeys) koreauth.Config {
 	config := koreauth.Config{Issuer: vectorIssuer, Audience: []string{"api-gw"}}
 	for word := range strings.FieldsSeq(v.config) {
 		name, value, _ := strings.Cut(word, "=")
@@ -274,9 +281,127 @@ func (v vector) validator(t *testing.T, keys vectorKeys) *koreauth.Validator {
 	set, err := koreauth.ParseKeys([]byte(v.expand(t, keys, document)))
 	require.NoError(t, err, "keys")
 	config.Keys = koreauth.StaticKeySet(set)
-	validator, err := koreauth.NewValidator(config)
-	require.NoError(t, err, "config")
-	return validator
+	return config
+}
+
+// otherVectorIssuer is as long as vectorIssuer, so that lengths stay.
+const otherVectorIssuer = "https://another.example/realms/KORE-IDP"
+
+// vectorAlgorithms are all algorithms that a Config can accept.
+var vectorAlgorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+
+// otherKeysOf returns keys with the same IDs, algorithms and types that are not the
+// same keys.
+func otherKeysOf(t *testing.T, set koreauth.KeySet) koreauth.StaticKeySet {
+	var others koreauth.StaticKeySet
+	for _, key := range set.(koreauth.StaticKeySet) {
+		alg := "RS256"
+		switch public := key.Public.(type) {
+		case *ecdsa.PublicKey:
+			alg = map[elliptic.Curve]string{elliptic.P256(): "ES256", elliptic.P384(): "ES384", elliptic.P521(): "ES512"}[public.Curve]
+		case ed25519.PublicKey:
+			alg = "EdDSA"
+		}
+		require.Contains(t, signingKeys(), alg)
+		key.Public = signingKeys()[alg].Public()
+		others = append(others, key)
+	}
+	return others
+}
+
+// runBesideAnotherIssuer runs the file with a validator that has another issuer
+// too. The results must be the same, but for the order of two checks.
+func (v vector) runBesideAnotherIssuer(t *testing.T, keys vectorKeys, token string, config koreauth.Config) {
+	other := config
+	other.Issuer, other.Keys = otherVectorIssuer, otherKeysOf(t, config.Keys)
+	beside := v
+	beside.expect = v.expectBeside(token, config)
+	beside.run(t, keys, token, newValidator(t, config, other)) // the same key IDs, audience and algorithms
+
+	other = koreauth.Config{
+		Issuer: otherVectorIssuer, Audience: []string{"reports"}, Algorithms: vectorAlgorithms, Leeway: time.Hour,
+		Keys: config.Keys, // even the same keys
+	}
+	beside.run(t, keys, token, newValidator(t, other, config))
+}
+
+// expectBeside returns what the file expects if there are several issuers: "iss"
+// selects the keys, so the payload is read, and an unknown issuer is rejected,
+// before the signature is verified.
+func (v vector) expectBeside(token string, config koreauth.Config) string {
+	if v.expect != "ErrSignature" && v.expect != "ErrUnknownKey" {
+		return v.expect
+	}
+	issuer, ok := vectorIssuerOf(token)
+	switch {
+	case !ok:
+		return "ErrMalformed"
+	case issuer != config.Issuer:
+		return "ErrIssuer"
+	}
+	return v.expect
+}
+
+// vectorIssuerOf returns "iss" of a token. It returns false if the payload is not
+// one strict JSON object.
+func vectorIssuerOf(token string) (issuer string, ok bool) {
+	segments := strings.Split(token, ".")
+	if len(segments) != 3 {
+		return "", false
+	}
+	payload, err := base64.RawURLEncoding.Strict().DecodeString(segments[1])
+	if err != nil || string(payload) == "null" { // UnmarshalJSON accepts null
+		return "", false
+	}
+	var claims koreauth.Claims
+	err = claims.UnmarshalJSON(payload)
+	return claims.Issuer, err == nil
+}
+
+// runWithSwappedKeys checks that no token of the file is accepted if only another
+// issuer has its key.
+func (v vector) runWithSwappedKeys(t *testing.T, token string, config koreauth.Config) {
+	other := config
+	other.Issuer = otherVectorIssuer
+	config.Keys = otherKeysOf(t, config.Keys)
+	validator := newValidator(t, config, other)
+	for range 2 {
+		claims, err := validator.Validate(t.Context(), token)
+		assert.Error(t, err, "only the other issuer has the key")
+		assert.Nil(t, claims)
+		if _, isToken := vectorIssuerOf(token); v.expect == "accept" && isToken {
+			assert.True(t, errors.Is(err, koreauth.ErrSignature) || errors.Is(err, koreauth.ErrUnknownKey), "got %v", err)
+		}
+	}
+}
+
+// runMoved signs the claims of the file for another issuer and checks that the
+// token is accepted only with the key and the audience of that one. It returns
+// false if the file does not name its issuer literally.
+func (v vector) runMoved(t *testing.T, keys vectorKeys, config koreauth.Config) bool {
+	v.payload = strings.ReplaceAll(v.expand(t, keys, v.payload), config.Issuer, otherVectorIssuer)
+	token := v.makeToken(t, keys)
+	if issuer, ok := vectorIssuerOf(token); !ok || issuer != otherVectorIssuer {
+		return false
+	}
+	other := config
+	other.Issuer = otherVectorIssuer
+	with := func(first, second koreauth.Config) error {
+		_, err := newValidator(t, first, second).Validate(t.Context(), token)
+		return err
+	}
+	strangers, reports := otherKeysOf(t, config.Keys), []string{"reports"}
+	withKeys := func(c koreauth.Config, keys koreauth.KeySet) koreauth.Config { c.Keys = keys; return c }
+	withAudience := func(c koreauth.Config) koreauth.Config { c.Audience = reports; return c }
+
+	assert.NoError(t, with(withKeys(config, strangers), other), "the other issuer has the key")
+	assert.NoError(t, with(withAudience(config), other), "the audience of the first issuer does not matter")
+	assert.ErrorIs(t, with(config, withAudience(other)), koreauth.ErrAudience, "the audience of the first issuer")
+	err := with(config, withKeys(other, strangers))
+	assert.True(t, errors.Is(err, koreauth.ErrSignature) || errors.Is(err, koreauth.ErrUnknownKey), "signed with the key of the first issuer: got %v", err)
+	other.Issuer = "https://third.example"
+	assert.ErrorIs(t, with(config, other), koreauth.ErrIssuer, "no Config for the issuer")
+	return true
 }
 
 // request returns the request of the file. By default the token is in the

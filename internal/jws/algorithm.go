@@ -121,8 +121,19 @@ func appendInteger(to, n []byte) []byte {
 	return append(append(to, 2, byte(len(n))), n...)
 }
 
-// CheckKey returns an error if no algorithm can use the key.
-func CheckKey(public crypto.PublicKey) error {
+// CheckKey returns an error if no algorithm can use the key or, unless name is
+// empty, if the algorithm of that name cannot.
+func CheckKey(name string, public crypto.PublicKey) error {
+	if err := checkPublic(public); err != nil {
+		return err
+	}
+	if a, _ := Lookup(name); name != "" && !a.Accepts(public) {
+		return errors.New(`"alg" is not a signature algorithm for this type of key`)
+	}
+	return nil
+}
+
+func checkPublic(public crypto.PublicKey) error {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
 		return checkRSA(public)
