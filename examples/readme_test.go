@@ -1,13 +1,19 @@
 package examples_test
 
 import (
+	"bytes"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -15,12 +21,16 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
 )
+
+const readmePath = "../README.md"
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -29,170 +39,495 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// programs returns the Go files here.
-func programs(t *testing.T) (files []string) {
+// codeBlocks returns the code blocks of the README in one language.
+func codeBlocks(t *testing.T, language string) (blocks []string) {
 	t.Helper()
+	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(read(t, readmePath), -1) {
+		blocks = append(blocks, block[1])
+	}
+	require.NotEmpty(t, blocks, "blocks of %s", language)
+	return blocks
+}
+
+// readmeTable returns the rows of the table with the given header, each split into
+// its columns, without the header.
+func readmeTable(t *testing.T, header string) (rows [][]string) {
+	t.Helper()
+	_, table, found := strings.Cut(read(t, readmePath), "\n"+header+"\n")
+	require.True(t, found, "no table has the header %s", header)
+	for line := range strings.Lines(table) {
+		line, isRow := strings.CutPrefix(strings.TrimSpace(line), "| ")
+		if isRow {
+			rows = append(rows, strings.Split(strings.TrimSuffix(line, " |"), " | "))
+		} else if !strings.HasPrefix(line, "|--") {
+			break
+		}
+	}
+	require.NotEmpty(t, rows, "no rows below %s", header)
+	return rows
+}
+
+// withoutBlocks returns a page without its blocks of code.
+func withoutBlocks(page string) string {
+	return regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page, "")
+}
+
+// codeSpans returns what a text has between backquotes.
+func codeSpans(text string) (spans []string) {
+	for _, span := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
+		spans = append(spans, span[1])
+	}
+	return spans
+}
+
+// withoutIndent removes the spaces around each line, which differ between the
+// README and a program.
+func withoutIndent(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return "\n" + strings.Join(lines, "\n") + "\n"
+}
+
+// compiledCode returns all Go files of the examples and of the test of routers,
+// with their names.
+func compiledCode(t *testing.T) map[string]string {
+	t.Helper()
+	const routers = "../interop/routers_test.go"
+	files := map[string]string{routers: withoutIndent(read(t, routers))}
 	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".go" {
-			files = append(files, unindented(read(t, path)))
+		if err == nil && filepath.Ext(path) == ".go" && path != "readme_test.go" {
+			files[path] = withoutIndent(read(t, path))
 		}
 		return err
 	}))
 	return files
 }
 
-var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
-
-// unindented returns the lines of a text without what stands before them.
-func unindented(text string) string {
-	var lines []string
-	for line := range strings.Lines(text) {
-		lines = append(lines, strings.TrimSpace(line))
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
-
-// The Go of the README is that of programs which the tests run.
-func TestReadmeCodeIsRunElsewhere(t *testing.T) {
-	files := programs(t)
-	blocks := goBlock.FindAllStringSubmatch(read(t, "../README.md"), -1)
-	require.NotEmpty(t, blocks)
-	for _, block := range blocks {
-		code := "\n" + unindented(block[1])
-		assert.True(t, slices.ContainsFunc(files, func(file string) bool {
-			return strings.Contains(file, code)
-		}), "in no program under examples:%s", code)
-	}
-}
-
-// The start is twelve lines, the first that the README shows, equal to a whole
-// program and to the package comment.
-func TestReadmeBeginsWithTheStart(t *testing.T) {
-	start := goBlock.FindStringSubmatch(read(t, "../README.md"))[1]
-	assert.Len(t, strings.Fields(regexp.MustCompile(`[^\n]+`).ReplaceAllString(start, "x")), 12, "lines that are not blank")
-	assert.Contains(t, unindented(read(t, "start/main.go")), unindented(start))
-	comment := regexp.MustCompile(`(?m)^//`).ReplaceAllString(read(t, "../doc.go"), "")
-	assert.Contains(t, unindented(comment), unindented(start))
-}
-
-// rows are the table rows of the README that begin with a name in code.
-func rows(t *testing.T, heading string) map[string]string {
-	t.Helper()
-	_, table, found := strings.Cut(read(t, "../README.md"), "| "+heading+" |")
-	require.True(t, found, "no table of: %s", heading)
-	table, _, _ = strings.Cut(table, "\n\n")
-	byName := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*$").FindAllStringSubmatch(table, -1) {
-		byName[row[1]] = row[0]
-	}
-	return byName
-}
-
-// Each field has its row, and each row its field.
-func TestReadmeHasAllFields(t *testing.T) {
-	for _, v := range []any{koreauth.Config{}, koreauth.Options{}, &koreauth.RemoteKeySet{}} {
-		typ := reflect.Indirect(reflect.ValueOf(v)).Type()
-		table := rows(t, "field of `"+typ.Name()+"`")
-		for _, field := range reflect.VisibleFields(typ) {
-			if field.IsExported() {
-				assert.Contains(t, table, field.Name, typ.Name())
-				delete(table, field.Name)
-			}
+func TestReadme_CodeIsCompiled(t *testing.T) {
+	files := compiledCode(t)
+	for _, block := range codeBlocks(t, "go") {
+		code, found := withoutIndent(block), false
+		for _, file := range files {
+			found = found || strings.Contains(file, code)
 		}
-		assert.Empty(t, table, "no fields of %s", typ.Name())
+		assert.True(t, found, "no file contains this code:%s", code)
 	}
 }
 
-// What the README says of each class is what a client gets.
-func TestReadmeTableOfRefusals(t *testing.T) {
-	table := rows(t, "class")
-	assert.Len(t, table, 5)
-	for name, err := range map[string]error{
-		"ErrNoToken":           koreauth.ErrNoToken,
-		"ErrBadRequest":        koreauth.ErrBadRequest,
-		"ErrInvalidToken":      koreauth.ErrExpired,
-		"ErrInsufficientScope": koreauth.Grant("API Clients", koreauth.Read).Check(nil, &koreauth.Claims{}),
-		"ErrUnavailable":       koreauth.ErrUnavailable,
-	} {
-		t.Run(name, func(t *testing.T) {
-			require.Contains(t, table, name)
-			columns := strings.Split(table[name], " | ")
-			require.Len(t, columns, 5)
+func TestReadme_RouterTable(t *testing.T) {
+	var all strings.Builder
+	for _, file := range compiledCode(t) {
+		all.WriteString(file)
+	}
+	rows := readmeTable(t, "| Router | A group of routes | One route |")
+	assert.Len(t, rows, 5)
+	for _, row := range rows {
+		for _, span := range codeSpans(strings.Join(row, " ")) {
+			assert.True(t, strings.Contains(all.String(), span), "no file contains %s", span)
+		}
+	}
+}
 
-			kore := refused(koreauth.KOREErrors, err)
-			assert.Equal(t, strconv.Itoa(kore.Code)+" `"+kore.Body.String()+"`", columns[2])
-			challenge := strings.TrimSuffix(columns[4], " |")
-			if want := kore.Header().Get("WWW-Authenticate"); want != "" {
-				assert.Equal(t, "`"+want+"`", challenge)
-			} else {
-				assert.Equal(t, "none, but `Retry-After`", challenge)
-				assert.NotEmpty(t, kore.Header().Get("Retry-After"))
+// TestReadme_QuickStart runs the program of the README with another issuer and
+// port, sends the requests of the README and compares the responses.
+func TestReadme_QuickStart(t *testing.T) {
+	program := codeBlocks(t, "go")[0]
+	assert.True(t, strings.HasSuffix(read(t, "start/main.go"), "\n"+program), "the first block is examples/start/main.go without its comment")
+
+	issuer, err := koretest.NewIssuer(nil)
+	require.NoError(t, err)
+	defer issuer.Close()
+	addr := freeAddr(t)
+	for old, replacement := range map[string]string{"https://keycloak.example.com/realms/KORE-CIDP": issuer.URL(), "127.0.0.1:8080": addr} {
+		require.True(t, strings.Contains(program, old), "the program does not contain %s", old)
+		program = strings.ReplaceAll(program, old, replacement)
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600))
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "main.exe"), filepath.Join(dir, "main.go")).CombinedOutput()
+	require.NoError(t, err, string(out))
+	command := exec.CommandContext(t.Context(), filepath.Join(dir, "main.exe"))
+	require.NoError(t, command.Start())
+	defer func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	}()
+
+	console := codeBlocks(t, "console")[0]
+	commands := regexp.MustCompile(`(?m)^\$ curl (-i )?(?:-H "Authorization: Bearer \$TOKEN" )?http://127\.0\.0\.1:8080(\S+)\n`).FindAllStringSubmatchIndex(console, -1)
+	require.Len(t, commands, strings.Count(console, "$ "), "the commands that this test understands")
+	for i, at := range commands {
+		end := len(console)
+		if i+1 < len(commands) {
+			end = commands[i+1][0]
+		}
+		want := strings.TrimSpace(console[at[1]:end])
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+console[at[4]:at[5]], nil)
+		require.NoError(t, err)
+		if strings.Contains(console[at[0]:at[1]], "$TOKEN") {
+			r.Header.Set("Authorization", "Bearer "+issuer.Valid())
+		}
+		assert.Equal(t, want, printed(t, r, at[2] >= 0), console[at[0]:at[1]])
+	}
+}
+
+// freeAddr returns an address on loopback that nothing listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// printed returns what curl prints, without the headers Date and Content-Length. It
+// waits until the server listens.
+func printed(t *testing.T, r *http.Request, withHeader bool) string {
+	t.Helper()
+	var resp *http.Response
+	require.Eventually(t, func() bool {
+		var err error
+		resp, err = http.DefaultClient.Do(r)
+		return err == nil
+	}, 10*time.Second, 20*time.Millisecond)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	text := strings.TrimSpace(string(body))
+	if withHeader {
+		resp.Header.Del("Date")
+		resp.Header.Del("Content-Length")
+		var header bytes.Buffer
+		require.NoError(t, resp.Header.Write(&header))
+		text = resp.Proto + " " + resp.Status + "\n" + strings.ReplaceAll(header.String(), "\r\n", "\n") + "\n" + text
+	}
+	return text
+}
+
+// TestReadme_ErrorResponses compares the table with real responses.
+func TestReadme_ErrorResponses(t *testing.T) {
+	bodies := map[string]string{}
+	for line := range strings.Lines(codeBlocks(t, "text")[0]) {
+		name, body, _ := strings.Cut(strings.TrimSpace(line), " ")
+		bodies[name] = body
+	}
+	require.Len(t, bodies, 3)
+	// Both replace the error of B.
+	forbidden := func(text string) string {
+		return strings.Replace(bodies["B"], `"Invalid or expired token"`, strconv.Quote(text), 1)
+	}
+	causes := []struct {
+		name string
+		err  error
+	}{
+		{"ErrNoToken", koreauth.ErrNoToken},
+		{"ErrBadRequest", koreauth.ErrBadRequest},
+		{"ErrInvalidToken", koreauth.ErrExpired},
+		{"ErrInsufficientScope", koreauth.ErrInsufficientScope},
+		{"ErrForbidden", koreauth.ErrForbidden},
+		{"ErrUnavailable", koreauth.ErrUnavailable},
+	}
+	rows := readmeTable(t, "| Class | When | `KOREErrors` (default) | `RFC6750Errors`, `ProblemErrors` |")
+	require.Len(t, rows, len(causes))
+	for i, cause := range causes {
+		t.Run(cause.name, func(t *testing.T) {
+			row := rows[i]
+			require.Len(t, row, 4)
+			assert.Equal(t, "`"+cause.name+"`", row[0])
+
+			status, body, _ := strings.Cut(row[2], " ")
+			want := bodies[body]
+			if spans := codeSpans(body); len(spans) > 0 {
+				want = forbidden(spans[0])
 			}
+			kore := refuse(nil, cause.err)
+			assert.Equal(t, status, strconv.Itoa(kore.Code))
+			assert.Equal(t, want, kore.Body.String())
+
+			// "The first four classes also send WWW-Authenticate, the last one Retry-After."
+			assert.Equal(t, i < 4, kore.Header().Get("WWW-Authenticate") != "", "WWW-Authenticate")
+			assert.Equal(t, i == 5, kore.Header().Get("Retry-After") != "", "Retry-After")
+
+			status, code, _ := strings.Cut(row[3], " ")
 			for _, format := range []koreauth.ErrorFormat{koreauth.RFC6750Errors, koreauth.ProblemErrors} {
-				answer := refused(format, err)
-				status, code, _ := strings.Cut(columns[3], " ")
-				assert.Equal(t, strconv.Itoa(answer.Code), status)
+				answer := refuse(format, cause.err)
+				assert.Equal(t, status, strconv.Itoa(answer.Code))
 				assert.Contains(t, answer.Body.String(), `"error":"`+strings.Trim(code, "`")+`"`)
-				assert.Equal(t, kore.Header().Get("WWW-Authenticate"), answer.Header().Get("WWW-Authenticate"))
 			}
 		})
 	}
 }
 
-func refused(format koreauth.ErrorFormat, err error) *httptest.ResponseRecorder {
-	validator := &koreauth.Validator{}
+// refuse returns the response of a guard with the given format.
+func refuse(format koreauth.ErrorFormat, err error) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	koreauth.New(validator, &koreauth.Options{Errors: format}).Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), err)
+	guard := koreauth.New(&koreauth.Validator{}, &koreauth.Options{Errors: format})
+	guard.Refuse(w, httptest.NewRequest(http.MethodGet, "/", nil), err)
 	return w
 }
 
-// Every source, every requirement, and every reason is in the README.
-func TestReadmeNamesEverything(t *testing.T) {
-	readme := read(t, "../README.md")
-	files, err := filepath.Glob("../*.go")
+// notGo matches commands and variables of a shell, log attributes and the texts of errors.
+var notGo = regexp.MustCompile(`^(?:go|cd|make) |^[$]|^class=|^[A-Z][a-z]+ [a-z]+$`)
+
+// TestReadme_NamesExist checks the names in running text; those in blocks of code
+// are compiled.
+func TestReadme_NamesExist(t *testing.T) {
+	names, fields := exported(t, ".."), exported(t, "../koretest")
+	for name := range names {
+		fields[name] = true
+	}
+	prose := withoutBlocks(read(t, readmePath))
+	// The names of other packages and of HTTP.
+	known := []string{"Authorization", "Authenticate", "Bearer", "Handle", "Handler", "HandlerFunc", "Server", "Delete", "With", "Use", "Group", "WrapH",
+		"WrapMiddleware", "Retry", "After", "WWW"}
+	found := 0
+	for _, span := range codeSpans(prose) {
+		if notGo.MatchString(span) {
+			continue
+		}
+		span = regexp.MustCompile(`"[^"]*"`).ReplaceAllString(span, "")
+		for _, name := range regexp.MustCompile(`(?:\b(?:Config|Options|Claims)\.)?\b[A-Z]\w+`).FindAllString(span, -1) {
+			found++
+			if !slices.Contains(known, name) {
+				assert.True(t, fields[name], "`%s` names %s, which does not exist", span, name)
+			}
+		}
+	}
+	assert.Greater(t, found, 40, "the names that were checked")
+}
+
+// exported returns the exported names of a package; fields and methods both alone
+// and with the name of their type.
+func exported(t *testing.T, dir string) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)
-	named := 0
 	for _, path := range files {
 		if strings.HasSuffix(path, "_test.go") {
 			continue
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 		require.NoError(t, err)
-		for _, decl := range file.Decls {
-			for _, name := range toName(decl) {
-				assert.Contains(t, readme, "`"+name)
-				named++
+		ast.Inspect(file, func(node ast.Node) bool {
+			switch node := node.(type) {
+			case *ast.FuncDecl:
+				names[node.Name.Name] = true
+				return false
+			case *ast.TypeSpec:
+				names[node.Name.Name] = true
+				if structure, ok := node.Type.(*ast.StructType); ok {
+					for _, field := range structure.Fields.List {
+						for _, name := range field.Names {
+							names[name.Name] = true
+							names[node.Name.Name+"."+name.Name] = true
+						}
+					}
+				}
+				return false
+			case *ast.ValueSpec:
+				for _, name := range node.Names {
+					names[name.Name] = true
+				}
 			}
-		}
-	}
-	assert.Greater(t, named, 20)
-}
-
-// toName returns what a declaration has that the README must name.
-func toName(decl ast.Decl) (names []string) {
-	switch decl := decl.(type) {
-	case *ast.FuncDecl:
-		if decl.Recv != nil || !decl.Name.IsExported() || decl.Type.Results == nil {
-			return nil
-		}
-		if result, ok := decl.Type.Results.List[0].Type.(*ast.Ident); ok && (result.Name == "Source" || result.Name == "Requirement") {
-			names = append(names, decl.Name.Name+"(")
-		}
-	case *ast.GenDecl:
-		for _, spec := range decl.Specs {
-			if values, ok := spec.(*ast.ValueSpec); ok && strings.HasPrefix(values.Names[0].Name, "Err") {
-				names = append(names, values.Names[0].Name+"`")
-			}
-		}
+			return true
+		})
 	}
 	return names
 }
 
-var link = regexp.MustCompile(`\]\(([^)#][^)]*)\)`)
+// TestReadme_Requirements checks that the table has each function that makes one.
+func TestReadme_Requirements(t *testing.T) {
+	var table strings.Builder
+	for _, row := range readmeTable(t, "| Requirement | The token must have |") {
+		table.WriteString(row[0])
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), "../scopes.go", nil, 0)
+	require.NoError(t, err)
+	found := 0
+	for _, decl := range file.Decls {
+		if function, ok := decl.(*ast.FuncDecl); ok && function.Recv == nil && function.Name.IsExported() {
+			assert.Contains(t, table.String(), "`"+function.Name.Name+"(")
+			found++
+		}
+	}
+	assert.Equal(t, 6, found)
+}
 
-// No link of the README leads nowhere.
-func TestReadmeLinks(t *testing.T) {
-	for _, found := range link.FindAllStringSubmatch(read(t, "../README.md"), -1) {
-		assert.FileExists(t, filepath.Join("..", found[1]))
+func TestReadme_ConfigTable(t *testing.T) {
+	full := koreauth.Config{Issuer: "https://keycloak.example.com", Audience: []string{"api-gw"}}
+	_, err := koreauth.NewValidator(full)
+	require.NoError(t, err)
+	for _, row := range readmeTable(t, "| `Config` | Meaning | Default |") {
+		name := strings.Trim(row[0], "`")
+		config := full
+		field := reflect.ValueOf(&config).Elem().FieldByName(name)
+		if !assert.True(t, field.IsValid(), "Config has no field %s", name) {
+			continue
+		}
+		field.SetZero()
+		_, err := koreauth.NewValidator(config)
+		assert.Equal(t, row[2] == "required", err != nil, "%s: %v", name, err)
+	}
+}
+
+// TestReadme_LogRecord checks that a record has all attributes of the sample.
+func TestReadme_LogRecord(t *testing.T) {
+	key, err := koretest.NewKey("RS256")
+	require.NoError(t, err)
+	key.ID = "2026-11"
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://keycloak.example.com", Keys: []*koretest.Key{key}, Audience: []string{"account"}})
+	require.NoError(t, err)
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer: issuer.URL(), Audience: []string{koretest.Audience}, HTTPClient: issuer.HTTPClient(),
+	})
+	require.NoError(t, err)
+	require.NoError(t, validator.Ready(t.Context()))
+	var log bytes.Buffer
+	guard := koreauth.New(validator, &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Authorization", "Bearer "+issuer.Valid())
+	guard.Wrap(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+
+	attributes := regexp.MustCompile(`\w+=(?:"[^"]*"|\S+)`)
+	sample := attributes.FindAllString(codeBlocks(t, "text")[1], -1)
+	assert.Greater(t, len(sample), 5)
+	assert.Subset(t, attributes.FindAllString(log.String(), -1), sample)
+}
+
+// TestReadme_Troubleshooting checks that the table has a row for each reason.
+func TestReadme_Troubleshooting(t *testing.T) {
+	reasons := []error{
+		koreauth.ErrMalformed, koreauth.ErrAlgorithm, koreauth.ErrSignature, koreauth.ErrUnknownKey, koreauth.ErrExpired,
+		koreauth.ErrNotYetValid, koreauth.ErrTooOld, koreauth.ErrIssuer, koreauth.ErrAudience, koreauth.ErrTokenType,
+		koreauth.ErrClient, koreauth.ErrBinding, koreauth.ErrRevoked,
+	}
+	rows := readmeTable(t, "| Reason | Usual cause | What to do |")
+	require.Len(t, rows, len(reasons))
+	for i, reason := range reasons {
+		assert.Equal(t, "`"+strings.TrimPrefix(reason.Error(), koreauth.ErrInvalidToken.Error()+": ")+"`", rows[i][0])
+	}
+}
+
+// TestReadme_Figures compares the figures with those that make bench wrote.
+func TestReadme_Figures(t *testing.T) {
+	page, results := read(t, readmePath), read(t, "../bench/RESULTS.md")
+	_, rs256, found := strings.Cut(results, "\n### RS256\n")
+	require.True(t, found)
+	new := figures(rs256)
+	header := "| | koreauth | auth0 v3 | go-oidc | golang-jwt + keyfunc |"
+	libraries := strings.Split(strings.Trim(header, "| "), " | ")
+	rows := readmeTable(t, header)
+	last := rows[len(rows)-1]
+	require.Equal(t, "cost of a new RS256 token", last[0])
+	const byDefault = "koreauth, default cache, filling"
+	for i, library := range libraries {
+		if library == "koreauth" {
+			library = byDefault
+		}
+		require.Contains(t, new, library)
+		assert.Equal(t, new[library][0]+" ×", last[i+1], library)
+	}
+
+	next := ""
+	for name, row := range new {
+		if !strings.HasPrefix(name, "koreauth") && name != "bare verification" && (next == "" || number(t, row[0]) < number(t, next)) {
+			next = row[0]
+		}
+	}
+	words := strings.Join(strings.Fields(page), " ")
+	assert.Contains(t, words, fmt.Sprintf("costs %s × a bare signature check, or %s × without the cache (next best library: %s ×)",
+		new[byDefault][0], new["koreauth"][0], next))
+
+	_, cached, found := strings.Cut(results, "\n| SHA-256 and a map look")
+	require.True(t, found)
+	assert.Contains(t, words, fmt.Sprintf("the same token again costs %.1f µs", number(t, figures(cached)["koreauth"][1])))
+}
+
+// figures returns the first two columns of a table by its first column, without
+// what is in brackets.
+func figures(table string) map[string][]string {
+	rows := map[string][]string{}
+	inTable := false
+	for line := range strings.Lines(table) {
+		if columns := strings.Split(strings.TrimSpace(line), " | "); strings.HasPrefix(line, "| ") && len(columns) > 2 {
+			inTable = true
+			if columns[0] == "|" {
+				continue // the header
+			}
+			name := strings.TrimPrefix(columns[0], "| ")
+			first, _, _ := strings.Cut(columns[1], " (")
+			rows[name] = []string{first, columns[2]}
+		} else if inTable && strings.TrimSpace(line) == "" {
+			break
+		}
+	}
+	return rows
+}
+
+func number(t *testing.T, text string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(text, 64)
+	require.NoError(t, err)
+	return n
+}
+
+func TestReadme_GoVersionAndModules(t *testing.T) {
+	page := read(t, readmePath)
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../go.mod"))
+	require.NotNil(t, version)
+	assert.Contains(t, page, "supports Go "+version[1]+",")
+
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", "..").Output()
+	require.NoError(t, err)
+	modules := slices.Compact(slices.Sorted(slices.Values(strings.Fields(string(out)))))
+	assert.Len(t, modules, 8, "the README says: Eight other modules")
+	assert.Contains(t, page, "Eight other modules are compiled in.")
+}
+
+// TestReadme_Layout keeps the page short and its links valid.
+func TestReadme_Layout(t *testing.T) {
+	page := read(t, readmePath)
+	assert.LessOrEqual(t, len(page), 14_000, "bytes")
+	anchors := map[string][]string{}
+	for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(withoutBlocks(page), -1) {
+		if strings.HasPrefix(link[1], "https://") {
+			continue
+		}
+		path, anchor, _ := strings.Cut(link[1], "#")
+		if path == "" {
+			path = "README.md"
+		}
+		path = filepath.Join("..", path)
+		if assert.FileExists(t, path) && anchor != "" {
+			anchors[path] = append(anchors[path], anchor)
+		}
+	}
+	for path, names := range anchors {
+		var headings []string
+		for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(read(t, path), -1) {
+			name := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+			headings = append(headings, strings.ReplaceAll(name, " ", "-"))
+		}
+		assert.Subset(t, headings, names, path)
+	}
+
+	code, lines := false, 0
+	for line := range strings.SplitSeq(page, "\n") {
+		switch {
+		case strings.HasPrefix(line, "```"):
+			code, lines = !code, 0
+		case code:
+		case strings.HasPrefix(line, "|"):
+			assert.LessOrEqual(t, len([]rune(line)), 120, line)
+			assert.LessOrEqual(t, strings.Count(line, "|"), 6, line)
+		case line == "", strings.HasPrefix(line, "- "), strings.HasPrefix(line, "#"), strings.HasPrefix(line, "[!"):
+			lines = 0
+		default:
+			lines++
+			assert.LessOrEqual(t, lines, 5, "a long paragraph: %s", line)
+		}
 	}
 }

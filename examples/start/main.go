@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"net/http"
@@ -12,37 +13,30 @@ import (
 )
 
 func main() {
-	log.Print("listening on 127.0.0.1:8080")
-	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newAPI()))
-}
-
-func newAPI() http.Handler {
 	validator, err := koreauth.NewValidator(koreauth.Config{
-		Issuer:   "https://keycloak.example.com/realms/KORE-CIDP",
-		Audience: []string{"api-gw"},
+		Issuer:   "https://keycloak.example.com/realms/KORE-CIDP", // "iss" of your tokens
+		Audience: []string{"api-gw"},                              // "aud" of your tokens
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	guard := koreauth.New(validator, nil)
+	if err := validator.Ready(context.Background()); err != nil {
+		log.Print(err) // Start anyway: requests get 503 until the issuer's keys can be fetched.
+	}
+	log.Print("listening on http://127.0.0.1:8080")
+	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newAPI(validator)))
+}
 
+func newAPI(validator koreauth.TokenValidator) http.Handler {
+	guard := koreauth.New(validator, nil)
 	mux := http.NewServeMux()
-	mux.Handle("GET /v1/ping", guard.Wrap(ping))
-	mux.Handle("GET /v1/clients", guard.Require(koreauth.Grant("API Clients", koreauth.Read))(listClients))
-	mux.Handle("GET /v1/sims", guard.Require(koreauth.Product("SuperSIM"))(listSIMs))
+	mux.Handle("GET /v1/ping", guard.Wrap(http.HandlerFunc(hello))) // any valid token
+	mux.Handle("GET /v1/clients", guard.Require(koreauth.Grant("API Clients", koreauth.Read))(http.HandlerFunc(hello)))
+	mux.Handle("GET /v1/sims", guard.Require(koreauth.Product("SuperSIM"))(http.HandlerFunc(hello)))
 	return mux
 }
 
-var ping = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	fmt.Fprintln(w, "pong")
-})
-
-var listClients = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func hello(w http.ResponseWriter, r *http.Request) {
 	claims, _ := koreauth.FromContext(r.Context())
-	fmt.Fprintln(w, "the API clients of", claims.AccountID)
-})
-
-var listSIMs = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	claims, _ := koreauth.FromContext(r.Context())
-	fmt.Fprintln(w, "the SIMs of", claims.AccountID)
-})
+	fmt.Fprintln(w, "hello, client", claims.ClientID, "of account", claims.AccountID)
+}

@@ -8,23 +8,34 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// The unchanged program, with an issuer at the URL that it names.
+func TestClientsNeedGrant(t *testing.T) {
+	api := newAPI(koretest.Validator{Claims: &koreauth.Claims{Products: []string{"SuperSIM"}}})
+	for path, status := range map[string]int{"/v1/sims": 200, "/v1/clients": 403} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("Authorization", "Bearer any")
+		w := httptest.NewRecorder()
+		api.ServeHTTP(w, r)
+		assert.Equal(t, status, w.Code, path)
+	}
+}
+
 func TestNewAPI_ProtectsRoutes(t *testing.T) {
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://keycloak.example.com"})
+	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)
-	network := http.DefaultTransport
-	http.DefaultTransport = issuer.HTTPClient().Transport
-	defer func() { http.DefaultTransport = network }()
+	defer issuer.Close()
 	require.NoError(t, issuer.Register(koretest.Client{ID: "granted", Resources: map[string][]string{"API Clients": {"Read"}}}))
 	require.NoError(t, issuer.Register(koretest.Client{ID: "product", Products: []string{"SuperSIM"}}))
 	granted, err := issuer.Mint(koretest.Token{ClientID: "granted"})
 	require.NoError(t, err)
 	product, err := issuer.Mint(koretest.Token{ClientID: "product"})
 	require.NoError(t, err)
-	api := newAPI()
+	validator, err := koreauth.NewValidator(koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}})
+	require.NoError(t, err)
+	api := newAPI(validator)
 
 	for _, test := range []struct {
 		name, path, token string

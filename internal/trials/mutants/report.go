@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
+	"time"
 )
 
 // key identifies a mutant on the page.
@@ -13,7 +15,7 @@ func (m *mutant) key() string { return m.source + ": " + m.description }
 // table returns the page.
 func table(mutants []*mutant, failed int) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, intro, len(mutants), failed)
+	fmt.Fprintf(&b, intro, time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, len(mutants), failed)
 	source := ""
 	for _, m := range mutants {
 		if m.source != source {
@@ -28,8 +30,8 @@ func table(mutants []*mutant, failed int) []byte {
 const intro = `# Mutants
 
 Each row is one check in the source. If this check alone is removed or weakened, a test fails: the last column names
-the first test that does. The changes are in ` + "`internal/trials/mutants/*.txt`. `make mutants`" + ` tries them all and writes this
-page.
+the first test that does. The changes are in ` + "`internal/trials/mutants/*.txt`. `make mutants`" + ` tries them all and
+writes this page; this was on %s, with %s %s/%s.
 
 %d mutants, %d not noticed. The lists leave out changes that no test could notice, because a second check rejects the
 same input: a missing ` + "`iat`" + ` is also too old, a fourth segment is also not base64url, a key without a curve fits no EC
