@@ -39,7 +39,7 @@ const slow = 300 * time.Millisecond
 
 // sourceTests look at the files of the repository. They do not run the code, so
 // they cannot notice a mutant.
-const sourceTests = `^(TestImports|TestRootFiles)_`
+const sourceTests = `^(TestDocs|TestImports|TestRootFiles)_`
 
 const survived = "**nothing: it survived**"
 
