@@ -213,6 +213,8 @@ func TestClaims_PrintNoSecrets(t *testing.T) {
 	claims.Subject, claims.ClientID = "someone@example.com", mintValidToken(t)
 	assert.NotContains(t, claims.String(), "example.com", "an e-mail address as the subject")
 	assert.NotContains(t, claims.String(), "eyJ", "a token as the client")
+	assert.NotContains(t, claims.LogValue().String(), "example.com", "an e-mail address as the subject")
+	assert.NotContains(t, claims.LogValue().String(), "eyJ", "a token as the client")
 }
 
 // mintValidToken returns a token that is signed with the ES256 key.
