@@ -225,6 +225,19 @@ func TestLog_UnverifiedValues(t *testing.T) {
 	})
 }
 
+// The signature fits one of two keys, and the token does not say which one made it.
+func TestLog_AmbiguousKey(t *testing.T) {
+	first, second := signingKeys()["RS256"], signingKeys()["PS256"]
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
+		c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: second.Public()}}
+	})
+	records := logRecords(t, v, bearerRequest(mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})))
+	require.Len(t, records, 1)
+	assert.Equal(t, "unknown key", records[0]["reason"])
+	assert.Equal(t, "kc_demo", records[0]["unverified_client_id"])
+	assert.NotContains(t, records[0], "client_id")
+}
+
 func encodeSegment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
 
 // secretKey and secretOwner stand for secrets that KORE's tokens contain.
