@@ -8,19 +8,19 @@ import (
 
 // Source finds tokens in one place of a request. It returns no token or one
 // empty string if there is none, and all of them if there are several: a request
-// with more than one token is rejected with [ErrBadRequest] (RFC 6750 §2). So is
-// a request for which Source returns an error of no class.
+// with more than one token is rejected with [ErrBadRequest] (RFC 6750 §2). An error
+// of no class also counts as ErrBadRequest.
 //
 // Tokens belong in the Authorization header. Every other place is more likely to
-// be logged, cached or forwarded (RFC 6750 §5.3). Package source has the other
-// places.
+// be logged, cached or forwarded (RFC 6750 §5.3). Package source has a Source for
+// each of the usual ones.
 type Source func(*http.Request) ([]string, error)
 
 // Header returns a [Source] for the header of that name, whose whole value is the
-// token. Header("Authorization") is what the guard reads by default, and requires
-// the scheme Bearer; name it to use it beside other sources. Proxies and logs
-// that redact Authorization usually do not redact other headers. Header panics if
-// name is not a valid header name.
+// token. Header("Authorization") requires the scheme Bearer. It is the default; list
+// it to read it in addition to other sources. Proxies and logs that redact
+// Authorization usually do not redact other headers. Header panics if name is not a
+// valid header name.
 func Header(name string) Source {
 	if name == "" || strings.ContainsFunc(name, func(c rune) bool { return !isTokenChar(c) }) {
 		panic("koreauth: Header needs a valid header name (RFC 9110 §5.1)")

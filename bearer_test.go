@@ -34,7 +34,7 @@ func findToken(r *http.Request, sources ...koreauth.Source) (token string, err e
 }
 
 // authorizationRows are Authorization header lines, and the token or the class of
-// the error that must come of them.
+// the error that each of them yields.
 var authorizationRows = []struct {
 	name  string
 	lines []string

@@ -13,8 +13,8 @@ import (
 )
 
 // Claims are the claims of a token: those of RFC 7519 §4 and RFC 9068 §2.2, and
-// those that KORE documents. A field is zero if the claim is absent or has another
-// type than the field. Use Decode to read any other claim.
+// those that KORE documents. A field is zero if the claim is absent or has the
+// wrong type. Use Decode to read any other claim.
 //
 // fmt and log/slog print only issuer, subject, client and account. json.Marshal
 // writes the fields under their Go names, without ClientOwner, for use in your own
@@ -42,7 +42,7 @@ type Claims struct {
 	// IPRanges is ip-range: the addresses that may send the token, such as
 	// "10.0.0.0/8". It is empty if the claim is absent, null or []. A string is one
 	// entry. A value or an array element of another type becomes an entry with its
-	// JSON text, which no address matches, so that it still restricts.
+	// JSON text. No address matches it, so the token stays restricted.
 	IPRanges []string
 
 	// Products are scopes.products: strings, or the resourceName of objects.
@@ -50,8 +50,8 @@ type Claims struct {
 	// Resources are the entries of scopes.globalResources.
 	Resources []Resource
 
-	// Confirmation is cnf (RFC 7800 §3), the key that the sender must prove to
-	// have. Nil means that the token is not bound to a key.
+	// Confirmation is cnf (RFC 7800 §3), the key that the sender must prove
+	// possession of. Nil means that the token is not bound to a key.
 	Confirmation *Confirmation
 
 	payload *string // the whole payload, for Decode; fmt does not follow pointers inside a struct, so it cannot print secrets
@@ -76,7 +76,7 @@ const (
 )
 
 // Confirmation names the key that a token is bound to (RFC 7800 §3). If both
-// fields are set, the sender must prove to have both keys. If both are empty, the
+// fields are set, the sender must prove possession of both keys. If both are empty, the
 // token is bound in a way that this package does not support, and is rejected.
 type Confirmation struct {
 	CertificateSHA256 string // x5t#S256, of a client certificate (RFC 8705 §3.1)
@@ -257,7 +257,7 @@ func readConfirmation(r *strictjson.Reader) *Confirmation {
 	return c
 }
 
-// readIPRanges reads ip-range, in which every odd value becomes an entry.
+// readIPRanges reads ip-range, in which every value that is not a string becomes an entry.
 func readIPRanges(r *strictjson.Reader) []string {
 	switch r.Peek() {
 	case 'n':
@@ -328,7 +328,7 @@ func (c *Claims) Decode(v any) error {
 	return nil
 }
 
-// LogValue shows issuer, subject, client and account only.
+// LogValue returns issuer, subject, client and account only.
 func (c Claims) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("issuer", printable(c.Issuer)),
@@ -338,11 +338,11 @@ func (c Claims) LogValue() slog.Value {
 	)
 }
 
-// String shows issuer, subject, client and account only.
+// String returns issuer, subject, client and account only.
 func (c Claims) String() string {
 	return fmt.Sprintf("Claims{Issuer:%q Subject:%q ClientID:%q AccountID:%q}",
 		printable(c.Issuer), printable(c.Subject), printable(c.ClientID), printable(c.AccountID))
 }
 
-// GoString shows issuer, subject, client and account only.
+// GoString returns issuer, subject, client and account only.
 func (c Claims) GoString() string { return "koreauth." + c.String() }

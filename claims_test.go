@@ -261,7 +261,7 @@ func TestClaims_Confirmation(t *testing.T) {
 	assert.Equal(t, &koreauth.Confirmation{KeySHA256: "a"}, parseClaims(t, `{"cnf" : { "\u006akt" : "\u0061" } }`).Confirmation, "escapes are read")
 }
 
-// Everybody who gets claims gets their own Confirmation.
+// Every copy of the claims has its own Confirmation.
 func TestClaims_ConfirmationIsCopied(t *testing.T) {
 	bound := &koreauth.Claims{Confirmation: &koreauth.Confirmation{CertificateSHA256: "cert", KeySHA256: "key"}}
 	want := *bound.Confirmation

@@ -17,7 +17,7 @@ type authenticated struct {
 	outer  *authenticated
 }
 
-// identity stands for a Middleware.
+// identity identifies a Middleware by its address.
 type identity struct{ sender Requirement }
 
 type contextKey struct{}
@@ -61,7 +61,7 @@ func (a *authenticated) attach(r *http.Request) *http.Request {
 }
 
 // sameSender reports whether two Senders are equal. Values that cannot be compared
-// are not.
+// are never equal.
 func sameSender(a, b Requirement) bool {
 	return a != nil && b != nil && reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }

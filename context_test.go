@@ -72,7 +72,8 @@ func TestContext_ClaimsOfInnermostGuard(t *testing.T) {
 	}
 }
 
-// The claims of NewContext are printed no more than those of a guard.
+// Printing a context does not print the claims of NewContext, as it does not print
+// those of a guard.
 func TestContext_PrintsNoClaims(t *testing.T) {
 	ctx := koreauth.NewContext(context.Background(), &koreauth.Claims{Subject: "the-subject", ClientOwner: "owner@example.com"})
 	shown := fmt.Sprintf("%v %+v %#v %s %q", ctx, ctx, ctx, ctx, ctx)

@@ -1,7 +1,7 @@
 // Package koreauth protects HTTP APIs that accept KORE access tokens: JWTs of a
 // Keycloak realm, which clients get with the OAuth 2.0 client-credentials grant. It
-// is middleware for net/http, and for each router that takes such middleware, such
-// as gorilla/mux.
+// is middleware for net/http, and for routers that accept such middleware, such as
+// gorilla/mux.
 //
 //	validator, err := koreauth.NewValidator(koreauth.Config{
 //		Issuer:   "https://keycloak.example.com/realms/KORE-CIDP",
@@ -18,9 +18,10 @@
 //	mux.Handle("GET /v1/sims", guard.Require(koreauth.Product("SuperSIM"))(listSIMs))
 //
 // A [Validator] validates tokens as its [Config] describes. A [Middleware], here
-// called a guard, finds the token of a request and has it validated. It then calls
-// the handler, for which [FromContext] returns the [Claims], or rejects the request.
-// A [Requirement] is a further condition, such as a scope or a grant.
+// called a guard, finds the token of a request and validates it with the Validator.
+// If the token is valid, the guard calls the handler, where [FromContext] returns
+// the [Claims]. Otherwise it rejects the request. A [Requirement] is a further
+// condition, such as a scope or a grant.
 //
 // With gorilla/mux, a guard can protect a router, a subrouter or a route:
 //
@@ -37,7 +38,7 @@
 //     header is one JSON object without duplicate members.
 //  2. "alg" is one of [Config].Algorithms, "typ" is absent or that of an access
 //     token, and there is neither "crit" nor "b64". Keys that the header embeds or
-//     refers to are not read.
+//     refers to are ignored.
 //  3. The issuer has a key for "kid" and "alg".
 //  4. The signature is correct.
 //  5. The payload is one JSON object without duplicate members.
@@ -47,8 +48,8 @@
 //     Options.Require and those of the route.
 //
 // Names are compared exactly, at every depth. Before the signature is verified,
-// claims are used only to select one of several issuers, and to decide whether an
-// unknown key is worth a fetch.
+// claims are used only to select one of several issuers, and to decide whether to
+// fetch an unknown key.
 //
 // The signature of a token that was verified before is not verified again, as long
 // as the issuer still has the key. All other checks are repeated. See
@@ -68,16 +69,16 @@
 //
 // The keys are discovered from the issuer, or fetched from Config.JWKSURL, when the
 // first token arrives or when [Validator.Ready] is called. They are refreshed in the
-// background, and when a token names an unknown key (rate-limited). In an outage of
-// the issuer the last good keys are used. No goroutine runs between fetches, and
-// there is nothing to close. See [RemoteKeySet].
+// background, and when a token names an unknown key (rate-limited). If the issuer is
+// down, the cached keys are used for up to 24 hours. No goroutine runs between
+// fetches, and there is nothing to close. See [RemoteKeySet].
 //
 // # What is not checked
 //
 // The package does not know whether a token was revoked, and it does not compare
-// "ip-range" with the address of the client: a Requirement can do both. It accepts
-// no encrypted tokens, and none that are signed with a shared secret. Opaque tokens
-// need [Config].Opaque. It gets no tokens: that is the job of a client.
+// "ip-range" with the address of the client: a Requirement can do both. It does not
+// accept encrypted tokens, or tokens that are signed with a shared secret. Opaque
+// tokens need [Config].Opaque. The package does not fetch tokens for clients.
 //
 // Package source finds tokens outside the Authorization header. Package koretest
 // provides an issuer for tests and demos, and a fake validator.

@@ -9,7 +9,7 @@ import (
 	"github.com/koreauth/koreauth/internal/door"
 )
 
-// init opens the door for the other packages of this module.
+// init sets the functions that the other packages of this module use.
 func init() {
 	door.Validate = func(ctx context.Context, v *Validator, r *http.Request, token string) (*Claims, error) {
 		claims, _, err := v.validate(ctx, r, token, leaveBound)

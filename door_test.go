@@ -17,7 +17,7 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// The types of the functions in internal/door, as its comments promise them.
+// The types of the functions in internal/door, as its comments document them.
 var (
 	doorValidate = door.Validate.(func(context.Context, *koreauth.Validator, *http.Request, string) (*koreauth.Claims, error))
 	doorVerify   = door.VerifySignature.(func(context.Context, *koreauth.Validator, string) (*koreauth.Claims, error))
@@ -231,8 +231,8 @@ func TestDoor_VerifySignatureReadsClock(t *testing.T) {
 	})
 }
 
-// Only a token that would be accepted may cause a fetch, and an outage is not the
-// token's fault.
+// Only a token that would be accepted may cause a fetch, and an outage is not
+// reported as an invalid token.
 func TestDoor_VerifySignatureFetches(t *testing.T) {
 	issuer, v := newIssuer(t, "RS256", nil)
 	require.NoError(t, v.Ready(t.Context()))

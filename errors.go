@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// The classes of errors. Each rejection has one of them, found with errors.Is.
-// The class alone decides the response to the client.
+// The classes of errors. Each rejected request has an error of one of them, which
+// errors.Is finds. Only the class determines the response to the client.
 var (
 	// ErrNoToken means that the request has no bearer token (RFC 6750 §3.1).
 	ErrNoToken = errors.New("koreauth: no token")
@@ -31,8 +31,8 @@ var (
 
 	// ErrForbidden means that the token is valid and sufficient, and that the
 	// request is not allowed for another reason, such as its address or an account
-	// that is not the client's. Another token would not help, so the response has
-	// no challenge (RFC 9110 §15.5.4).
+	// that is not the client's. Another token of the client would not help, so the
+	// response has no challenge (RFC 9110 §15.5.4).
 	ErrForbidden = errors.New("koreauth: forbidden")
 
 	// ErrUnavailable means that the token could not be checked, because the keys of
@@ -46,7 +46,7 @@ var (
 var (
 	ErrMalformed   = reason("malformed")              // not a compact JWS of strict base64url and JSON, or over 16 KiB (RFC 7515 §5.2)
 	ErrAlgorithm   = reason("algorithm not accepted") // "alg" is missing or not in Config.Algorithms (RFC 8725 §3.1)
-	ErrSignature   = reason("bad signature")          // no key with this "kid" made the signature (RFC 7515 §5.2)
+	ErrSignature   = reason("bad signature")          // no key with this "kid" verifies the signature (RFC 7515 §5.2)
 	ErrUnknownKey  = reason("unknown key")            // the issuer has no key for this "kid" and "alg" (RFC 7515 §4.1.4)
 	ErrIssuer      = reason("wrong issuer")           // "iss" is not Config.Issuer (RFC 8725 §3.8)
 	ErrAudience    = reason("wrong audience")         // "aud" has none of Config.Audience (RFC 8725 §3.9)
@@ -55,7 +55,7 @@ var (
 	ErrTooOld      = reason("too old")                // "iat" is over Config.MaxAge ago, in the future, or missing (RFC 7519 §4.1.6)
 	ErrTokenType   = reason("not an access token")    // "typ" is that of another token, such as an ID token (RFC 8725 §3.11)
 	ErrClient      = reason("client not accepted")    // the client is not in Config.ClientIDs (RFC 9068 §2.2)
-	ErrBinding     = reason("sender not confirmed")   // "cnf" binds the token to a key, which nothing confirmed (RFC 7800 §3)
+	ErrBinding     = reason("sender not confirmed")   // the token is bound to a key ("cnf") that was not confirmed (RFC 7800 §3)
 	ErrRevoked     = reason("revoked")                // a Requirement found that the token was revoked (RFC 7009)
 )
 
@@ -73,21 +73,21 @@ var reasons = []error{
 // TokenValidator returns.
 var errAbsent = fmt.Errorf("%w", ErrNoToken)
 
-// Error is a rejection. Its text is for the operator and has no claim of the
-// token. An [ErrorFormat] makes what the client reads.
+// Error says why a request was rejected. Its text is for operators, and contains no
+// claim of the token. An [ErrorFormat] makes the response to the client.
 type Error struct {
 	// Class is one of the classes. If Class is nil, ErrUnavailable is used.
 	Class error
 	// Reason says why. For ErrInvalidToken it is or wraps one of the reasons;
 	// for the other classes it is the cause, or nil.
 	Reason error
-	// Required lists what a failed requirement asked for: scopes as they are, a
-	// grant as "resource:access", a product by its name.
+	// Required lists what a failed requirement requires: scopes, grants in the form
+	// "resource:access", and names of products.
 	Required []string
 	// RetryAfter is the time until the keys may be fetched again, for
 	// ErrUnavailable. Zero means unknown.
 	RetryAfter time.Duration
-	// KeyID, Issuer and ClientID are taken from the token, as far as it was read.
+	// KeyID, Issuer and ClientID are those of the token, if they could be read.
 	// Unless the signature was verified, an attacker may have written them.
 	KeyID, Issuer, ClientID string
 
@@ -170,12 +170,12 @@ func unavailable(cause error, retryAfter time.Duration) *Error {
 // alone. It must be safe for concurrent use by multiple goroutines.
 type ErrorFormat func(r *http.Request, err error) (status int, contentType string, body []byte)
 
-// answer is the response for a class, for KOREErrors and for the other formats.
+// answer is the response for a class, in KORE's format and in the others.
 type answer struct {
 	koreStatus  int
 	koreBody    string
 	status      int    // RFC 6750 §3.1
-	code        string // RFC 6750 §3.1, or a similar word where it has none
+	code        string // RFC 6750 §3.1, or a similar code if it has none
 	description string
 }
 

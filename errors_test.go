@@ -456,7 +456,7 @@ func TestErrors_OwnClassDecides(t *testing.T) {
 	})
 }
 
-// An error that holds a nil *Error means that the token could not be verified.
+// An error that contains a nil *Error means that the token could not be verified.
 // It must not cause a panic.
 func TestErrors_TypedNil(t *testing.T) {
 	typedNil := (*koreauth.Error)(nil)

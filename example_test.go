@@ -777,7 +777,7 @@ func ExampleNewValidator() {
 	fmt.Println(err)
 	// Output:
 	// koreauth: Config.Audience is empty: set it to the "aud" that tokens for this API have, such as api-gw
-	// koreauth: Config.Leeway is negative: set zero for none, or more
+	// koreauth: Config.Leeway is negative: set it to zero or more
 	// koreauth: Config.Algorithms has "HS256", which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA
 }
 

@@ -11,8 +11,7 @@ import (
 	"github.com/koreauth/koreauth/internal/jws"
 )
 
-// issuer is a Config that a Validator uses: what makes a token of one issuer
-// valid.
+// issuer has the rules and the keys of one Config.
 type issuer struct {
 	name       string
 	audience   []string
@@ -31,7 +30,7 @@ type binding int
 
 const (
 	rejectBound binding = iota
-	leaveBound          // to a Sender that confirms the key
+	leaveBound          // leave them to a Sender that confirms the key
 )
 
 // verify verifies the signature of a token with the keys of the issuer, which may
@@ -199,7 +198,7 @@ func (i *issuer) checkIssuer(c *Claims) error {
 // never expire.
 func (i *issuer) checkExpiry(c *Claims, now time.Time) error {
 	if c.Expiry.IsZero() {
-		return fmt.Errorf(`%w: no "exp" that is a number`, ErrExpired)
+		return fmt.Errorf(`%w: "exp" is missing or not a number`, ErrExpired)
 	}
 	if !now.Before(c.Expiry.Add(i.leeway)) {
 		return ErrExpired

@@ -26,8 +26,8 @@ type KeySet interface {
 	// is none, Keys returns an empty slice or ErrUnknownKey. Any other error counts
 	// as ErrUnavailable. Keys may use the network only if fetch is true, and must
 	// then return when ctx is done. It is called for every token, and must be safe
-	// for concurrent use by multiple goroutines. The caller does not change the
-	// result, and neither may the KeySet.
+	// for concurrent use by multiple goroutines. Neither the caller nor the KeySet
+	// may change the returned keys.
 	Keys(ctx context.Context, kid string, fetch bool) ([]Key, error)
 }
 
@@ -117,8 +117,8 @@ func (x *keyIndex) Keys(_ context.Context, kid string, _ bool) ([]Key, error) {
 // ParseKeys returns the keys of a JWK Set (RFC 7517 §5) that can verify
 // signatures. It ignores every other key: keys of other types and curves, keys for
 // encryption ("use", "key_ops", "alg"), RSA keys under 2048 bits, points that are
-// not on the curve, and private keys, which their publication has compromised. A
-// document without a usable key is an error that says why.
+// not on the curve, and private keys, because publishing them has compromised them. If
+// no key is usable, the error says why.
 func ParseKeys(jwks []byte) ([]Key, error) {
 	keys, _, err := parseKeys(jwks)
 	return keys, err
@@ -174,7 +174,7 @@ func nameOf(key Key, position int) string {
 }
 
 // parseKey reads one JWK. It reads the members about the key here and leaves only
-// the key itself to jwx, so that an unusual member does not lose the key.
+// the key itself to jwx, so that an unusual member does not make the key unusable.
 func parseKey(member []byte) (key Key, err error) {
 	var jwkMembers map[string]json.RawMessage
 	if err := json.Unmarshal(member, &jwkMembers); err != nil {

@@ -43,7 +43,7 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
-		if len(token) >= 8 { // A shorter token is a word, not a secret.
+		if len(token) >= 8 { // A shorter token may be an ordinary word.
 			cause = strings.ReplaceAll(cause, token, "[redacted]")
 		}
 		attrs = append(attrs, slog.String("cause", cause))
@@ -51,7 +51,7 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 	logger.LogAttrs(ctx, level, "koreauth: request rejected", attrs...)
 }
 
-// withoutPrefix is the text of one of our errors without the name of the package.
+// withoutPrefix returns the text of an error of this package without its name.
 func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
 
 // reasonOf returns the reason that e wraps, or nil.

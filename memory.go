@@ -50,7 +50,7 @@ func (m *memory) find(d jws.Digest) *verifiedToken {
 // remember is called for tokens that were found valid.
 func (m *memory) remember(d jws.Digest, t *verifiedToken) { m.tokens.Set(d, t) }
 
-// forget removes a token that can never be valid again.
+// forget removes a token that has expired or whose key is gone.
 func (m *memory) forget(d jws.Digest) { m.tokens.Invalidate(d) }
 
 // weight counts a token in steps of entryBytes: its payload, and what decoding

@@ -21,30 +21,32 @@ type Options struct {
 	// Errors makes the responses to rejected requests. If Errors is nil,
 	// [KOREErrors] is used.
 	Errors ErrorFormat
-	// Sources are the places to look for the token, instead of the Authorization
-	// header. If Sources is empty, only that header is read.
+	// Sources are the places where the token may be. If Sources is empty, only the
+	// Authorization header is read; otherwise list Header("Authorization") to read it
+	// too.
 	Sources []Source
 	// Sender confirms that the sender of the request has each key that
 	// [Claims].Confirmation names, for example by a client certificate. It is
 	// checked once per request and token, before Require, and for unbound tokens
-	// too, so that it can insist on a binding. An inner guard with an equal Sender
+	// too, so that it can require a binding. An inner guard with an equal Sender
 	// does not check it again; functions are never equal. If Sender is nil, bound
 	// tokens are rejected with [ErrBinding].
 	Sender Requirement
-	// Require lists what every request must meet. It is checked once per request
+	// Require lists requirements for every request. They are checked once per request
 	// and token, after Sender and before the requirements of the route. The
 	// requirements get the shared claims, and must not change them.
 	Require []Requirement
-	// ResourceMetadata is the URL of the metadata of the API, which each challenge
-	// names as "resource_metadata" (RFC 9728 §5.1). If it is empty, none does.
+	// ResourceMetadata is the URL of the API's protected resource metadata. Each
+	// challenge has it as "resource_metadata" (RFC 9728 §5.1). If ResourceMetadata is
+	// empty, challenges omit it.
 	ResourceMetadata string
 	// Observe is called once per request and guard, after the decision and before
 	// the handler or the response, for metrics and traces. It is not called by
-	// [Middleware.Authenticate] and [Middleware.Refuse]. If Observe is nil, the
-	// guard does not read the clock for it.
+	// [Middleware.Authenticate] and [Middleware.Refuse]. If Observe is nil,
+	// nothing is called.
 	Observe func(*http.Request, Outcome)
 	// Logger gets one record for each rejected request, with the context of the
-	// request. No record has a token, a secret claim or an e-mail address. If
+	// request. No record contains a token, a secret claim or an e-mail address. If
 	// Logger is nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -60,7 +62,7 @@ type Outcome struct {
 	// signature again: it was in the memory of the Validator, or an outer guard had
 	// validated it. It is false for rejected requests.
 	Remembered bool
-	// Start is when the guard began, and Took how long it needed.
+	// Start is the time at which the guard started. Took is the duration of its checks.
 	Start time.Time
 	Took  time.Duration
 }
@@ -136,7 +138,7 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 	}
 	v, ok := validator.(*Validator)
 	if ok && v == nil {
-		panic("koreauth: New needs a TokenValidator, and got a nil *Validator")
+		panic("koreauth: New needs a TokenValidator; the *Validator is nil")
 	}
 	if ok {
 		return func(r *http.Request, token string) (*Claims, bool, error) {
@@ -224,7 +226,7 @@ func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 }
 
 // Refuse responds to a request as Wrap does when it rejects one: status and body by
-// the [ErrorFormat], a challenge, headers against caching, and a log record. An
+// the [ErrorFormat], a challenge, headers that prevent caching, and a log record. An
 // error of no class, or nil, is handled as [ErrUnavailable].
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal := asRefusal(err)
@@ -247,7 +249,7 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, refusal *Err
 	logRefusal(r.Context(), m.logger, refusal, token)
 	header := w.Header()
 	if len(header) > 0 {
-		// Headers that an outer handler set for the response which is not sent now.
+		// Remove headers that an outer handler set for a response that is not sent.
 		// Content-Encoding stays, because a compressing writer is still active.
 		for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Retry-After", "Www-Authenticate"} {
 			delete(header, name)
@@ -328,8 +330,8 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 }
 
 // keepPrivate prevents shared caches from storing a response to a request whose
-// token was in the URL, a body or a cookie. They do so by themselves only for
-// tokens in Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
+// token was in the URL, a body or a cookie. By themselves they exclude only responses
+// to requests with Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
 func keepPrivate(header http.Header) {
 	value := strings.Join(header.Values("Cache-Control"), ", ")
 	switch has := strings.ToLower(value); {
@@ -414,7 +416,7 @@ func (m *Middleware) authenticate(r *http.Request) (found result) {
 	return found
 }
 
-// checkRequest asks Sender, unless an outer guard has asked an equal one, and then
+// checkRequest checks Sender, unless an outer guard has checked an equal one, and then
 // Options.Require.
 func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims, outer *authenticated) error {
 	var err error

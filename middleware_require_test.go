@@ -101,14 +101,14 @@ func handlerAllocs(handler http.Handler, token string) float64 {
 	return testing.AllocsPerRun(200, func() { handler.ServeHTTP(w, r) })
 }
 
-// custom returns a requirement of a type that koreauth does not know, which is met.
+// custom returns a custom requirement that every token meets.
 func custom() koreauth.Requirement {
 	return koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
 }
 
-// TestOptions_RequireAllocations checks what requirements cost a request with a
-// remembered token: those of Config and Options nothing, and custom ones of a
-// route one copy of the claims in all.
+// TestOptions_RequireAllocations counts the allocations of requirements for a
+// remembered token. Those of Config and Options need none. The custom requirements
+// of a route need one copy of the claims, however many there are.
 func TestOptions_RequireAllocations(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates too")

@@ -14,8 +14,8 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// confirmations are values of cnf. A value that has no want is one that nothing
-// can confirm.
+// confirmations are values of cnf. A value without a want cannot be
+// confirmed.
 var confirmations = []struct {
 	name  string
 	value any
@@ -146,7 +146,7 @@ func TestSender_UnboundTokens(t *testing.T) {
 	}
 }
 
-// A custom TokenValidator that makes claims itself is no exception.
+// The same applies to the claims that a custom TokenValidator returns.
 func TestSender_BindingOfCustomValidator(t *testing.T) {
 	claims := &koreauth.Claims{ClientID: "c", Confirmation: &koreauth.Confirmation{}}
 	validator := validateFunc(func(context.Context, string) (*koreauth.Claims, error) { return claims, nil })
@@ -355,8 +355,8 @@ func TestSender_RejectedRequestStops(t *testing.T) {
 	assert.Equal(t, 1, asked.calls())
 }
 
-// A handler that calls Authenticate again, as a proof that may be used only once
-// needs it, does not check the Sender again.
+// Authenticate in a handler does not check the Sender again, so that a proof which
+// may be used only once is not used twice.
 func TestSender_AuthenticateInGuard(t *testing.T) {
 	asked, every := new(probe), new(probe)
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{}}, &koreauth.Options{Sender: asked, Require: []koreauth.Requirement{every}})
@@ -369,7 +369,7 @@ func TestSender_AuthenticateInGuard(t *testing.T) {
 	assert.Equal(t, 1, every.calls())
 }
 
-// What a Sender says that the client lacks is in the challenge.
+// The challenge lists what the error of a Sender requires.
 func TestSender_Required(t *testing.T) {
 	for _, class := range []error{nil, koreauth.ErrInsufficientScope} {
 		sender := &probe{err: &koreauth.Error{Class: class, Required: []string{"a-certificate"}}}

@@ -10,8 +10,8 @@ import (
 // have written.
 const maxUnverified = 64
 
-// secretLike matches e-mail addresses and JWTs, also truncated ones. It
-// recognises base64 of `{"` and of the other ways to begin a JSON object, and
+// secretLike matches e-mail addresses and JWTs, including truncated ones. It
+// recognizes base64 of `{"` and of the other ways to begin a JSON object, and
 // three long segments.
 var secretLike = regexp.MustCompile(`@|%40|eyJ[\w-]{4,}|\be(?:yAi|wo|w0K|wk)[\w-]{6,}|[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}`)
 
@@ -23,8 +23,8 @@ func printable(value string) string {
 	return value
 }
 
-// redact replaces each word of text that looks like a secret. Our own error
-// texts hold no secrets, but the errors that they wrap may.
+// redact replaces each word of text that looks like a secret. The error texts of
+// this package contain no secrets, but the errors that they wrap may.
 func redact(text string) string {
 	if !secretLike.MatchString(text) {
 		return text

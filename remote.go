@@ -16,7 +16,7 @@ import (
 	"github.com/koreauth/koreauth/internal/fetch"
 )
 
-// The values of RemoteKeySet's zero fields, and its limits.
+// The defaults of RemoteKeySet, and its limits.
 const (
 	minInterval      = 10 * time.Second
 	minIntervalEmpty = 250 * time.Millisecond // between fetches while there are no keys
@@ -32,13 +32,14 @@ const (
 // goroutine is that of a fetch, which ends within 5 seconds.
 //
 // Keys are fetched when they are first needed. A request whose key is cached does
-// not wait: keys older than MaxAge are refreshed in the background. Only if the
-// keys were not used for two MaxAge does a request wait for the refresh, and it
-// uses the old keys if the refresh fails.
+// not wait: keys older than MaxAge are refreshed in the background. A request
+// waits for the refresh only if the last fetch ended at least two MaxAge ago. If the
+// refresh fails, it uses the old keys.
 //
 // An unknown key ID causes a fetch too. Such fetches are limited to a burst of
 // three, then one per MinInterval, however many tokens with invented IDs arrive.
-// If the issuer is down, the last good keys are used until MaxStale.
+// If the issuer is down, the cached keys are used for up to
+// MaxStale.
 //
 // A fetch takes at most 5 seconds (the transport of the HTTP client must respect
 // the context), reads at most 1 MiB, and follows at most three redirects, within
@@ -62,7 +63,8 @@ type RemoteKeySet struct {
 	MinInterval time.Duration
 	// MaxAge is the age at which keys are refreshed. A shorter max-age in the
 	// Cache-Control of the server is used instead, but not below MinInterval. Zero
-	// means 15 minutes. Compare Config.MaxAge, which is about tokens.
+	// means 15 minutes. It is not Config.MaxAge, the maximum age of
+	// a token.
 	MaxAge time.Duration
 	// MaxStale is how long keys are used after they were last fetched, while every
 	// refresh fails. Zero means 24 hours. A value under MaxAge counts as MaxAge.
@@ -203,7 +205,7 @@ func (s *RemoteKeySet) refreshed(ctx context.Context, kid string, old *snapshot)
 	return nil, ErrUnknownKey
 }
 
-var errStale = errors.New("the last good keys are too old")
+var errStale = errors.New("the cached keys are older than MaxStale")
 
 // fetchReason is why keys are fetched. Each reason has its own rate limit.
 type fetchReason int
@@ -438,7 +440,7 @@ func (s *RemoteKeySet) faults() (faults []error) {
 	for i, value := range []time.Duration{s.MinInterval, s.MaxAge, s.MaxStale} {
 		if value < 0 {
 			name := []string{"MinInterval", "MaxAge", "MaxStale"}[i]
-			faults = append(faults, fmt.Errorf("RemoteKeySet.%s is negative: set zero for its default, or more", name))
+			faults = append(faults, fmt.Errorf("RemoteKeySet.%s is negative: set it to zero, for the default, or more", name))
 		}
 	}
 	return faults

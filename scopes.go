@@ -121,7 +121,7 @@ func nonNil(function string, requirements []Requirement) []Requirement {
 
 // builtin is a requirement of this package.
 type builtin interface {
-	// names lists what the requirement asks for.
+	// names lists what the requirement requires.
 	names() []string
 	// check is Check, where own is the copy of the claims for custom requirements.
 	check(r *http.Request, c, own *Claims) error
@@ -204,7 +204,7 @@ func (some *anyOf) check(r *http.Request, c, own *Claims) error {
 			return nil
 		}
 		if class := classOf(err); class == ErrUnavailable || other == nil && class != nil && class != ErrInsufficientScope {
-			other = err // ErrUnavailable comes first: this one may be met.
+			other = err // ErrUnavailable takes precedence: this requirement may be met.
 		}
 		names = append(names, namesOf(some.requirements[i:i+1], 0, err)...)
 		causes = append(causes, err)
@@ -215,9 +215,8 @@ func (some *anyOf) check(r *http.Request, c, own *Claims) error {
 	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(causesOf(causes)...), Required: unique(names)}
 }
 
-// namesOf lists what the requirements ask for, in order. The names of the one that
-// failed come from its error, because those of a custom requirement are known from
-// nowhere else.
+// namesOf lists what the requirements require, in order. The names of the one that
+// failed come from its error, because a custom requirement has no names method.
 func namesOf(requirements []Requirement, failed int, err error) []string {
 	var names []string
 	for i, q := range requirements {
@@ -240,8 +239,8 @@ func insufficient(err error, names []string) error {
 	return &Error{Class: ErrInsufficientScope, Reason: errors.Join(causesOf([]error{err})...), Required: unique(names)}
 }
 
-// causesOf returns what requirements say in addition to the names that they ask
-// for.
+// causesOf returns the causes in the errors of requirements, without the required
+// names.
 func causesOf(failed []error) []error {
 	var causes []error
 	for _, err := range failed {

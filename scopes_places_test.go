@@ -17,8 +17,8 @@ import (
 	"github.com/koreauth/koreauth/koretest"
 )
 
-// probe is a Requirement that records its calls. Like any pointer, it is equal to
-// itself alone.
+// probe is a Requirement that records its calls. As a pointer, it is equal only to
+// itself.
 type probe struct {
 	name     string
 	err      error     // what Check returns
@@ -64,7 +64,7 @@ func newPlaceProbes() *placeProbes {
 	return p
 }
 
-// reset forgets the calls.
+// reset clears the calls.
 func (p *placeProbes) reset() {
 	p.order = nil
 	for _, probe := range p.at {

@@ -396,8 +396,8 @@ func TestRequirement_GetsRequest(t *testing.T) {
 	assert.Same(t, r, got)
 }
 
-// Each result of a constructor is equal to itself alone, and can be compared even
-// if it holds functions, so that it can be a Sender and the key of a map.
+// Each result of a constructor is equal only to itself. It can be compared even if
+// it contains functions, so it can be a Sender and the key of a map.
 func TestRequirement_CanBeCompared(t *testing.T) {
 	f := koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })
 	for name, q := range map[string]func() koreauth.Requirement{

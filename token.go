@@ -21,7 +21,7 @@ type parsedToken struct {
 	header     *tokenHeader
 	signature  []byte
 	buffer     [256]byte      // for a signature of up to 256 bytes
-	content    *verifiedToken // its claims are not to be trusted until verified is true
+	content    *verifiedToken // do not trust its claims until verified is true
 	payloadErr error          // the payload is not one strict JSON object
 	verified   bool           // the signature was verified
 	digest     jws.Digest     // of whole
@@ -92,8 +92,8 @@ func (t *parsedToken) refusal(reason error) *Error {
 	return refusal
 }
 
-// newRefusal returns the rejection for a reason, which is an *Error of its own or
-// one of the reasons for ErrInvalidToken.
+// newRefusal returns the rejection for a reason, which is an *Error or one of
+// the reasons for ErrInvalidToken.
 func newRefusal(reason error) *Error {
 	if refusal, ok := reason.(*Error); ok {
 		return refusal
@@ -101,8 +101,8 @@ func newRefusal(reason error) *Error {
 	return &Error{Class: ErrInvalidToken, Reason: reason}
 }
 
-// annotate adds what is known of a verified token, unless the rejection names a
-// token already. It returns the rejection.
+// annotate fills in issuer, client and key ID from verified claims, unless the
+// rejection already has them. It returns the rejection.
 func annotate(refusal *Error, c *Claims) *Error {
 	if refusal.Issuer == "" && refusal.ClientID == "" {
 		refusal.Issuer, refusal.ClientID, refusal.KeyID, refusal.verified = c.Issuer, c.ClientID, c.extra.kid, true
@@ -110,7 +110,7 @@ func annotate(refusal *Error, c *Claims) *Error {
 	return refusal
 }
 
-// The errors that are found first. They are made once, because an attacker can
+// The errors of the first checks. They are allocated once, because an attacker can
 // cause many of them.
 var (
 	errTooLarge = malformed("larger than 16 KiB")
@@ -179,7 +179,7 @@ func (h *tokenHeader) checkSyntax() error {
 // case-insensitive (RFC 7515 §4.1.9).
 func (h *tokenHeader) checkAccessToken() error {
 	if !h.wrongType && !strings.EqualFold(h.typ, "JWT") && !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") {
-		return fmt.Errorf(`%w: header "typ" is none of JWT, at+jwt and application/at+jwt`, ErrTokenType)
+		return fmt.Errorf(`%w: header "typ" is not JWT, at+jwt or application/at+jwt`, ErrTokenType)
 	}
 	return h.checkSyntax()
 }

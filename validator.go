@@ -32,7 +32,8 @@ type Config struct {
 	Issuer string
 	// Audience lists the accepted "aud" values. A token must have at least one of
 	// them. Use a name of your API, not of a client: ID tokens often have the
-	// client as their audience, and no other claim tells them from access tokens.
+	// client as their audience, and may have no other claim that distinguishes them
+	// from access tokens.
 	Audience []string
 	// JWKSURL is the URL of the issuer's keys. If JWKSURL is empty, it is discovered
 	// from Issuer (OpenID Connect Discovery 1.0 §4, else RFC 8414 §3).
@@ -46,15 +47,15 @@ type Config struct {
 	// (Ed25519). If Algorithms is empty, only RS256 is accepted.
 	Algorithms []string
 	// ClientIDs lists the clients whose tokens are accepted. If ClientIDs is empty,
-	// those of any client are.
+	// the tokens of all clients are accepted.
 	ClientIDs []string
 	// Leeway is the allowed clock skew. Zero means none.
 	Leeway time.Duration
 	// MaxAge is the maximum age of a token, counted from "iat", even if "exp" is
 	// later. A token without "iat" is then rejected. Zero means no limit.
 	MaxAge time.Duration
-	// Require lists what every token must meet, for example that it was not
-	// revoked. It is checked last, in Validate too, for new and for remembered
+	// Require lists requirements for every token, for example that it was not
+	// revoked. They are checked last, in Validate too, for new and for remembered
 	// tokens. The requirements get the shared claims, and must not change them.
 	Require []Requirement
 	// Opaque validates tokens that do not have three segments. Config.Require
@@ -65,7 +66,7 @@ type Config struct {
 	// their signatures are not verified again. All other checks are made each time.
 	// An entry has up to 4 KiB; a larger token counts as several. Zero means 10,000,
 	// which takes at most 40 MB. If CacheSize is negative, no token is remembered.
-	// The memory of several Configs has the sum of their sizes.
+	// Several Configs share one memory, which has the sum of their sizes.
 	CacheSize int
 	// HTTPClient fetches the keys. If HTTPClient is nil, a client on
 	// http.DefaultTransport is used.
@@ -160,8 +161,8 @@ func (c *Config) issuer() (*issuer, []error) {
 	faults.add(len(c.Audience) == 0, `Config.Audience is empty: set it to the "aud" that tokens for this API have, such as api-gw`)
 	faults.add(slices.Contains(c.Audience, ""), "Config.Audience has an empty name: remove it")
 	faults.add(slices.Contains(c.ClientIDs, ""), "Config.ClientIDs has an empty name: remove it; leave ClientIDs empty to accept any client")
-	faults.add(c.Leeway < 0, "Config.Leeway is negative: set zero for none, or more")
-	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set zero for no limit, or more")
+	faults.add(c.Leeway < 0, "Config.Leeway is negative: set it to zero or more")
+	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set it to zero, for no limit, or more")
 	faults.add(slices.Contains(c.Require, nil), "Config.Require has a nil Requirement: remove it")
 	opaque, ok := c.Opaque.(*Validator)
 	faults.add(ok && opaque == nil, "Config.Opaque is a nil *Validator: leave it empty to reject opaque tokens")
@@ -227,8 +228,8 @@ func (c *Config) keySet(faults *faultList) KeySet {
 	}
 }
 
-// Ready returns nil if at least one issuer has keys. It fetches the keys of issuers
-// that have none, of all at once. Call it at start-up to fetch the keys before the
+// Ready returns nil if at least one issuer has keys. It fetches the keys of all
+// issuers that have none, at the same time. Call it at start-up to fetch the keys before the
 // first request, and as a readiness probe: in an outage it returns nil as long as
 // cached keys are used. The error is ErrUnavailable.
 func (v *Validator) Ready(ctx context.Context) error {

@@ -207,7 +207,7 @@ func TestConfig_RequireSeesContext(t *testing.T) {
 	assert.Equal(t, "trace", got)
 }
 
-// The error of a requirement belongs to it: koreauth does not change it.
+// koreauth does not change the error of a requirement.
 func TestConfig_RequireKeepsErrors(t *testing.T) {
 	own := &koreauth.Error{Class: koreauth.ErrForbidden}
 	for _, want := range []koreauth.Error{{Class: koreauth.ErrForbidden}, {Class: koreauth.ErrInsufficientScope, Required: []string{"a"}}, {}} {

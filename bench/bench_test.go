@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -145,6 +146,30 @@ func BenchmarkCachedToken(b *testing.B) {
 	guard, err := subjects.Koreauth.Guard(b.Context(), issuer.Setup(subjects.RS256))
 	require.NoError(b, err)
 	b.Run("koreauth", func(b *testing.B) { serve(b, guard(handler), tokens) })
+}
+
+func BenchmarkIssuers(b *testing.B) {
+	issuer := newIssuer(b)
+	tokens, err := issuer.SignMany(256, subjects.RS256, func(int) subjects.Spec { return subjects.Spec{} })
+	require.NoError(b, err)
+	keys := koreauth.StaticKeySet{{ID: subjects.KeyID(subjects.RS256), Algorithm: subjects.RS256, Public: issuer.Public(subjects.RS256)}}
+	for _, n := range []int{1, 10, 1000} {
+		for _, row := range []struct {
+			name      string
+			cacheSize int
+			tokens    []subjects.Token
+		}{{"new", -1, tokens}, {"remembered", 0, tokens[:1]}} {
+			configs := make([]koreauth.Config, n)
+			for k := range configs {
+				configs[k] = koreauth.Config{Issuer: fmt.Sprint(issuer.URL, "/", k), Audience: []string{subjects.Audience}, Keys: keys, CacheSize: row.cacheSize}
+			}
+			configs[n-1].Issuer = issuer.URL
+			validator, err := koreauth.NewValidator(configs...)
+			require.NoError(b, err)
+			guard := koreauth.New(validator, nil).Wrap
+			b.Run(fmt.Sprintf("%s/issuers=%d", row.name, n), func(b *testing.B) { serve(b, guard(handler), row.tokens) })
+		}
+	}
 }
 
 func serve(b *testing.B, h http.Handler, tokens []subjects.Token) {

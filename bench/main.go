@@ -49,6 +49,7 @@ func run(ctx context.Context, c clock, out, only string) error {
 		{"rejections", func() error { return b.rejections(ctx) }},
 		{"bad signatures", func() error { return b.badSignatures(ctx) }},
 		{"sizes", b.sizes},
+		{"issuers", b.issuers},
 		{"servers", b.servers},
 	} {
 		if !strings.Contains(part.name, only) {

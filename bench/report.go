@@ -54,6 +54,11 @@ func (r *report) atLeast(what string, value spread, limit float64, format string
 	r.targets = append(r.targets, target{what, value.format(format), "≥ " + number(limit), value.median >= limit})
 }
 
+// told adds a row without a target.
+func (r *report) told(what string, value spread, format string) {
+	r.targets = append(r.targets, target{what, value.format(format), "", true})
+}
+
 func exactly(v float64) spread { return spread{v, v, v} }
 
 func (s spread) times(f float64) spread { return spread{s.q1 * f, s.median * f, s.q3 * f} }
@@ -88,6 +93,9 @@ func (r *report) markdown(command string, c clock, took time.Duration) []byte {
 		verdict := "met"
 		if !t.met {
 			verdict = "**not met**"
+		}
+		if t.wanted == "" {
+			verdict = ""
 		}
 		p("| %s | %s | %s | %s |", t.what, t.measured, t.wanted, verdict)
 	}

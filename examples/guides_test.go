@@ -298,29 +298,36 @@ func TestGuides_LogSamples(t *testing.T) {
 	}
 }
 
-// The pages are easy to read in a terminal as well, and their links work.
-func TestGuides_Layout(t *testing.T) {
-	links := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
-	for _, name := range []string{
-		"routers", "issuers", "sources", "keys", "logging", "docker-compose", "migrating-from-auth0", "troubleshooting", "production",
-	} {
-		t.Run(name, func(t *testing.T) {
-			page := readPage(t, "../docs/"+name+".md")
-			assert.Regexp(t, guideBlock, page, "a guide shows code")
-			for _, link := range links.FindAllStringSubmatch(page, -1) {
-				assert.FileExists(t, filepath.Join("../docs", link[1]))
-			}
+func TestGuides_ShowCode(t *testing.T) {
+	for _, page := range guidePages(t) {
+		assert.Regexp(t, guideBlock, readPage(t, page), page)
+	}
+}
+
+// TestPages_Layout checks that the pages are easy to read in a terminal too, and
+// that their links work. It leaves out bench/RESULTS.md, which make bench writes.
+func TestPages_Layout(t *testing.T) {
+	var pages []string
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/reports/*.md", "../bench/README.md", "../interop/README.md", "../testdata/*/README.md"} {
+		found, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, found, pattern)
+		pages = append(pages, found...)
+	}
+	for _, path := range pages {
+		t.Run(strings.TrimPrefix(path, "../"), func(t *testing.T) {
+			page := readPage(t, path)
+			checkLinks(t, path, page)
 			code, lines := false, 0
 			for line := range strings.SplitSeq(page, "\n") {
 				switch {
 				case strings.HasPrefix(line, "```"):
-					code = !code
-					lines = 0
+					code, lines = !code, 0
 				case code:
 				case strings.HasPrefix(line, "|"):
 					assert.LessOrEqual(t, len([]rune(line)), 120, line)
 					assert.LessOrEqual(t, strings.Count(strings.ReplaceAll(line, `\|`, ""), "|"), 6, line)
-				case line == "", strings.HasPrefix(line, "- "), strings.HasPrefix(line, "#"):
+				case line == "", strings.HasPrefix(line, "- "), strings.HasPrefix(line, "#"), strings.HasPrefix(line, "[!"):
 					lines = 0
 				default:
 					lines++
@@ -328,5 +335,30 @@ func TestGuides_Layout(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// checkLinks checks that the links of a page lead to files and folders of the
+// repository, and to headings in them. It does not check links to other sites.
+func checkLinks(t *testing.T, path, page string) {
+	t.Helper()
+	for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(withoutBlocks(page), -1) {
+		if strings.HasPrefix(link[1], "https://") {
+			continue
+		}
+		target, anchor, _ := strings.Cut(link[1], "#")
+		if target == "" {
+			target = filepath.Base(path)
+		}
+		target = filepath.Join(filepath.Dir(path), target)
+		if _, err := os.Stat(target); !assert.NoError(t, err) || anchor == "" {
+			continue
+		}
+		var headings []string
+		for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(withoutBlocks(readPage(t, target)), -1) {
+			name := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+			headings = append(headings, strings.ReplaceAll(name, " ", "-"))
+		}
+		assert.Contains(t, headings, anchor, target)
 	}
 }

@@ -187,7 +187,7 @@ func TestKeycloak_RejectsOtherTokens(t *testing.T) {
 		{"a client that is not in ClientIDs", oneClient, credentials(t, "kc_admin"), koreauth.ErrClient},
 		{"a sender-constrained token, whose typ is DPoP", a, boundToken(t), koreauth.ErrTokenType},
 		{"a token whose signature was changed", a, damaged(credentials(t, "kc_admin")), koreauth.ErrSignature},
-		{"a token with an unknown key ID", a, relabelled(t, credentials(t, "kc_admin")), koreauth.ErrUnknownKey},
+		{"a token with an unknown key ID", a, relabeled(t, credentials(t, "kc_admin")), koreauth.ErrUnknownKey},
 	} {
 		t.Run(row.what, func(t *testing.T) { row.api.rejects(t, row.token, row.reason) })
 	}
@@ -283,7 +283,7 @@ func TestKeycloak_Outage(t *testing.T) {
 	a.rejects(t, foreign, koreauth.ErrUnknownKey)
 	a.rejects(t, damaged(token), koreauth.ErrSignature)
 	// The key might exist by now, so this token cannot be rejected.
-	_, err = a.Validate(t.Context(), relabelled(t, token))
+	_, err = a.Validate(t.Context(), relabeled(t, token))
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 
 	server(t, "start")
@@ -492,8 +492,8 @@ func keyID(t testing.TB, token string) any {
 	return header["kid"]
 }
 
-// relabelled replaces the key ID of a token with one that no key has.
-func relabelled(t testing.TB, token string) string {
+// relabeled replaces the key ID of a token with one that no key has.
+func relabeled(t testing.TB, token string) string {
 	t.Helper()
 	header, _ := decode(t, token)
 	header["kid"] = rand.Text()

@@ -126,7 +126,7 @@ func TestOIDCProvider_RejectsOtherTokens(t *testing.T) {
 		{"a token for another API", a, forResource(t, "billing"), koreauth.ErrAudience},
 		{"a sender-constrained token (DPoP)", a, bound, koreauth.ErrBinding},
 		{"Keycloak's token, same client and audience", a, credentials(t, "kc_standard"), koreauth.ErrUnknownKey},
-		{"a token with an unknown key ID", a, relabelled(t, forResource(t, "rs256")), koreauth.ErrUnknownKey},
+		{"a token with an unknown key ID", a, relabeled(t, forResource(t, "rs256")), koreauth.ErrUnknownKey},
 		{"a token whose signature was changed", a, damaged(forResource(t, "es256")), koreauth.ErrSignature},
 	} {
 		t.Run(row.what, func(t *testing.T) { row.api.rejects(t, row.token, row.reason) })

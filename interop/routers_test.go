@@ -22,13 +22,13 @@ var routers = []struct {
 	name  string
 	build func(guard *koreauth.Middleware, mayDelete func(http.Handler) http.Handler) http.Handler
 	// The status without a token if no path or no method matches. 401 means that
-	// the router runs its middleware for such requests, too.
+	// the router runs its middleware for such requests too.
 	unmatchedPath, unmatchedMethod int
 }{
 	{"net/http", func(guard *koreauth.Middleware, mayDelete func(http.Handler) http.Handler) http.Handler {
 		mux := http.NewServeMux()
 		mux.Handle("GET /v1/ping", guard.Wrap(http.HandlerFunc(ping)))
-		mux.Handle("DELETE /v1/clients/{id}", guard.Wrap(mayDelete(http.HandlerFunc(ping))))
+		mux.Handle("DELETE /v1/clients/{id}", guard.Wrap(mayDelete(http.HandlerFunc(deleteClient))))
 		mux.HandleFunc("GET /open", open)
 		return mux
 	}, 404, 405},
@@ -38,7 +38,7 @@ var routers = []struct {
 		v1 := r.PathPrefix("/v1").Subrouter()
 		v1.Use(guard.Wrap)
 		v1.HandleFunc("/ping", ping).Methods("GET")
-		v1.Handle("/clients/{id}", mayDelete(http.HandlerFunc(ping))).Methods("DELETE")
+		v1.Handle("/clients/{id}", mayDelete(http.HandlerFunc(deleteClient))).Methods("DELETE")
 		return r
 	}, 404, 404},
 	{"chi", func(guard *koreauth.Middleware, mayDelete func(http.Handler) http.Handler) http.Handler {
@@ -47,7 +47,7 @@ var routers = []struct {
 		r.Route("/v1", func(v1 chi.Router) {
 			v1.Use(guard.Wrap)
 			v1.Get("/ping", ping)
-			v1.With(mayDelete).Delete("/clients/{id}", ping)
+			v1.With(mayDelete).Delete("/clients/{id}", deleteClient)
 		})
 		return r
 	}, 401, 401},
@@ -57,7 +57,7 @@ var routers = []struct {
 		v1 := e.Group("/v1", echo.WrapMiddleware(guard.Wrap))
 		v1.GET("/ping", echo.WrapHandler(http.HandlerFunc(ping)))
 		v1.DELETE("/clients/:id", func(c *echo.Context) error {
-			ping(c.Response(), c.Request())
+			deleteClient(c.Response(), c.Request())
 			return nil
 		}, echo.WrapMiddleware(mayDelete))
 		return e
@@ -69,7 +69,7 @@ var routers = []struct {
 		e.GET("/open", gin.WrapF(open))
 		v1 := e.Group("/v1", ginMiddleware(guard.Wrap))
 		v1.GET("/ping", gin.WrapF(ping))
-		v1.DELETE("/clients/:id", gin.WrapH(mayDelete(http.HandlerFunc(ping))))
+		v1.DELETE("/clients/:id", gin.WrapH(mayDelete(http.HandlerFunc(deleteClient))))
 		return e
 	}, 404, 405},
 }
@@ -89,6 +89,9 @@ func ginMiddleware(wrap func(http.Handler) http.Handler) gin.HandlerFunc {
 		}
 	}
 }
+
+// deleteClient responds as ping does.
+func deleteClient(w http.ResponseWriter, r *http.Request) { ping(w, r) }
 
 func open(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
@@ -145,7 +148,7 @@ func TestRouters_GuardRoutes(t *testing.T) {
 	}
 }
 
-// A guard around the whole router covers unmatched routes, too.
+// A guard around the whole router covers unmatched routes too.
 func TestRouters_WrappedWhole(t *testing.T) {
 	issuer, err := koretest.NewIssuer(nil)
 	require.NoError(t, err)

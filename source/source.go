@@ -6,8 +6,8 @@
 //		source.Form("access_token"),
 //	}})
 //
-// [koreauth.Options].Sources replaces the default, so name the Authorization
-// header too if it is to be read. Only the named places are read, and a request
+// [koreauth.Options].Sources replaces the default, so list the Authorization
+// header too if it should be read. Only the listed places are read, and a request
 // with tokens in two of them is rejected.
 //
 // Each of these places exposes the token more than the Authorization header does
@@ -33,12 +33,12 @@ import (
 const maxBody = 64 << 10
 
 // Form finds the token in a field of a form body (RFC 6750 §2.2). It reads only
-// bodies of type application/x-www-form-urlencoded, and none of GET or HEAD
+// bodies of type application/x-www-form-urlencoded, and never those of GET or HEAD
 // requests. A body over 64 KiB is rejected as a bad request. The body is restored
 // for the handler.
 //
-// Whatever logs bodies logs the token. Set [http.Server].ReadTimeout, because a
-// slow sender can otherwise hold the request open. Form panics if name is empty.
+// Logs of bodies then contain the token. Set [http.Server].ReadTimeout, because a
+// slow sender can otherwise keep the request open. Form panics if name is empty.
 func Form(name string) koreauth.Source {
 	requireName("Form", name)
 	return func(r *http.Request) ([]string, error) {
@@ -59,12 +59,12 @@ func Form(name string) koreauth.Source {
 }
 
 // JSON finds the token in a member of a body that is a JSON object. It reads only
-// bodies of type application/json or of a type that ends in +json, and none of
-// GET or HEAD requests. A body over 64 KiB is rejected as a bad request. The body
+// bodies of type application/json or of a type that ends in +json, and never those
+// of GET or HEAD requests. A body over 64 KiB is rejected as a bad request. The body
 // is restored for the handler.
 //
-// Whatever logs bodies logs the token. Set [http.Server].ReadTimeout, because a
-// slow sender can otherwise hold the request open. JSON panics if name is empty.
+// Logs of bodies then contain the token. Set [http.Server].ReadTimeout, because a
+// slow sender can otherwise keep the request open. JSON panics if name is empty.
 func JSON(name string) koreauth.Source {
 	requireName("JSON", name)
 	return func(r *http.Request) ([]string, error) {
@@ -82,8 +82,8 @@ func JSON(name string) koreauth.Source {
 // Query finds the token in a query parameter (RFC 6750 §2.3). A query that cannot
 // be parsed is a bad request, because it might hide a second token.
 //
-// URLs are kept in access logs, browser histories and Referer headers, and the
-// token with them: use Query only for clients that support nothing else. Query
+// URLs, and the tokens in them, are kept in access logs, browser histories and
+// Referer headers. Use Query only for clients that support nothing else. Query
 // panics if name is empty.
 func Query(name string) koreauth.Source {
 	requireName("Query", name)
@@ -92,7 +92,7 @@ func Query(name string) koreauth.Source {
 
 // Path finds the token in a wildcard of a net/http pattern
 // ([http.Request.PathValue]). It exposes the token as [Query] does, and also in
-// metrics that are labelled with the path. Path panics if name is empty.
+// metrics that are labeled with the path. Path panics if name is empty.
 func Path(name string) koreauth.Source {
 	requireName("Path", name)
 	return func(r *http.Request) ([]string, error) { return []string{r.PathValue(name)}, nil }

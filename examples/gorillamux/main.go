@@ -34,14 +34,14 @@ func newAPI(guard *koreauth.Middleware) *mux.Router {
 	return r
 }
 
-// listSIMs returns the SIMs of an account to clients of that account. A check that
-// needs the path belongs in the handler. Refuse sends the response that the guard
-// would send.
+// listSIMs returns the SIMs of an account to clients of that account only. Refuse
+// sends the response that the guard would send. The check could also be a
+// koreauth.Requirement.
 func listSIMs(guard *koreauth.Middleware) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		claims, _ := koreauth.FromContext(r.Context())
 		if claims.AccountID != mux.Vars(r)["account"] {
-			guard.Refuse(w, r, koreauth.ErrInsufficientScope)
+			guard.Refuse(w, r, koreauth.ErrForbidden)
 			return
 		}
 		fmt.Fprintln(w, "the SIMs of", claims.AccountID)
@@ -72,7 +72,7 @@ func steps(issuer *koretest.Issuer) []demo.Step {
 		{Title: "A grant that a subrouter requires", Method: "GET", Path: "/v1/admin/clients", Token: token, Status: 200},
 		{Title: "Without the grant, on the subrouter", Method: "GET", Path: "/v1/admin/clients", Token: issuer.Ungranted(), Status: 403, Body: demo.NoGrant},
 		{Title: "The SIMs of the client's own account", Method: "GET", Path: own, Token: token, Status: 200},
-		{Title: "The SIMs of another account: rejected by the handler", Method: "GET", Path: "/v1/accounts/CO2/sims", Token: token, Status: 403, Body: demo.NoGrant},
+		{Title: "The SIMs of another account: rejected by the handler", Method: "GET", Path: "/v1/accounts/CO2/sims", Token: token, Status: 403, Body: demo.Denied},
 		{Title: "An unmatched path: gorilla/mux responds without calling the guard", Method: "GET", Path: "/v1/nothing", Status: 404},
 		{Title: "An unmatched method: the same", Method: "PUT", Path: "/v1/ping", Status: 405},
 	}

@@ -1,4 +1,5 @@
-// Package snippets_test contains code of the README that is in no other example.
+// Package snippets_test contains code of the README and of the guides that is in no
+// other example.
 package snippets_test
 
 import (

@@ -1,6 +1,6 @@
 // Package door lets the other packages of this module use parts of package
 // koreauth that are not exported. Package koreauth sets the variables when it is
-// initialised; they have type any, because this package cannot import it.
+// initialized; they have type any, because this package cannot import it.
 package door
 
 var (

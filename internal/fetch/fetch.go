@@ -116,11 +116,11 @@ func Discover(ctx context.Context, client *http.Client, issuer string, allowHTTP
 		return "", fmt.Errorf("%s: the metadata is not a JSON object", doc.URL)
 	}
 	var named, location string
-	_ = json.Unmarshal(members["issuer"], &named) // Another type is not the issuer either.
+	_ = json.Unmarshal(members["issuer"], &named) // With another type, it stays empty.
 	if named != issuer {
 		return "", fmt.Errorf(`%s: the metadata is that of another issuer: "issuer" must equal the configured one (RFC 8414 §3.3)`, doc.URL)
 	}
-	_ = json.Unmarshal(members["jwks_uri"], &location) // Another type is not a URL either.
+	_ = json.Unmarshal(members["jwks_uri"], &location) // With another type, it stays empty.
 	if fault := CheckURL(location, allowHTTP); fault != "" {
 		return "", fmt.Errorf("%s: jwks_uri %s", doc.URL, fault)
 	}
@@ -165,7 +165,8 @@ func RedactURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// CheckURL says what is wrong with a URL that keys may be fetched from.
+// CheckURL says what is wrong with a URL that keys may be fetched from; "" means
+// nothing.
 func CheckURL(text string, allowHTTP bool) string {
 	u, err := url.Parse(text)
 	switch {
@@ -177,8 +178,8 @@ func CheckURL(text string, allowHTTP bool) string {
 	return ""
 }
 
-// CheckIssuerURL says what is wrong with an issuer whose metadata is to be
-// fetched.
+// CheckIssuerURL says what is wrong with an issuer URL that metadata is fetched from;
+// "" means nothing.
 func CheckIssuerURL(text string, allowHTTP bool) string {
 	if fault := CheckURL(text, allowHTTP); fault != "" {
 		return fault

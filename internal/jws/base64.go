@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// strictBase64 rejects trailing bits that are not zero (RFC 4648 §3.5), so that a
-// token has only one spelling.
+// strictBase64 rejects trailing bits that are not zero (RFC 4648 §3.5), so that
+// data has only one encoding.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
 // DecodeSegment decodes a segment into buffer or, if that is too small, into a new slice.

@@ -308,5 +308,6 @@ const (
 	Unauthorized = `{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}`
 	Forbidden    = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
 	NoGrant      = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Insufficient scope"}`
+	Denied       = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}`
 	Unavailable  = `{"message":"Authorization is temporarily unavailable","error":"temporarily_unavailable"}`
 )
