@@ -186,6 +186,7 @@ func TestLog_UnverifiedValues(t *testing.T) {
 		{"a JWT whose header begins with a space is dropped", encodeSegment(`{ "alg":"RS256","typ":"JWT"}`) + ".x.y", ""},
 		{"a JWT whose header begins with a line break is dropped", encodeSegment("{\n\"alg\":\"RS256\"}") + ".x.y", ""},
 		{"a JWT whose header begins with two spaces is dropped", encodeSegment(`{  "alg":"RS256"}`) + "." + encodeSegment(`{"iss":"https://issuer.example"}`) + "." + strings.Repeat("A", 86), ""},
+		{"three long segments are dropped", strings.Repeat("A", 10) + "." + strings.Repeat("B", 10) + "." + strings.Repeat("C", 20), ""},
 		{"a line break stays in the value", "a\nlevel=ERROR", "a\nlevel=ERROR"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -416,6 +417,27 @@ func TestLog_ReadsNoMoreOfBody(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestLog_CauseIsOneLine(t *testing.T) {
+	records := logRecords(t, koretest.Validator{Err: errors.Join(errors.New("first"), errors.New("second"))}, bearerRequest("a"))
+	require.Len(t, records, 1)
+	assert.Equal(t, "first; second", records[0]["cause"])
+}
+
+// The outer guard accepts the token in the header, the inner one finds none in the
+// query.
+func TestLog_RefuseWithoutToken(t *testing.T) {
+	var log bytes.Buffer
+	inner := koreauth.New(newTestValidator(t), &koreauth.Options{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)), Sources: []koreauth.Source{source.Query("t")},
+	})
+	handler := inner.WrapOptional(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner.Refuse(w, r, koreauth.ErrForbidden)
+	}))
+	koreauth.New(newTestValidator(t), nil).Wrap(handler).ServeHTTP(httptest.NewRecorder(), bearerRequest(testIssuer().Valid()))
+	assert.Contains(t, log.String(), "forbidden")
+	assert.NotContains(t, log.String(), "kc_demo")
 }
 
 func TestLog_RefuseNamesCurrentClient(t *testing.T) {

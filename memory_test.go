@@ -176,6 +176,26 @@ func TestMemory_ChecksTimesEachTime(t *testing.T) {
 	})
 }
 
+// A remembered token that has expired would be rejected with any key.
+func TestMemory_ExpiredTokenMakesNoFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fetches []bool
+		v := edValidator(t, keySetFunc(func(_ context.Context, _ string, fetch bool) ([]koreauth.Key, error) {
+			fetches = append(fetches, fetch)
+			return edStatic("k"), nil
+		}))
+		token := edToken(t, "k", nil)
+		for range 2 {
+			_, err := v.Validate(t.Context(), token)
+			require.NoError(t, err)
+		}
+		time.Sleep(24 * time.Hour)
+		_, err := v.Validate(t.Context(), token)
+		require.ErrorIs(t, err, koreauth.ErrExpired)
+		assert.Equal(t, []bool{true, true, false}, fetches)
+	})
+}
+
 func TestMemory_FollowsKeyRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, v := newIssuer(t, "RS256", nil)
