@@ -43,6 +43,7 @@ var allowedImports = map[string][]string{
 	"internal/jws":        {nothing},
 	"internal/fetch":      {nothing},
 	"internal/door":       {nothing},
+	"internal/secret":     {nothing},
 	"internal/trials/...": {everything},
 
 	"cmd/...":      {everything},

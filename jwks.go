@@ -170,7 +170,7 @@ func nameOf(key Key, position int) string {
 	if key.ID == "" {
 		return fmt.Sprintf("key %d", position)
 	}
-	return fmt.Sprintf("key %q", truncate(printable(key.ID)))
+	return fmt.Sprintf("key %q", truncate(printable(key.ID), maxUnverified))
 }
 
 // parseKey reads one JWK. It reads the members about the key here and leaves only

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/url"
 	"strings"
 )
 
@@ -28,27 +29,37 @@ func logRefusal(ctx context.Context, logger *slog.Logger, e *Error, token string
 	for _, a := range []struct{ name, value string }{
 		{"issuer", e.Issuer}, {"client_id", e.ClientID}, {"key_id", e.KeyID},
 	} {
+		if !e.verified { // Cut it first: an attacker chose its length.
+			a.name, a.value = "unverified_"+a.name, truncate(a.value, maxSearched)
+		}
 		value := printable(a.value)
 		if !e.verified {
-			a.name, value = "unverified_"+a.name, truncate(value)
+			value = truncate(value, maxUnverified)
 		}
 		if value != "" {
 			attrs = append(attrs, slog.String(a.name, value))
 		}
 	}
 	if required := scopeParam(e); required != "" {
-		attrs = append(attrs, slog.String("required", required))
+		attrs = append(attrs, slog.String("required", withoutToken(redact(required), token)))
 	}
 	if e.RetryAfter > 0 {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
 	if cause := causeOf(e); cause != "" {
-		if len(token) >= 8 { // A shorter token may be an ordinary word.
-			cause = strings.ReplaceAll(cause, token, "[redacted]")
-		}
-		attrs = append(attrs, slog.String("cause", cause))
+		attrs = append(attrs, slog.String("cause", withoutToken(cause, token)))
 	}
 	logger.LogAttrs(ctx, level, "koreauth: request rejected", attrs...)
+}
+
+// withoutToken removes the token from text, also where it is escaped for a URL.
+func withoutToken(text, token string) string {
+	for _, form := range []string{token, url.QueryEscape(token), url.PathEscape(token)} {
+		if len(form) >= 8 { // A shorter token may be an ordinary word.
+			text = strings.ReplaceAll(text, form, "[redacted]")
+		}
+	}
+	return text
 }
 
 // withoutPrefix returns the text of an error of this package without its name.

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -490,4 +491,53 @@ func TestLog_RejectedByRequirement(t *testing.T) {
 		assert.Contains(t, log.String(), `"class":"forbidden"`)
 		assert.Contains(t, log.String(), `"client_id":"kc_demo"`)
 	})
+}
+
+// An attacker chooses the length of the values of a forged token, so a long one
+// must not make its record expensive.
+func TestLog_LongUnverifiedValueIsCheap(t *testing.T) {
+	guard := koreauth.New(koretest.Validator{}, &koreauth.Options{Logger: slog.New(slog.NewJSONHandler(io.Discard, nil))})
+	record := func(length int) time.Duration {
+		value := strings.Repeat("x", length)
+		refusal := &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrSignature, KeyID: value, Issuer: value, ClientID: value}
+		fastest := time.Hour
+		for range 200 {
+			start := time.Now()
+			guard.Refuse(httptest.NewRecorder(), bearerRequest("a"), refusal)
+			fastest = min(fastest, time.Since(start))
+		}
+		return fastest
+	}
+	short, long := record(64), record(12_000)
+	assert.Less(t, long, 5*short, "a record with values of 64 bytes takes %v, with values of 12,000 bytes %v", short, long)
+}
+
+// An opaque token looks like nothing, so the log must know its forms.
+func TestLog_NoOpaqueToken(t *testing.T) {
+	const token = "s3cr3t/opaque+token=="
+	for name, text := range map[string]string{
+		"as it is":      token,
+		"in a query":    "https://issuer.example/?token=" + url.QueryEscape(token),
+		"in a path":     "https://issuer.example/" + url.PathEscape(token) + "/check",
+		"twice, quoted": fmt.Sprintf("%q for %q", token, url.QueryEscape(token)),
+	} {
+		records := logRecords(t, koretest.Validator{Err: errors.New("look-up of " + text)}, bearerRequest(token))
+		require.Len(t, records, 1)
+		assert.Contains(t, records[0]["cause"], "look-up of ", name)
+		assert.NotContains(t, records[0]["cause"], "s3cr3t", name)
+	}
+}
+
+func TestLog_NoSecretInRequired(t *testing.T) {
+	valid := testIssuer().Valid()
+	for _, secret := range []string{"jane@example.com", "jane doe@example.com", valid} {
+		records := logRecords(t, newTestValidator(t), bearerRequest(valid), koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error {
+			return &koreauth.Error{Class: koreauth.ErrInsufficientScope, Required: []string{"sims:read", secret}}
+		}))
+		require.Len(t, records, 1)
+		assert.Equal(t, "sims:read [redacted]", records[0]["required"])
+	}
+	records := logRecords(t, koretest.Validator{Claims: fullClaims()}, bearerRequest("opaque-token"), koreauth.Product("opaque-token"))
+	require.Len(t, records, 1)
+	assert.Equal(t, "[redacted]", records[0]["required"])
 }

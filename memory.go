@@ -57,9 +57,13 @@ func (m *memory) forget(d jws.Digest) { m.tokens.Invalidate(d) }
 // adds.
 func weight(t *verifiedToken) uint32 {
 	c := &t.claims
-	size := 640 + len(t.payload) + 16*(len(c.Audience)+len(c.Scopes)+len(c.IPRanges)+len(c.Products)) + 40*len(c.Resources)
+	size := 640 + len(t.header.kid) + len(t.payload) + 40*cap(c.Resources)
+	size += 16 * (cap(c.Audience) + cap(c.Scopes) + cap(c.IPRanges) + cap(c.Products))
 	for _, r := range c.Resources {
-		size += 16 * len(r.Access)
+		size += 16 * cap(r.Access)
+	}
+	if strings.Contains(t.payload, `\`) { // Decoding copies a string that has an escape.
+		size += len(t.payload)
 	}
 	return uint32(min(int64(size+entryBytes-1)/entryBytes, math.MaxUint32))
 }

@@ -3,6 +3,7 @@ package koreauth_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -396,6 +397,15 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 		{"many small values count too", 100, func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
 		}, 100 * 4 << 10},
+		{"copies of strings with an escape count too", 500, func(n int) string {
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","sub":"\n%s"}`, edIssuer, n, long[:3200]))
+		}, 500 * 3 << 10},
+		{"spare capacity counts too", 500, func(n int) string {
+			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","scopes":{"globalResources":[%s]}}`, edIssuer, n, strings.Repeat(`{"resourceName":"","access":[""]},`, 34)+`{}`))
+		}, 500 * 3 << 10},
+		{"a header is not kept with its token", 500, func(n int) string {
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"}`, edIssuer, n))
+		}, 64*12<<10 + 500<<10},
 		{"few headers are kept", 1, func(n int) string {
 			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
 		}, 64 * 12 << 10},
@@ -450,5 +460,74 @@ func TestMemory_KeyChangeByAlgorithm(t *testing.T) {
 		set.keys[0].Public = other.Public()
 		_, err = v.Validate(t.Context(), token)
 		assert.ErrorIs(t, err, koreauth.ErrSignature, "%s: another key has the ID", alg)
+	}
+}
+
+// configsFor returns Configs of n issuers, and a function that mints their tokens.
+func configsFor(n int) (configs []koreauth.Config, mint func(issuer, header int) string) {
+	name := func(i int) string { return fmt.Sprintf("https://issuer-%d.example", i) }
+	for i := range n {
+		kid := fmt.Sprintf("k%d", i)
+		configs = append(configs, koreauth.Config{
+			Issuer: name(i), Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"},
+			Keys: koreauth.StaticKeySet{{ID: kid, Public: edPublic("k")}},
+		})
+	}
+	return configs, func(i, header int) string {
+		return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k%d","x":%d}`, i, header), `{"iss":"`+name(i)+`","aud":"api-gw","exp":99999999999}`)
+	}
+}
+
+// remembers returns a function that validates a token and reports whether it was
+// remembered.
+func remembers(t *testing.T, v *koreauth.Validator) func(token string) bool {
+	var last koreauth.Outcome
+	guard := koreauth.New(v, &koreauth.Options{Observe: func(_ *http.Request, o koreauth.Outcome) { last = o }}).Wrap(whoami)
+	return func(token string) bool {
+		guard.ServeHTTP(httptest.NewRecorder(), bearerRequest(token))
+		require.Nil(t, last.Refusal)
+		return last.Remembered
+	}
+}
+
+func TestMemory_ManyIssuers(t *testing.T) {
+	for _, n := range []int{1, 2, 65, 300} {
+		configs, mint := configsFor(n)
+		v, err := koreauth.NewValidator(configs...)
+		require.NoError(t, err)
+		remembered := remembers(t, v)
+		for round := range 2 {
+			for i := range n {
+				assert.Equal(t, round > 0, remembered(mint(i, 0)), "issuer %d of %d, round %d", i+1, n, round+1)
+			}
+		}
+	}
+}
+
+// Nothing that one issuer signs may take the headers of another out of the memory.
+func TestMemory_HeadersOfOneIssuer(t *testing.T) {
+	configs, mint := configsFor(2)
+	v, err := koreauth.NewValidator(configs...)
+	require.NoError(t, err)
+	remembered := remembers(t, v)
+	other := mint(1, 0)
+	remembered(other)
+	for header := range 200 {
+		remembered(mint(0, header))
+		assert.True(t, remembered(other), "after %d headers of another issuer", header+1)
+	}
+}
+
+func TestMemory_HugeSizes(t *testing.T) {
+	for _, sizes := range [][]int{{math.MaxInt}, {math.MaxInt, math.MaxInt}, {math.MaxInt, math.MaxInt, 2}, {2, math.MaxInt}} {
+		configs, mint := configsFor(len(sizes))
+		for i, size := range sizes {
+			configs[i].CacheSize = size
+		}
+		v, err := koreauth.NewValidator(configs...)
+		require.NoError(t, err)
+		remembered := remembers(t, v)
+		remembered(mint(0, 0))
+		assert.True(t, remembered(mint(0, 0)), "the sizes are %d", sizes)
 	}
 }

@@ -70,6 +70,10 @@ type Outcome struct {
 // Middleware guards handlers. Create one with [New]. The zero Middleware rejects
 // every request, and its Wrap methods panic. A Middleware can guard many routes
 // and is safe for concurrent use by multiple goroutines.
+//
+// An inner guard recognizes by the context and the token that an outer guard has
+// accepted the request. Do not give the context of a request to another request
+// that a guard must check.
 type Middleware struct {
 	validate   func(*http.Request, string) (claims *Claims, remembered bool, err error)
 	challenges map[error]string // the WWW-Authenticate value of each class, without scope and metadata
@@ -103,7 +107,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	policy := rejectBound
 	if options.Sender != nil {
 		policy = leaveBound
-		m.sender = &allOf{group{[]Requirement{options.Sender}}}
+		m.sender = &allOf{group{nonNil("Options.Sender", []Requirement{options.Sender})}}
 	}
 	m.validate = validateFunc(validator, policy)
 	if m.format == nil {
@@ -122,7 +126,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 	m.challenges = challengesFor(realm)
 	if options.ResourceMetadata != "" {
 		u, err := url.Parse(options.ResourceMetadata)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsFunc(options.ResourceMetadata, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
+		if err != nil || u.Hostname() == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" || strings.ContainsFunc(options.ResourceMetadata, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
 			panic("koreauth: New: ResourceMetadata is not an absolute URL, such as https://api.example.com/.well-known/oauth-protected-resource (RFC 9728 §3)")
 		}
 		m.metadata = `, resource_metadata="` + options.ResourceMetadata + `"`

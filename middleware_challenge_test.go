@@ -77,7 +77,7 @@ func TestChallenge_ResourceMetadataURL(t *testing.T) {
 		"api.example.com", "/.well-known/oauth-protected-resource", "//api.example.com/x", "ftp://api.example.com/x", "mailto:a@b", "https:", "https://",
 		"https:///path", "https://api.example.com/a b", "https://api.example.com/\r\nX: y", `https://api.example.com/"`, `https://api.example.com/\`,
 		"https://api.example.com/ä", "https://api.example.com/\x7f", "https://api.example.com/%zz", "http://[::1", " https://api.example.com/",
-		"javascript:alert(1)", "\x00",
+		"javascript:alert(1)", "\x00", "https://:443/x", "https://user:password@api.example.com/x",
 	} {
 		wrong = append(wrong, misuse{url, options(url)})
 	}

@@ -1,23 +1,21 @@
 package koreauth
 
 import (
-	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/koreauth/koreauth/internal/secret"
 )
 
-// maxUnverified is the maximum length of a logged value that an attacker may
-// have written.
-const maxUnverified = 64
-
-// secretLike matches e-mail addresses and JWTs, including truncated ones. It
-// recognizes base64 of `{"` and of the other ways to begin a JSON object, and
-// three long segments.
-var secretLike = regexp.MustCompile(`@|%40|eyJ[\w-]{4,}|\be(?:yAi|wo|w0K|wk)[\w-]{6,}|[\w-]{10,}\.[\w-]{10,}\.[\w-]{20,}`)
+// The limits in bytes for a value that an attacker may have written.
+const (
+	maxSearched   = 256 // is searched for secrets
+	maxUnverified = 64  // is logged
+)
 
 // printable returns value, or "" if it looks like a secret.
 func printable(value string) string {
-	if secretLike.MatchString(value) {
+	if secret.Like(value) {
 		return ""
 	}
 	return value
@@ -26,12 +24,12 @@ func printable(value string) string {
 // redact replaces each word of text that looks like a secret. The error texts of
 // this package contain no secrets, but the errors that they wrap may.
 func redact(text string) string {
-	if !secretLike.MatchString(text) {
+	if !secret.Like(text) {
 		return text
 	}
 	words := strings.Fields(text)
 	for i, word := range words {
-		if secretLike.MatchString(word) {
+		if secret.Like(word) {
 			words[i] = "[redacted]"
 		}
 	}
@@ -41,12 +39,12 @@ func redact(text string) string {
 // oneLine redacts the text of an error and joins its lines.
 func oneLine(text string) string { return redact(strings.ReplaceAll(text, "\n", "; ")) }
 
-// truncate shortens value to maxUnverified bytes, without cutting a character.
-func truncate(value string) string {
-	if len(value) <= maxUnverified {
+// truncate shortens value to size bytes, without cutting a character.
+func truncate(value string, size int) string {
+	if len(value) <= size {
 		return value
 	}
-	end := maxUnverified
+	end := size
 	for end > 0 && !utf8.RuneStart(value[end]) {
 		end--
 	}

@@ -432,7 +432,7 @@ func (s *RemoteKeySet) faults() (faults []error) {
 		}
 	case s.Issuer != "":
 		if fault := fetch.CheckIssuerURL(s.Issuer, s.DangerouslyAllowHTTP); fault != "" {
-			faults = append(faults, fmt.Errorf("Issuer %s; or set the URL of its keys", fault))
+			faults = append(faults, fmt.Errorf("the Issuer %s; or set the URL of its keys", fault))
 		}
 	default:
 		faults = append(faults, errors.New("RemoteKeySet has neither URL nor Issuer: set one"))

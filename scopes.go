@@ -113,10 +113,16 @@ func nonNil(function string, requirements []Requirement) []Requirement {
 	if len(requirements) == 0 {
 		panic("koreauth: " + function + " needs at least one requirement")
 	}
-	if slices.Contains(requirements, nil) {
+	if slices.ContainsFunc(requirements, isNil) {
 		panic("koreauth: " + function + ": a requirement is nil")
 	}
 	return slices.Clone(requirements)
+}
+
+// isNil reports whether q is nil or a nil function, which would panic on a request.
+func isNil(q Requirement) bool {
+	f, ok := q.(RequirementFunc)
+	return q == nil || ok && f == nil
 }
 
 // builtin is a requirement of this package.

@@ -202,7 +202,7 @@ func TestRequirement_Places(t *testing.T) {
 			}
 			// try sends a request and returns its error, the error that the
 			// ErrorFormat got, and the response.
-			try := func(t *testing.T, probes *placeProbes, v koreauth.TokenValidator, token string) (err, formatted error, w *httptest.ResponseRecorder, r *http.Request) {
+			try := func(t *testing.T, probes *placeProbes, v koreauth.TokenValidator, token string) (w *httptest.ResponseRecorder, r *http.Request, formatted, err error) {
 				guard := koreauth.New(v, &koreauth.Options{
 					Sender: probes.at[asSender], Require: []koreauth.Requirement{probes.at[inOptions]},
 					Errors: func(r *http.Request, err error) (int, string, []byte) {
@@ -212,13 +212,13 @@ func TestRequirement_Places(t *testing.T) {
 				})
 				w, r = httptest.NewRecorder(), bearerRequest(token)
 				err = entrance.check(v, guard, probes.at[onRoute], w, r, token)
-				return err, formatted, w, r
+				return w, r, formatted, err
 			}
 			t.Run(situation.name+"/"+entrance.name, func(t *testing.T) {
 				probes := newPlaceProbes()
 				v, token := situation.validator(t, probes.at[inConfig])
 				probes.reset()
-				err, _, _, r := try(t, probes, v, token)
+				_, r, _, err := try(t, probes, v, token)
 				require.NoError(t, err)
 				var want []string
 				for _, at := range places {
@@ -250,7 +250,7 @@ func TestRequirement_Places(t *testing.T) {
 						v, token := situation.validator(t, probes.at[inConfig])
 						probes.reset()
 						probes.at[at].err = failure.err
-						err, formatted, w, _ := try(t, probes, v, token)
+						w, _, formatted, err := try(t, probes, v, token)
 						require.Error(t, err, name)
 						assert.Equal(t, want[:i+1], probes.order, "%s: the later requirements are not checked", name)
 						if entrance.name == "Validate" {

@@ -441,3 +441,17 @@ func TestRequirement_PanicsOnMisuse(t *testing.T) {
 		{"AllOf with a nil among others", func() { koreauth.AllOf(koreauth.Product("a"), nil) }},
 	})
 }
+
+// A nil function would panic on the first request.
+func TestRequirement_NilFunction(t *testing.T) {
+	none := koreauth.RequirementFunc(nil)
+	runMisuse(t, []misuse{
+		{"AnyOf", func() { koreauth.AnyOf(none) }},
+		{"AllOf", func() { koreauth.AllOf(koreauth.Product("a"), none) }},
+		{"Require", func() { koreauth.New(newTokenTable(), nil).Require(none) }},
+		{"Options.Require", func() { koreauth.New(newTokenTable(), &koreauth.Options{Require: []koreauth.Requirement{none}}) }},
+		{"Options.Sender", func() { koreauth.New(newTokenTable(), &koreauth.Options{Sender: none}) }},
+	})
+	_, err := koreauth.NewValidator(koreauth.Config{Require: []koreauth.Requirement{none}})
+	assert.ErrorContains(t, err, "Config.Require has a nil Requirement")
+}

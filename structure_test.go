@@ -315,15 +315,16 @@ func cycles(graph map[string]map[string][]string) (found []string) {
 				done[file] = true
 			}
 		}
-		text := "cycle of files: " + strings.Join(path, " → ")
+		var text strings.Builder
+		text.WriteString("cycle of files: " + strings.Join(path, " → "))
 		for _, from := range group {
 			for _, to := range group {
 				if used := graph[from][to]; used != nil && from != to {
-					text += fmt.Sprintf("\n  %s uses %s of %s", from, strings.Join(slices.Sorted(slices.Values(used)), ", "), to)
+					text.WriteString(fmt.Sprintf("\n  %s uses %s of %s", from, strings.Join(slices.Sorted(slices.Values(used)), ", "), to))
 				}
 			}
 		}
-		found = append(found, text)
+		found = append(found, text.String())
 	}
 	return found
 }

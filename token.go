@@ -157,6 +157,7 @@ func readHeader(text string) (*tokenHeader, error) {
 	if !algOK {
 		return h, malformed(`"alg" is not a string`)
 	}
+	h.alg, h.kid, h.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ) // without the rest of text
 	h.algorithm, _ = jws.Lookup(h.alg)
 	h.wrongType = !kidOK || !typOK
 	return h, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -131,7 +132,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 			v.algorithms[name] = true
 		}
 		if i.remembers {
-			size += uint64(cmp.Or(c.CacheSize, cacheSize))
+			size += min(uint64(cmp.Or(c.CacheSize, cacheSize)), math.MaxUint64-size) // without overflow
 		}
 	}
 	if len(faults) > 0 {
@@ -163,7 +164,7 @@ func (c *Config) issuer() (*issuer, []error) {
 	faults.add(slices.Contains(c.ClientIDs, ""), "Config.ClientIDs has an empty name: remove it; leave ClientIDs empty to accept any client")
 	faults.add(c.Leeway < 0, "Config.Leeway is negative: set it to zero or more")
 	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set it to zero, for no limit, or more")
-	faults.add(slices.Contains(c.Require, nil), "Config.Require has a nil Requirement: remove it")
+	faults.add(slices.ContainsFunc(c.Require, isNil), "Config.Require has a nil Requirement: remove it")
 	opaque, ok := c.Opaque.(*Validator)
 	faults.add(ok && opaque == nil, "Config.Opaque is a nil *Validator: leave it empty to reject opaque tokens")
 	names := c.Algorithms
@@ -243,6 +244,9 @@ func (v *Validator) Ready(ctx context.Context) error {
 	for _, i := range v.issuers {
 		go func() {
 			err := errors.New("the KeySet panicked")
+			// Ready may return before this ends, and ctx may never be done.
+			ctx, cancel := context.WithTimeout(ctx, 3*fetchTimeout)
+			defer cancel()
 			defer func() {
 				_ = recover() // Without a server above it, a panic would end the program.
 				if err != nil {

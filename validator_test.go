@@ -737,3 +737,23 @@ func TestValidator_Status(t *testing.T) {
 		assert.Greater(t, net.requestCount(), 5)
 	})
 }
+
+// Ready returns when one issuer has keys. What it began for the others must end,
+// even if the context is never done.
+func TestValidator_ReadyLeavesNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // It fails if a goroutine is left.
+		configs, _ := configsFor(2)
+		began := false
+		configs[0].Keys = keySetFunc(func(ctx context.Context, _ string, _ bool) ([]koreauth.Key, error) {
+			began = true
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		v, err := koreauth.NewValidator(configs...)
+		require.NoError(t, err)
+		assert.NoError(t, v.Ready(context.Background()))
+		synctest.Wait()
+		assert.True(t, began)
+		time.Sleep(time.Minute)
+	})
+}

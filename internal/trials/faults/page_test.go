@@ -77,15 +77,15 @@ func render(rows []row) string {
 	).Replace(intro))
 	for _, section := range sections(rows) {
 		text.WriteString("\n## " + section[0].when + "\n\n### Responses\n\n| fault | known key | new key | forged | 200 after |\n|---|---|---|---|---|\n")
-		var notes string
+		var notes strings.Builder
 		for _, r := range section {
 			text.WriteString(line(r.responses()))
 			if r.why != "" {
-				notes += "- " + r.fault + ":\n  " + r.why + ".\n"
+				notes.WriteString("- " + r.fault + ":\n  " + r.why + ".\n")
 			}
 		}
-		if notes != "" {
-			text.WriteString("\nWhy valid tokens are rejected here:\n\n" + notes)
+		if notes.String() != "" {
+			text.WriteString("\nWhy valid tokens are rejected here:\n\n" + notes.String())
 		}
 		text.WriteString("\n### Requests, waits and memory\n\n| fault | requests | slowest | fetch | kept |\n|---|---|---|---|---|\n")
 		for _, r := range section {
