@@ -441,6 +441,19 @@ func TestLog_RefuseWithoutToken(t *testing.T) {
 	assert.NotContains(t, log.String(), "kc_demo")
 }
 
+// A requirement may reject a token because of another one, which it names.
+func TestLog_ErrorNamesAnotherToken(t *testing.T) {
+	for _, other := range []*koreauth.Error{
+		{Class: koreauth.ErrForbidden, Issuer: "other"}, {Class: koreauth.ErrForbidden, ClientID: "other"},
+	} {
+		records := logRecords(t, newTestValidator(t), bearerRequest(testIssuer().Valid()),
+			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return other }))
+		require.Len(t, records, 1)
+		assert.NotContains(t, records[0], "issuer")
+		assert.NotContains(t, records[0], "client_id")
+	}
+}
+
 func TestLog_RefuseNamesCurrentClient(t *testing.T) {
 	var log bytes.Buffer
 	guard := koreauth.New(newTestValidator(t), &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
