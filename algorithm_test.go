@@ -27,6 +27,15 @@ func TestAlgorithm_CurveWithoutPoint(t *testing.T) {
 	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 }
 
+func TestAlgorithm_RSAKeyWithoutModulus(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
+		c.HTTPClient = nil
+		c.Keys = koreauth.StaticKeySet{{ID: signingKeys()["RS256"].ID, Public: &rsa.PublicKey{E: 65537}}}
+	})
+	_, err := v.Validate(t.Context(), issuer.Valid())
+	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+}
+
 func TestAlgorithm_RSAExponentTooLarge(t *testing.T) {
 	public := *signingKeys()["RS256"].Public().(*rsa.PublicKey)
 	public.E = math.MaxInt32

@@ -51,6 +51,7 @@ var authorizationRows = []struct {
 	{"the scheme is case-insensitive: mixed", []string{"bEaReR abc"}, "abc", nil},
 	{"several spaces after the scheme", []string{"Bearer    abc"}, "abc", nil},
 	{"white space around the value is not part of it", []string{" \tBearer abc\t "}, "abc", nil},
+	{"white space after the token is not part of it", []string{"Bearer abc \t"}, "abc", nil},
 	{"the token is case-sensitive", []string{"Bearer AbC"}, "AbC", nil},
 	{"another scheme: Basic", []string{"Basic dTpw"}, "", koreauth.ErrNoToken},
 	{"another scheme: DPoP", []string{"DPoP abc"}, "", koreauth.ErrNoToken},
@@ -184,6 +185,12 @@ func TestSource_ErrorKeepsItsClass(t *testing.T) {
 			assert.Empty(t, validator.validated, "a token returned with an error is not validated")
 		})
 	}
+	t.Run("a Source that returns ErrNoToken does not hide the token of another", func(t *testing.T) {
+		none := func(*http.Request) ([]string, error) { return nil, koreauth.ErrNoToken }
+		token, err := findToken(get("/?t=abc"), none, source.Query("t"))
+		assert.Equal(t, "abc", token)
+		assert.NoError(t, err)
+	})
 	t.Run("a Source that returns ErrNoToken does not hide the invalid token of another", func(t *testing.T) {
 		none := func(*http.Request) ([]string, error) { return nil, koreauth.ErrNoToken }
 		guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{none, source.Query("t")}})

@@ -151,6 +151,8 @@ func TestClaims_DecodeRejectsFoldedNames(t *testing.T) {
 		Map   map[string]inner `json:"map"`
 		Other json.RawMessage  `json:"other"`
 		Plain string
+		Own   koreauth.Claims `json:"own"`
+		None  inner           `json:"-"`
 	}
 	for _, row := range []struct {
 		payload string
@@ -167,6 +169,8 @@ func TestClaims_DecodeRejectsFoldedNames(t *testing.T) {
 		{`{"map":{"x":{"name":"a","NAME":"b"}}}`, true},
 		{`{"map":{"x":{"name":"a"},"X":{"name":"b"}}}`, false},
 		{`{"other":{"name":"a","Name":"b"}}`, false},
+		{`{"own":{"subject":"a","SUBJECT":"b"}}`, false},
+		{`{"-":{"name":"a","Name":"b"}}`, false},
 	} {
 		var v into
 		err := parseClaims(t, row.payload).Decode(&v)
@@ -213,6 +217,8 @@ func TestClaims_PrintNoSecrets(t *testing.T) {
 	claims.Subject, claims.ClientID = "someone@example.com", mintValidToken(t)
 	assert.NotContains(t, claims.String(), "example.com", "an e-mail address as the subject")
 	assert.NotContains(t, claims.String(), "eyJ", "a token as the client")
+	assert.NotContains(t, claims.LogValue().String(), "example.com", "an e-mail address as the subject")
+	assert.NotContains(t, claims.LogValue().String(), "eyJ", "a token as the client")
 }
 
 // mintValidToken returns a token that is signed with the ES256 key.

@@ -99,7 +99,7 @@ func TestDoor_Validate(t *testing.T) {
 func TestDoor_VerifySignature(t *testing.T) {
 	rule := &probe{err: koreauth.ErrRevoked}
 	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
-		c.Require, c.ClientIDs, c.MaxAge = []koreauth.Requirement{rule}, []string{"another"}, time.Second
+		c.Require, c.ClientIDs, c.MaxAge = []koreauth.Requirement{rule}, []string{"another"}, time.Minute
 	})
 	other, err := koretest.NewIssuer(&koretest.Options{URL: "https://other.example", Keys: []*koretest.Key{signingKeys()["ES256"]}})
 	require.NoError(t, err)

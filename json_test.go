@@ -120,6 +120,17 @@ func TestUnmarshalJSON_AcceptsValidJSON(t *testing.T) {
 	}
 }
 
+func TestUnmarshalJSON_ReplacesClaims(t *testing.T) {
+	claims := koreauth.Claims{Subject: "before", ClientType: "admin"}
+	assert.NoError(t, claims.UnmarshalJSON([]byte(`null`)))
+	assert.Equal(t, koreauth.Claims{Subject: "before", ClientType: "admin"}, claims, "null changes nothing")
+	assert.Error(t, claims.UnmarshalJSON([]byte(`{"sub":"after","sub":"twice"}`)))
+	assert.Equal(t, koreauth.Claims{Subject: "before", ClientType: "admin"}, claims, "an error changes nothing")
+	assert.NoError(t, claims.UnmarshalJSON([]byte(`{"sub":"after"}`)))
+	assert.Equal(t, "after", claims.Subject)
+	assert.Empty(t, claims.ClientType, "a claim that is absent")
+}
+
 func TestUnmarshalJSON_FindsEveryDuplicate(t *testing.T) {
 	for n := range 80 {
 		for i := range n {

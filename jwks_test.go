@@ -187,6 +187,10 @@ func TestParseKeys_ErrorIsBounded(t *testing.T) {
 	_, err = koreauth.ParseKeys([]byte(jwksOf(unusable + "{}")))
 	require.Error(t, err)
 	assert.Less(t, len(err.Error()), 2000)
+
+	long := strings.Repeat("k", 64)
+	_, err = koreauth.ParseKeys([]byte(jwksOf(`{"kty":"AKP","kid":"` + long + `xx"}`)))
+	require.ErrorContains(t, err, `key "`+long+`": `)
 }
 
 func TestParseKeys_MemberNamesAreCaseSensitive(t *testing.T) {

@@ -187,6 +187,7 @@ func TestLog_UnverifiedValues(t *testing.T) {
 		{"a JWT whose header begins with a space is dropped", encodeSegment(`{ "alg":"RS256","typ":"JWT"}`) + ".x.y", ""},
 		{"a JWT whose header begins with a line break is dropped", encodeSegment("{\n\"alg\":\"RS256\"}") + ".x.y", ""},
 		{"a JWT whose header begins with two spaces is dropped", encodeSegment(`{  "alg":"RS256"}`) + "." + encodeSegment(`{"iss":"https://issuer.example"}`) + "." + strings.Repeat("A", 86), ""},
+		{"three long segments are dropped", strings.Repeat("A", 10) + "." + strings.Repeat("B", 10) + "." + strings.Repeat("C", 20), ""},
 		{"a line break stays in the value", "a\nlevel=ERROR", "a\nlevel=ERROR"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -224,6 +225,19 @@ func TestLog_UnverifiedValues(t *testing.T) {
 		guard.Wrap(whoami).ServeHTTP(httptest.NewRecorder(), bearerRequest("a"))
 		assert.Equal(t, 1, strings.Count(log.String(), "\n"))
 	})
+}
+
+// The signature fits one of two keys, and the token does not say which one made it.
+func TestLog_AmbiguousKey(t *testing.T) {
+	first, second := signingKeys()["RS256"], signingKeys()["PS256"]
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
+		c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: second.Public()}}
+	})
+	records := logRecords(t, v, bearerRequest(mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})))
+	require.Len(t, records, 1)
+	assert.Equal(t, "unknown key", records[0]["reason"])
+	assert.Equal(t, "kc_demo", records[0]["unverified_client_id"])
+	assert.NotContains(t, records[0], "client_id")
 }
 
 func encodeSegment(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }
@@ -403,6 +417,40 @@ func TestLog_ReadsNoMoreOfBody(t *testing.T) {
 				time.Sleep(2 * time.Hour)
 			})
 		})
+	}
+}
+
+func TestLog_CauseIsOneLine(t *testing.T) {
+	records := logRecords(t, koretest.Validator{Err: errors.Join(errors.New("first"), errors.New("second"))}, bearerRequest("a"))
+	require.Len(t, records, 1)
+	assert.Equal(t, "first; second", records[0]["cause"])
+}
+
+// The outer guard accepts the token in the header, the inner one finds none in the
+// query.
+func TestLog_RefuseWithoutToken(t *testing.T) {
+	var log bytes.Buffer
+	inner := koreauth.New(newTestValidator(t), &koreauth.Options{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)), Sources: []koreauth.Source{source.Query("t")},
+	})
+	handler := inner.WrapOptional(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner.Refuse(w, r, koreauth.ErrForbidden)
+	}))
+	koreauth.New(newTestValidator(t), nil).Wrap(handler).ServeHTTP(httptest.NewRecorder(), bearerRequest(testIssuer().Valid()))
+	assert.Contains(t, log.String(), "forbidden")
+	assert.NotContains(t, log.String(), "kc_demo")
+}
+
+// A requirement may reject a token because of another one, which it names.
+func TestLog_ErrorNamesAnotherToken(t *testing.T) {
+	for _, other := range []*koreauth.Error{
+		{Class: koreauth.ErrForbidden, Issuer: "other"}, {Class: koreauth.ErrForbidden, ClientID: "other"},
+	} {
+		records := logRecords(t, newTestValidator(t), bearerRequest(testIssuer().Valid()),
+			koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return other }))
+		require.Len(t, records, 1)
+		assert.NotContains(t, records[0], "issuer")
+		assert.NotContains(t, records[0], "client_id")
 	}
 }
 

@@ -184,6 +184,26 @@ func TestMemory_ChecksTimesEachTime(t *testing.T) {
 	})
 }
 
+// A remembered token that has expired would be rejected with any key.
+func TestMemory_ExpiredTokenMakesNoFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fetches []bool
+		v := edValidator(t, keySetFunc(func(_ context.Context, _ string, fetch bool) ([]koreauth.Key, error) {
+			fetches = append(fetches, fetch)
+			return edStatic("k"), nil
+		}))
+		token := edToken(t, "k", nil)
+		for range 2 {
+			_, err := v.Validate(t.Context(), token)
+			require.NoError(t, err)
+		}
+		time.Sleep(24 * time.Hour)
+		_, err := v.Validate(t.Context(), token)
+		require.ErrorIs(t, err, koreauth.ErrExpired)
+		assert.Equal(t, []bool{true, true, false}, fetches)
+	})
+}
+
 func TestMemory_FollowsKeyRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, v := newIssuer(t, "RS256", nil)
@@ -366,7 +386,9 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 	validator := func(size int) *koreauth.Validator {
 		v, err := koreauth.NewValidator(koreauth.Config{
 			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: size,
-			Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
+			Keys: keySetFunc(func(_ context.Context, kid string, _ bool) ([]koreauth.Key, error) {
+				return []koreauth.Key{{ID: kid, Algorithm: "EdDSA", Public: edPublic("k")}}, nil
+			}),
 		})
 		require.NoError(t, err)
 		return v
@@ -390,6 +412,9 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 		{"spare capacity counts too", 500, func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","scopes":{"globalResources":[%s]}}`, edIssuer, n, strings.Repeat(`{"resourceName":"","access":[""]},`, 34)+`{}`))
 		}, 500 * 3 << 10},
+		{"a large kid counts too", 500, func(n int) string {
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"%d%s"}`, n, long), fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999}`, edIssuer))
+		}, 500*4<<10 + 64*12<<10},
 		{"a header is not kept with its token", 500, func(n int) string {
 			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"}`, edIssuer, n))
 		}, 64*12<<10 + 500<<10},

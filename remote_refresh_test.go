@@ -473,6 +473,19 @@ func TestRemoteKeySet_ConditionalRequests(t *testing.T) {
 			assert.Equal(t, `W/"1"`, match(r))
 		}
 	})
+	withFakeTime(t, "a 304 without Cache-Control keeps the max-age", func(t *testing.T, net *network) {
+		set := net.keySet()
+		net.respondKeys(reply(200, edSet("a"), `ETag: "1"`, "Cache-Control: max-age=60"))
+		wantKey(t, set, "a", 0)
+		start := time.Now()
+		net.respondKeys(reply(304, ""))
+		for range 3 {
+			wait(time.Minute)
+			wantKey(t, set, "a", 0)
+			synctest.Wait()
+		}
+		assert.Equal(t, []time.Duration{time.Minute, 2 * time.Minute, 3 * time.Minute}, net.requestTimes(start, 1))
+	})
 	withFakeTime(t, "the ETag of the last valid document is sent", func(t *testing.T, net *network) {
 		set := net.keySet()
 		net.respondKeys(reply(200, edSet("a"), `ETag: "1"`))

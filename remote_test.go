@@ -120,6 +120,11 @@ func TestRemoteKeySet_SharesOneFetch(t *testing.T) {
 		wg.Wait()
 		assert.Equal(t, []time.Duration{0, time.Second}, net.requestTimes(net.recorded()[0].time, 0),
 			"callers that joined the first fetch need a second one: the first may be older than their key")
+		for range 5 {
+			_, err := set.Keys(t.Context(), "unknown", true)
+			assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+		}
+		assert.Equal(t, 2+2, net.requestCount(), "the second fetch is the first of a burst of three")
 	})
 }
 

@@ -30,3 +30,14 @@ func TestLike(t *testing.T) {
 		}
 	}
 }
+
+func TestLike_SegmentsAreAdjacent(t *testing.T) {
+	first, second, third := strings.Repeat("a", 10), strings.Repeat("b", 10), strings.Repeat("c", 20)
+	assert.True(t, secret.Like("x "+first+"."+second+"."+third+" x"))
+	for _, text := range []string{
+		first + "." + second + ". " + third, first + "." + second + " ." + third, first + ". " + second + "." + third,
+		first + " ." + second + "." + third, first + ".." + second + "." + third, first + "." + second + third,
+	} {
+		assert.False(t, secret.Like(text), text)
+	}
+}

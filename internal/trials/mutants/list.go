@@ -38,7 +38,7 @@ type mutant struct {
 // longer checked", then lines that begin with "-", whose text must be in the
 // source exactly once, then lines that begin with "+", which replace it. The
 // first and the last line may be parts of lines of the source. "&strings"
-// imports a package.
+// imports a package. "# " begins a comment.
 //
 // The source file is NAME.go in the root, unless the list begins with
 // "source: PATH". Then "tests: PACKAGE..." may name the packages whose tests
@@ -76,7 +76,7 @@ func readList(name, text string) (mutants []*mutant, err error) {
 		case begins:
 			m = &mutant{list: name, line: number, source: source, tests: packages(source, tests), description: description}
 			mutants = append(mutants, m)
-		case line == "":
+		case line == "", strings.HasPrefix(line, "# "):
 		case m == nil && strings.HasPrefix(line, "source: "):
 			source = strings.TrimPrefix(line, "source: ")
 		case m == nil && strings.HasPrefix(line, "tests: "):

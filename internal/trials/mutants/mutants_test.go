@@ -12,12 +12,12 @@ import (
 )
 
 func TestReadList(t *testing.T) {
-	mutants, err := readList("reader", "source: internal/reader/reader.go\n"+
+	mutants, err := readList("reader", "# a comment\n\nsource: internal/reader/reader.go\n"+
 		"== the first check\n-\tif bad {\n-\t}\n+\tif false {\n+\t}\n\n== the second check\n&strings\n-a\n+b\n")
 	require.NoError(t, err)
 	require.Len(t, mutants, 2)
 	assert.Equal(t, &mutant{
-		list: "reader", line: 2, source: "internal/reader/reader.go", tests: []string{"./internal/reader", "."},
+		list: "reader", line: 4, source: "internal/reader/reader.go", tests: []string{"./internal/reader", "."},
 		description: "the first check", old: "\tif bad {\n\t}", new: "\tif false {\n\t}",
 	}, mutants[0])
 	assert.Equal(t, "strings", mutants[1].imports)

@@ -35,7 +35,8 @@ writes this page; this was on %s, with %s %s/%s.
 
 %d mutants, %d not noticed. The lists leave out changes that no test could notice, because a second check rejects the
 same input: a missing ` + "`iat`" + ` is also too old, a fourth segment is also not base64url, a key without a curve fits no EC
-algorithm, and the rate limit for failed refreshes is also kept by the time for which the old keys count as fresh.
+algorithm, and the rate limit for failed refreshes is also kept by the time for which the old keys count as fresh. The
+comments in the lists name the others.
 `
 
 // readPage returns which test noticed each mutant when the page was written.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -38,7 +39,7 @@ const slow = 300 * time.Millisecond
 
 // sourceTests look at the files of the repository. They do not run the code, so
 // they cannot notice a mutant.
-const sourceTests = `^(TestImports|TestRootFiles)_`
+const sourceTests = `^(TestDocs|TestImports|TestRootFiles)_`
 
 const survived = "**nothing: it survived**"
 
@@ -216,14 +217,21 @@ func (t *trial) steps(m *mutant) []step {
 	return steps
 }
 
-// ownTests returns the names of the tests in the test file of a source file.
+// ownTests returns the names of the tests in the test files of a source file: those
+// next to it, and those in the root that have its name.
 func ownTests(source string) (names []string) {
-	text, err := os.ReadFile(strings.TrimSuffix(source, ".go") + "_test.go")
-	if err != nil {
-		return nil // It has none.
-	}
-	for _, found := range declared.FindAllSubmatch(text, -1) {
-		names = append(names, string(found[1]))
+	beside := strings.TrimSuffix(source, ".go")
+	for _, name := range []string{beside, path.Base(beside)} {
+		files, _ := filepath.Glob(name + "_*test.go") // The pattern is valid.
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			for _, found := range declared.FindAllSubmatch(text, -1) {
+				names = append(names, string(found[1]))
+			}
+		}
 	}
 	return names
 }
