@@ -42,7 +42,7 @@ func NewTokens[V any](entries uint64, bytes func(V) int) *Tokens[V] {
 			Executor: func(maintain func()) { maintain() },
 		}),
 		once:   newPrints(min(entries, 8<<10)),
-		stored: newPrints(2 * min(entries, 1<<19)),
+		stored: newPrints(4 * min(entries, 1<<20)),
 	}
 }
 
@@ -70,34 +70,33 @@ func (t *Tokens[V]) Add(token string, value V) {
 // Forget removes a token.
 func (t *Tokens[V]) Forget(token string) { t.values.Invalidate(jws.SHA256(token)) }
 
-// prints is a small table of fingerprints, in which a newer one may displace an older
-// one. A lost or an equal fingerprint costs time and changes no result.
-type prints []atomic.Uint64 // a power of two of buckets, each of which has bucketSize slots
+// prints is a table of fingerprints, in which newer ones displace older ones. A lost
+// or an equal fingerprint costs time and changes no result.
+type prints []atomic.Uint32 // a power of two of buckets, each of bucketSize slots
 
-const bucketSize = 4
+const bucketSize = 8 // with two fingerprints per bucket, one of 4,000 buckets overflows
 
-func newPrints(count uint64) prints {
-	buckets := 1 << bits.Len64(count/bucketSize)
-	return make(prints, buckets*bucketSize)
+func newPrints(slots uint64) prints {
+	return make(prints, bucketSize<<bits.Len64(slots/bucketSize))
 }
 
 var seed = maphash.MakeSeed()
 
-// printOf returns the fingerprint of a token, which is never zero. It hashes the end
-// of the signature, which differs between tokens and which nobody can choose for a
-// valid one.
-func printOf(token string) uint64 {
-	return maphash.String(seed, token[max(0, len(token)-32):]) | 1
-}
+// printOf returns a hash of the end of the signature, which differs between tokens
+// and which nobody can choose for a valid one.
+func printOf(token string) uint64 { return maphash.String(seed, token[max(0, len(token)-32):]) }
 
-func (p prints) bucket(print uint64) []atomic.Uint64 {
-	at := int(print>>1) & (len(p)/bucketSize - 1) * bucketSize
-	return p[at : at+bucketSize]
+// find returns the bucket of a fingerprint, and what stands for it there, which is not
+// zero.
+func (p prints) find(print uint64) (bucket []atomic.Uint32, tag uint32) {
+	at := int(print>>32) & (len(p)/bucketSize - 1) * bucketSize
+	return p[at : at+bucketSize], uint32(print) | 1
 }
 
 func (p prints) has(print uint64) bool {
-	for i := range p.bucket(print) {
-		if p.bucket(print)[i].Load() == print {
+	bucket, tag := p.find(print)
+	for i := range bucket {
+		if bucket[i].Load() == tag {
 			return true
 		}
 	}
@@ -106,13 +105,12 @@ func (p prints) has(print uint64) bool {
 
 // add puts a fingerprint first in its bucket, and moves the others back.
 func (p prints) add(print uint64) {
-	bucket := p.bucket(print)
-	first := print
-	for i := range bucket {
-		next := bucket[i].Swap(print)
-		if next == first || next == 0 {
+	bucket, tag := p.find(print)
+	for i, next := 0, tag; i < len(bucket); i++ {
+		last := bucket[i].Swap(next)
+		if last == tag || last == 0 {
 			return
 		}
-		print = next
+		next = last
 	}
 }
