@@ -125,22 +125,19 @@ func unescape(text string) string {
 		if !strings.Contains(text, "%") {
 			break
 		}
-		var decoded strings.Builder
-		for rest := text; ; {
-			before, after, found := strings.Cut(rest, "%")
-			decoded.WriteString(before)
-			if !found {
-				break
+		decoded := make([]byte, 0, len(text))
+		for i := 0; i < len(text); i++ {
+			c := [1]byte{text[i]}
+			if c[0] == '%' && i+2 < len(text) {
+				if _, err := hex.Decode(c[:], []byte{text[i+1], text[i+2]}); err == nil {
+					i += 2
+				} else {
+					c[0] = '%'
+				}
 			}
-			if b, err := hex.DecodeString(after[:min(2, len(after))]); err == nil && len(b) == 1 {
-				decoded.WriteByte(b[0])
-				after = after[2:]
-			} else {
-				decoded.WriteByte('%')
-			}
-			rest = after
+			decoded = append(decoded, c[0])
 		}
-		text = decoded.String()
+		text = string(decoded)
 	}
 	return text
 }
