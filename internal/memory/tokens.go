@@ -41,8 +41,8 @@ func NewTokens[V any](entries uint64, bytes func(V) int) *Tokens[V] {
 			},
 			Executor: func(maintain func()) { maintain() },
 		}),
-		once:   newPrints(min(entries, 8<<10)),
-		stored: newPrints(4 * min(entries, 1<<20)),
+		once:   newPrints(min(entries, 1<<18)),
+		stored: newPrints(min(entries, 1<<18)),
 	}
 }
 
@@ -70,33 +70,37 @@ func (t *Tokens[V]) Add(token string, value V) {
 // Forget removes a token.
 func (t *Tokens[V]) Forget(token string) { t.values.Invalidate(jws.SHA256(token)) }
 
-// prints is a table of fingerprints, in which newer ones displace older ones. A lost
-// or an equal fingerprint costs time and changes no result.
-type prints []atomic.Uint32 // a power of two of buckets, each of bucketSize slots
+// prints is a small table of fingerprints, in which a newer one may displace an older
+// one. A lost or an equal fingerprint costs time and changes no result.
+type prints []atomic.Uint32 // a power of two of buckets, each of which has bucketSize slots
 
-const bucketSize = 8 // with two fingerprints per bucket, one of 4,000 buckets overflows
+const bucketSize = 8
 
-func newPrints(slots uint64) prints {
-	return make(prints, bucketSize<<bits.Len64(slots/bucketSize))
+// newPrints returns a table for that many fingerprints. It has three slots for each:
+// tokens that arrive in turn would displace each other for ever in a bucket with too few.
+func newPrints(count uint64) prints {
+	buckets := max(64, 1<<bits.Len64(3*count/bucketSize))
+	return make(prints, buckets*bucketSize)
 }
 
 var seed = maphash.MakeSeed()
 
-// printOf returns a hash of the end of the signature, which differs between tokens
-// and which nobody can choose for a valid one.
-func printOf(token string) uint64 { return maphash.String(seed, token[max(0, len(token)-32):]) }
+// printOf returns the fingerprint of a token. It hashes the end of the signature, which
+// differs between tokens and which nobody can choose for a valid one. The upper half
+// selects the bucket; the lower half is never zero.
+func printOf(token string) uint64 {
+	return maphash.String(seed, token[max(0, len(token)-32):]) | 1
+}
 
-// find returns the bucket of a fingerprint, and what stands for it there, which is not
-// zero.
-func (p prints) find(print uint64) (bucket []atomic.Uint32, tag uint32) {
-	at := int(print>>32) & (len(p)/bucketSize - 1) * bucketSize
-	return p[at : at+bucketSize], uint32(print) | 1
+func (p prints) bucket(print uint64) []atomic.Uint32 {
+	at := int(print>>33) & (len(p)/bucketSize - 1) * bucketSize
+	return p[at : at+bucketSize]
 }
 
 func (p prints) has(print uint64) bool {
-	bucket, tag := p.find(print)
+	bucket := p.bucket(print)
 	for i := range bucket {
-		if bucket[i].Load() == tag {
+		if bucket[i].Load() == uint32(print) {
 			return true
 		}
 	}
@@ -105,12 +109,13 @@ func (p prints) has(print uint64) bool {
 
 // add puts a fingerprint first in its bucket, and moves the others back.
 func (p prints) add(print uint64) {
-	bucket, tag := p.find(print)
-	for i, next := 0, tag; i < len(bucket); i++ {
-		last := bucket[i].Swap(next)
-		if last == tag || last == 0 {
+	bucket := p.bucket(print)
+	moved := uint32(print)
+	for i := range bucket {
+		next := bucket[i].Swap(moved)
+		if next == uint32(print) || next == 0 {
 			return
 		}
-		next = last
+		moved = next
 	}
 }
