@@ -188,6 +188,7 @@ func scenes() []scene {
 			_, flusher := w.(http.Flusher)
 			_, hijacker := w.(http.Hijacker)
 			_, pusher := w.(http.Pusher)
+			//lint:ignore SA1019 Old handlers still use it.
 			_, notifier := w.(http.CloseNotifier) //nolint:staticcheck // Old handlers use it.
 			_, readerFrom := w.(io.ReaderFrom)
 			n.add("handler: flusher %t hijacker %t pusher %t notifier %t ReaderFrom %t; %s", flusher, hijacker, pusher, notifier, readerFrom, r.Proto)

@@ -208,16 +208,11 @@ func readHeader(text string) (*tokenHeader, error) {
 	if !algOK {
 		return h, malformed(`"alg" is not a string`)
 	}
+	// What is remembered must not keep the whole text.
+	h.alg, h.kid, h.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ)
 	h.algorithm, _ = jws.Lookup(h.alg)
 	h.wrongType = !kidOK || !typOK
 	return h, nil
-}
-
-// compact returns a copy that does not keep the text from which h was read.
-func (h *tokenHeader) compact() *tokenHeader {
-	own := *h
-	own.alg, own.kid, own.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ)
-	return &own
 }
 
 // checkSyntax returns an error if the header has a member of the wrong type or an

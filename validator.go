@@ -398,8 +398,6 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		t.header = t.header.compact()
-		t.content.claims.extra.kid = t.header.kid
 		v.headers.Add(t.encodedHeader, t.header)
 	}
 	if i.remembers {
