@@ -189,7 +189,7 @@ func scenes() []scene {
 			_, hijacker := w.(http.Hijacker)
 			_, pusher := w.(http.Pusher)
 			//lint:ignore SA1019 Old handlers still use it.
-			_, notifier := w.(http.CloseNotifier) //nolint:staticcheck // Old handlers use it.
+			_, notifier := w.(http.CloseNotifier)
 			_, readerFrom := w.(io.ReaderFrom)
 			n.add("handler: flusher %t hijacker %t pusher %t notifier %t ReaderFrom %t; %s", flusher, hijacker, pusher, notifier, readerFrom, r.Proto)
 		}, plain},
