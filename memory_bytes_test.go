@@ -1,9 +1,13 @@
 package koreauth_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -146,4 +150,52 @@ func TestMemory_EqualFingerprints(t *testing.T) {
 	}
 	assert.True(t, rememberedBy(t, v, valid), "the remembered token stays")
 	assert.False(t, rememberedBy(t, v, other))
+}
+
+// Many goroutines validate few tokens while the key of half of them comes and goes.
+func TestMemory_Concurrent(t *testing.T) {
+	var with atomic.Bool
+	with.Store(true)
+	v, err := koreauth.NewValidator(koreauth.Config{
+		Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: 10,
+		Keys: keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) {
+			keys := []koreauth.Key{{ID: "k", Public: edPublic("k")}}
+			if with.Load() {
+				keys = append(keys, koreauth.Key{ID: "sometimes", Public: edPublic("sometimes")})
+			}
+			return keys, nil
+		}),
+	})
+	require.NoError(t, err)
+	guard := koreauth.New(v, nil)
+	var tokens []string
+	for n := range 30 {
+		tokens = append(tokens, edToken(t, []string{"k", "sometimes"}[n%2], map[string]any{"client_id": fmt.Sprint("client-", n)}))
+	}
+	var group sync.WaitGroup
+	for g := range 8 {
+		group.Go(func() {
+			for i := range 300 {
+				n := (i*(g+1) + g) % len(tokens)
+				if g == 0 && i%50 == 0 {
+					with.Store(!with.Load())
+				}
+				claims, err := guard.Authenticate(bearerRequest(tokens[n]))
+				switch {
+				case err == nil:
+					if want := fmt.Sprint("client-", n); claims.ClientID != want {
+						t.Errorf("got the claims of %s, want those of %s", claims.ClientID, want)
+					}
+				case n%2 == 0 || !errors.Is(err, koreauth.ErrUnknownKey):
+					t.Errorf("token %d: %v", n, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	with.Store(false)
+	for n, token := range tokens {
+		_, err := v.Validate(t.Context(), token)
+		assert.Equal(t, n%2 == 0, err == nil, "token %d: %v", n, err)
+	}
 }
