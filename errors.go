@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/redact"
 )
 
 // The classes of errors. Each rejected request has an error of one of them, which
@@ -96,11 +97,11 @@ type Error struct {
 	about    described
 }
 
-// described is what a rejection is about. Its attributes are for the log: what was
+// described is what a rejection is about. It adds attributes for the log: what was
 // expected and what was found. prefix and found depend on whether the signature was
 // verified.
 type described interface {
-	attrs(reason error, prefix string, found func(string) string) []slog.Attr
+	describe(attrs *redact.Attrs, reason error, prefix string, found func(string) string)
 }
 
 // Error returns the class, the reason and what was required.

@@ -157,11 +157,15 @@ func (i *issuer) check(r *http.Request, c *Claims, policy binding) error {
 		return err
 	}
 	switch {
-	case c.extra.oddNotBefore || now.Before(c.NotBefore.Add(-i.leeway)):
+	case c.extra.oddNotBefore:
+		return errOddNotBefore
+	case now.Before(c.NotBefore.Add(-i.leeway)):
 		return ErrNotYetValid
 	case i.maxAge > 0 && now.Add(i.leeway).Before(c.IssuedAt):
 		return errFuture
-	case i.maxAge > 0 && (c.IssuedAt.IsZero() || !now.Before(c.IssuedAt.Add(i.maxAge).Add(i.leeway))):
+	case i.maxAge > 0 && c.IssuedAt.IsZero():
+		return errNoIssuedAt
+	case i.maxAge > 0 && !now.Before(c.IssuedAt.Add(i.maxAge).Add(i.leeway)):
 		return ErrTooOld
 	case !c.isAccessToken():
 		return errTokenType
@@ -180,8 +184,10 @@ func (i *issuer) unfit(c *Claims, now time.Time) error {
 }
 
 var (
-	errFuture    = fmt.Errorf(`%w: "iat" is in the future: if a clock is wrong, set Config.Leeway`, ErrTooOld)
-	errTokenType = fmt.Errorf(`%w: payload "typ" is not Bearer`, ErrTokenType)
+	errFuture       = fmt.Errorf(`%w: "iat" is in the future: if a clock is wrong, set Config.Leeway`, ErrTooOld)
+	errNoIssuedAt   = fmt.Errorf(`%w: "iat" is missing or not a number`, ErrTooOld)
+	errOddNotBefore = fmt.Errorf(`%w: "nbf" is not a number`, ErrNotYetValid)
+	errTokenType    = fmt.Errorf(`%w: payload "typ" is not Bearer`, ErrTokenType)
 )
 
 // checkLast makes the last checks, which opaque tokens get too.

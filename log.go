@@ -17,34 +17,32 @@ func logRefusal(r *http.Request, logger *slog.Logger, e *Error, token string) {
 	if logger == nil || !logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 16)
-	add := func(name, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(name, value))
-		}
-	}
-	add("class", withoutPrefix(e.Class))
+	attrs := make(redact.Attrs, 0, 16)
+	attrs.Add("class", withoutPrefix(e.Class))
 	reason := reasonOf(e)
 	if reason != nil {
-		add("reason", strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": "))
+		attrs.Add("reason", strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": "))
 	}
-	add("method", redact.Unverified(r.Method))
-	add("pattern", r.Pattern)
+	attrs.Add("method", redact.Unverified(r.Method))
+	attrs.Add("pattern", r.Pattern)
 	found, prefix := redact.Unverified, "unverified_"
 	if e.verified {
 		found, prefix = redact.Verified, ""
 	}
-	add(prefix+"issuer", found(e.Issuer))
-	add(prefix+"client_id", found(e.ClientID))
-	add(prefix+"key_id", found(e.KeyID))
+	attrs.Add(prefix+"issuer", found(e.Issuer))
+	attrs.Add(prefix+"client_id", found(e.ClientID))
+	attrs.Add(prefix+"key_id", found(e.KeyID))
 	if e.about != nil {
-		attrs = append(attrs, e.about.attrs(reason, prefix, found)...)
+		e.about.describe(&attrs, reason, prefix, found)
 	}
-	add("required", redact.Text(scopeParam(e), token))
+	attrs.Add("required", redact.Text(scopeParam(e), token))
+	if e.Class == ErrNoToken {
+		attrs.Add("authorization", redact.Scheme(r.Header["Authorization"]))
+	}
 	if e.RetryAfter > 0 {
 		attrs = append(attrs, slog.Duration("retry_after", e.RetryAfter))
 	}
-	add("cause", causeOf(e, token))
+	attrs.Add("cause", causeOf(e, token))
 	logger.LogAttrs(ctx, level, "koreauth: request rejected", attrs...)
 }
 

@@ -51,6 +51,10 @@ func logRecords(t *testing.T, validator koreauth.TokenValidator, r *http.Request
 func TestLog_OneRecordPerRejection(t *testing.T) {
 	kid := testIssuer().SigningKey().ID
 	iss := testIssuer().URL()
+	named := func(recipe koretest.Token) string {
+		recipe.Claims = map[string]any{"jti": "t-1", "account-id": "CO1"}
+		return mintToken(t, testIssuer(), recipe)
+	}
 	const message = "koreauth: request rejected"
 	for _, test := range []struct {
 		name      string
@@ -60,22 +64,25 @@ func TestLog_OneRecordPerRejection(t *testing.T) {
 		want      map[string]any // without msg and cause
 	}{
 		{"no token is logged at debug level", newTestValidator(t), bearerRequest(""), nil,
-			map[string]any{"level": "DEBUG", "class": "no token"}},
+			map[string]any{"level": "DEBUG", "class": "no token", "authorization": "absent"}},
 		{"a bad request is logged at info level", newTestValidator(t), get("/", "Authorization", "Bearer"), nil,
 			map[string]any{"level": "INFO", "class": "bad request"}},
 		{"a malformed token has no values to log", newTestValidator(t), bearerRequest("garbage"), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "malformed"}},
-		{"values of an expired token are verified", newTestValidator(t), bearerRequest(testIssuer().Expired()), nil,
-			map[string]any{"level": "INFO", "class": "invalid token", "reason": "expired", "issuer": iss, "client_id": "kc_demo", "key_id": kid}},
+		{"values of an expired token are verified", newTestValidator(t), bearerRequest(named(koretest.Token{Age: 3 * time.Hour})), nil,
+			map[string]any{"level": "INFO", "class": "invalid token", "reason": "expired", "issuer": iss, "client_id": "kc_demo", "key_id": kid,
+				"expired_for": float64(2 * time.Hour), "account_id": "CO1", "token_id": "t-1"}},
 		{"values of a forged token are not verified", newTestValidator(t), bearerRequest(mintToken(t, testIssuer(), koretest.Token{BadSignature: true})), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "bad signature",
 				"unverified_issuer": iss, "unverified_client_id": "kc_demo", "unverified_key_id": kid}},
 		{"an unknown key", newTestValidator(t), bearerRequest(mintToken(t, testIssuer(), koretest.Token{Header: map[string]any{"kid": "other"}})), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "reason": "unknown key",
-				"unverified_issuer": iss, "unverified_client_id": "kc_demo", "unverified_key_id": "other"}},
-		{"insufficient scope has the client and the required names", newTestValidator(t), bearerRequest(testIssuer().Valid()),
+				"unverified_issuer": iss, "unverified_client_id": "kc_demo", "unverified_key_id": "other", "unverified_algorithm": "RS256",
+				"expected_issuer": iss, "unverified_audience": koretest.Audience, "expected_audience": koretest.Audience}},
+		{"insufficient scope has the client and the required names", newTestValidator(t), bearerRequest(named(koretest.Token{})),
 			[]koreauth.Requirement{koreauth.Scope("a"), koreauth.Grant("API Clients", koreauth.Read)},
-			map[string]any{"level": "INFO", "class": "insufficient scope", "issuer": iss, "client_id": "kc_demo", "key_id": kid, "required": "a API%20Clients:Read"}},
+			map[string]any{"level": "INFO", "class": "insufficient scope", "issuer": iss, "client_id": "kc_demo", "key_id": kid, "required": "a API%20Clients:Read",
+				"account_id": "CO1", "token_id": "t-1"}},
 		{"unavailable is logged at error level", koretest.Validator{Err: koreauth.ErrUnavailable}, bearerRequest("a"), nil,
 			map[string]any{"level": "ERROR", "class": "temporarily unavailable"}},
 		{"unavailable, with the time to wait", koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrUnavailable, RetryAfter: time.Second}}, bearerRequest("a"), nil,
@@ -83,7 +90,7 @@ func TestLog_OneRecordPerRejection(t *testing.T) {
 		{"a custom validator that fails", koretest.Validator{Err: errors.New("look-up failed")}, bearerRequest("a"), nil,
 			map[string]any{"level": "ERROR", "class": "temporarily unavailable"}},
 		{"a reason of a custom validator", koretest.Validator{Err: fmt.Errorf("wrapped: %w", koreauth.ErrTooOld)}, bearerRequest("a"), nil,
-			map[string]any{"level": "INFO", "class": "invalid token", "reason": "too old"}},
+			map[string]any{"level": "INFO", "class": "invalid token", "reason": "too old"}}, // There are no claims to describe.
 		{"values from a custom validator are not verified",
 			koretest.Validator{Err: &koreauth.Error{Class: koreauth.ErrInvalidToken, KeyID: "k", Issuer: "i", ClientID: "c"}}, bearerRequest("a"), nil,
 			map[string]any{"level": "INFO", "class": "invalid token", "unverified_key_id": "k", "unverified_issuer": "i", "unverified_client_id": "c"}},
@@ -92,7 +99,10 @@ func TestLog_OneRecordPerRejection(t *testing.T) {
 			got := logRecords(t, test.validator, test.r, test.required...)
 			require.Len(t, got, 1)
 			delete(got[0], "cause")
-			test.want["msg"] = message
+			test.want["msg"], test.want["method"] = message, "GET"
+			if ago, ok := got[0]["expired_for"].(float64); ok {
+				got[0]["expired_for"] = float64(time.Duration(ago).Truncate(time.Minute))
+			}
 			assert.Equal(t, test.want, got[0])
 		})
 	}
@@ -179,16 +189,23 @@ func TestLog_UnverifiedValues(t *testing.T) {
 		{"a value is cut between characters", strings.Repeat("x", 63) + "é" + "z", strings.Repeat("x", 63)},
 		{"an e-mail address is dropped", "jane@example.com", ""},
 		{"an e-mail address in a URL is dropped", "https://a/?u=jane%40example.com", ""},
-		{"an e-mail address after 64 bytes is dropped", strings.Repeat("x", 100) + "jane@example.com", ""},
+		{"an e-mail address after 64 bytes is cut off", strings.Repeat("x", 100) + "jane@example.com", strings.Repeat("x", 64)},
 		{"a JWT is dropped", jwt, ""},
-		{"a JWT after 64 bytes is dropped", strings.Repeat("x", 100) + " " + jwt, ""},
+		{"a JWT after 64 bytes is cut off", strings.Repeat("x", 100) + " " + jwt, strings.Repeat("x", 64)},
+		{"an e-mail address that begins before 64 bytes is dropped or cut off", strings.Repeat("x", 60) + "@example.com", ""},
+		{"a JWT that begins before 64 bytes is dropped", strings.Repeat("x", 50) + " " + jwt, ""},
 		{"a part of a JWT is dropped", segment, ""},
 		{"a JWT with a prefix is dropped", "Bearer " + jwt, ""},
 		{"a JWT whose header begins with a space is dropped", encodeSegment(`{ "alg":"RS256","typ":"JWT"}`) + ".x.y", ""},
 		{"a JWT whose header begins with a line break is dropped", encodeSegment("{\n\"alg\":\"RS256\"}") + ".x.y", ""},
 		{"a JWT whose header begins with two spaces is dropped", encodeSegment(`{  "alg":"RS256"}`) + "." + encodeSegment(`{"iss":"https://issuer.example"}`) + "." + strings.Repeat("A", 86), ""},
 		{"three long segments are dropped", strings.Repeat("A", 10) + "." + strings.Repeat("B", 10) + "." + strings.Repeat("C", 20), ""},
-		{"a line break stays in the value", "a\nlevel=ERROR", "a\nlevel=ERROR"},
+		{"a line break is replaced", "a\nlevel=ERROR", "a\ufffdlevel=ERROR"},
+		{"control characters are replaced", "a\x00\a\b\t\v\r\x7fb", "a\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffdb"},
+		{"ANSI escapes are replaced", "\x1b[31mred\x1b[0m\u009b1m", "\ufffd[31mred\ufffd[0m\ufffd1m"},
+		{"characters that change the direction of text are replaced", "a\u202eb\u2066c\u200bd\u2028e\ufefff", "a\ufffdb\ufffdc\ufffdd\ufffde\ufffdf"},
+		{"a replaced value has 64 bytes at most", strings.Repeat("\n", 64), strings.Repeat("\ufffd", 21)},
+		{"letters of all languages stay", "Zoë 日本", "Zoë 日本"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			refusal := &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrSignature, KeyID: test.value, Issuer: test.value, ClientID: test.value}

@@ -2,8 +2,9 @@ package koreauth
 
 import (
 	"log/slog"
-	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/redact"
 )
 
 // expected is what a Config expects of a token, for the log.
@@ -19,65 +20,47 @@ type subject struct {
 	expected *expected // nil: unknown
 }
 
-// attrs implements described.
-func (s *subject) attrs(reason error, prefix string, found func(string) string) []slog.Attr {
-	var attrs []slog.Attr
-	add := func(name, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(name, value))
-		}
-	}
+// describe implements described.
+func (s *subject) describe(attrs *redact.Attrs, reason error, prefix string, found func(string) string) {
 	want, c, now := s.expected, s.claims, time.Now()
 	if want == nil {
 		want = &expected{}
 	}
 	switch reason {
 	case ErrIssuer:
-		add("expected_issuer", list(want.issuers, nil))
+		attrs.Add("expected_issuer", redact.List(want.issuers, nil))
 	case ErrAudience:
-		add(prefix+"audience", list(c.Audience, found))
-		add("expected_audience", list(want.audience, nil))
+		attrs.Add(prefix+"audience", redact.List(c.Audience, found))
+		attrs.Add("expected_audience", redact.List(want.audience, nil))
 	case ErrAlgorithm:
-		add(prefix+"algorithm", found(s.alg))
-		add("expected_algorithm", list(want.algorithms, nil))
+		attrs.Add(prefix+"algorithm", found(s.alg))
+		attrs.Add("expected_algorithm", redact.List(want.algorithms, nil))
+	case ErrUnknownKey: // Another issuer may have made the token, or for another API.
+		attrs.Add(prefix+"algorithm", found(s.alg))
+		attrs.Add("expected_issuer", redact.List(want.issuers, nil))
+		attrs.Add(prefix+"audience", redact.List(c.Audience, found))
+		attrs.Add("expected_audience", redact.List(want.audience, nil))
 	case ErrTokenType:
-		add(prefix+"header_type", found(s.typ))
-		add(prefix+"type", found(c.extra.typ))
+		attrs.Add(prefix+"header_type", found(s.typ))
+		attrs.Add(prefix+"type", found(c.extra.typ))
 	case ErrExpired:
-		if !c.Expiry.IsZero() {
-			attrs = append(attrs, slog.Duration(prefix+"expired_for", now.Sub(c.Expiry).Round(time.Second)))
-		}
+		attrs.Between(prefix+"expired_for", c.Expiry, now)
 	case ErrNotYetValid:
-		if !c.NotBefore.IsZero() {
-			attrs = append(attrs, slog.Duration(prefix+"valid_in", c.NotBefore.Sub(now).Round(time.Second)))
-		}
+		attrs.Between(prefix+"valid_in", now, c.NotBefore)
 	case ErrTooOld:
-		if !c.IssuedAt.IsZero() {
-			attrs = append(attrs, slog.Duration(prefix+"age", now.Sub(c.IssuedAt).Round(time.Second)))
-		}
-		attrs = append(attrs, slog.Duration("max_age", want.maxAge))
+		attrs.Between(prefix+"age", c.IssuedAt, now)
+		*attrs = append(*attrs, slog.Duration("max_age", want.maxAge))
 	case ErrClient:
-		add("expected_client_id", list(want.clients, nil))
+		attrs.Add("expected_client_id", redact.List(want.clients, nil))
+	case ErrBinding:
+		if bound := c.Confirmation; bound != nil && bound.CertificateSHA256 != "" {
+			attrs.Add("bound_to", "certificate")
+		} else if bound != nil && bound.KeySHA256 != "" {
+			attrs.Add("bound_to", "DPoP key")
+		}
 	}
 	if prefix == "" { // the signature was verified
-		add("account_id", found(c.AccountID))
-		add("token_id", found(c.ID))
+		attrs.Add("account_id", found(c.AccountID))
+		attrs.Add("token_id", found(c.ID))
 	}
-	return attrs
-}
-
-// list joins up to four values, each in a form for the log; nil: as it is.
-func list(values []string, form func(string) string) string {
-	var shown []string
-	for i, value := range values {
-		if i == 4 {
-			shown = append(shown, "…")
-			break
-		}
-		if form != nil {
-			value = form(value)
-		}
-		shown = append(shown, value)
-	}
-	return strings.Join(shown, " ")
 }

@@ -11,6 +11,7 @@ import (
 	"go/types"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -278,22 +279,37 @@ func TestGuides_LogSamples(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.NoError(t, validator.Ready(t.Context()))
-	forged, err := issuer.Mint(koretest.Token{BadSignature: true})
-	require.NoError(t, err)
+	mint := func(recipe koretest.Token) string {
+		claims := map[string]any{"jti": "7f0c2b51"}
+		maps.Copy(claims, recipe.Claims)
+		recipe.Claims = claims
+		token, err := issuer.Mint(recipe)
+		require.NoError(t, err)
+		return token
+	}
 
 	var log bytes.Buffer
 	guard := koreauth.New(validator, &koreauth.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	handler := guard.Require(koreauth.Grant("API Clients", koreauth.Read))(http.NotFoundHandler())
-	for _, token := range []string{issuer.Expired(), forged, issuer.Ungranted()} {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/clients", guard.Require(koreauth.Grant("API Clients", koreauth.Read))(http.NotFoundHandler()))
+	for _, token := range []string{
+		mint(koretest.Token{Claims: map[string]any{"exp": time.Now().Add(-12 * time.Minute).Unix()}}),
+		mint(koretest.Token{BadSignature: true}),
+		mint(koretest.Token{Drop: []string{"scopes"}}),
+		mint(koretest.Token{Claims: map[string]any{"aud": "account"}}),
+	} {
 		r := httptest.NewRequest("GET", "/v1/clients", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
-		handler.ServeHTTP(httptest.NewRecorder(), r)
+		mux.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	when := regexp.MustCompile(`time=\S+ `)
 	page := when.ReplaceAllString(readPage(t, "../docs/logging.md"), "")
-	records := strings.Split(strings.TrimSpace(when.ReplaceAllString(log.String(), "")), "\n")
-	require.Len(t, records, 3)
-	for _, record := range records {
+	written := strings.ReplaceAll(when.ReplaceAllString(log.String(), ""), "expired_for=12m1s", "expired_for=12m0s")
+	records := strings.Split(strings.TrimSpace(written), "\n")
+	require.Len(t, records, 4)
+	readme := strings.Join(strings.Fields(readPage(t, "../README.md")), " ")
+	assert.True(t, strings.Contains(readme, " "+records[3]+" "), "README.md has not: %s", records[3])
+	for _, record := range records[:3] {
 		assert.True(t, strings.Contains(page, "\n"+record+"\n"), "docs/logging.md has not: %s", record)
 	}
 }
