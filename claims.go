@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -370,6 +371,15 @@ func (c Claims) LogValue() slog.Value {
 func (c Claims) String() string {
 	return fmt.Sprintf("Claims{Issuer:%q Subject:%q ClientID:%q AccountID:%q}",
 		redact.Verified(c.Issuer), redact.Verified(c.Subject), redact.Verified(c.ClientID), redact.Verified(c.AccountID))
+}
+
+// Format writes what String or, for %#v, GoString returns, whatever the verb is.
+func (c Claims) Format(f fmt.State, verb rune) {
+	text := c.String()
+	if verb == 'v' && f.Flag('#') {
+		text = c.GoString()
+	}
+	_, _ = io.WriteString(f, text)
 }
 
 // GoString returns issuer, subject, client and account only.

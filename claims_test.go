@@ -368,3 +368,14 @@ func TestClaims_DecodeIntoPointerToItself(t *testing.T) {
 	x = &x
 	assert.ErrorContains(t, parseClaims(t, `{"sub":"a"}`).Decode(x), "refers to itself")
 }
+
+func TestClaims_EveryVerbHidesSecrets(t *testing.T) {
+	claims := &koreauth.Claims{Issuer: "i", ClientID: "kc_1", ClientOwner: "jane@example.com"}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%t", "%10v"} {
+		for _, value := range []any{claims, *claims} {
+			text := fmt.Sprintf(verb, value)
+			assert.NotContains(t, text, "jane", verb)
+			assert.Contains(t, text, "kc_1", verb)
+		}
+	}
+}

@@ -124,6 +124,9 @@ func (e *Error) Error() string {
 	return text
 }
 
+// GoString returns what Error returns, so that %#v shows no value of a token.
+func (e *Error) GoString() string { return e.Error() }
+
 // Unwrap returns Class and Reason, so that errors.Is finds either.
 func (e *Error) Unwrap() []error {
 	if e == nil {

@@ -608,3 +608,8 @@ func TestErrors_WrappedOutageIs503(t *testing.T) {
 	guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, r)
 	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 }
+
+func TestError_GoStringHidesValues(t *testing.T) {
+	refusal := &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrSignature, KeyID: "eyJhbGciOi", ClientID: "jane@example.com"}
+	assert.Equal(t, "koreauth: invalid token: bad signature", fmt.Sprintf("%#v", refusal))
+}

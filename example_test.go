@@ -25,6 +25,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/source"
 )
 
 // A validator for one issuer, a guard, and a route. In production, Issuer is the
@@ -176,6 +177,38 @@ func ExampleMiddleware_Authenticate() {
 	// Output:
 	// 200 hello, CO1
 	// 401 {"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}
+}
+
+// A public page greets visitors whose cookie has a valid token. WrapOptional would
+// reject an expired one; Authenticate lets the page decide.
+func ExampleMiddleware_Authenticate_publicPage() {
+	guard := koreauth.New(koretest.Validator{Tokens: map[string]*koreauth.Claims{"valid": {ClientID: "kc_1"}}}, &koreauth.Options{
+		Sources: []koreauth.Source{source.Cookie("session")},
+	})
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "private") // Authenticate sets no header.
+		claims, err := guard.Authenticate(r)
+		switch {
+		case err == nil:
+			fmt.Fprint(w, "welcome back, ", claims.ClientID)
+		case errors.Is(err, koreauth.ErrUnavailable):
+			guard.Refuse(w, r, err)
+		default: // no cookie, or an expired one
+			fmt.Fprint(w, "welcome")
+		}
+	})
+
+	for _, cookie := range []string{"session=valid", "session=expired", ""} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", cookie)
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, r)
+		fmt.Println(w.Code, w.Body)
+	}
+	// Output:
+	// 200 welcome back, kc_1
+	// 200 welcome
+	// 200 welcome
 }
 
 // A handler checks what only it knows, and rejects the request as the guard does.
@@ -379,6 +412,26 @@ func ExampleHeader() {
 	// Output:
 	// <nil>
 	// koreauth: bad request: more than one token (RFC 6750 §2)
+}
+
+// Behind a gateway that uses Authorization for itself, clients send the token in another
+// header. The scheme Bearer may be there or not.
+func ExampleHeader_withScheme() {
+	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{ClientID: "kc_1"}}, &koreauth.Options{
+		Sources: []koreauth.Source{koreauth.Header("X-Authorization")},
+	})
+
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Basic Z2F0ZXdheTpzZWNyZXQ=")
+	for _, value := range []string{"Bearer abc", "abc", "Bearer"} {
+		r.Header.Set("X-Authorization", value)
+		claims, err := guard.Authenticate(r)
+		fmt.Println(value, "→", claims, err)
+	}
+	// Output:
+	// Bearer abc → Claims{Issuer:"" Subject:"" ClientID:"kc_1" AccountID:""} <nil>
+	// abc → Claims{Issuer:"" Subject:"" ClientID:"kc_1" AccountID:""} <nil>
+	// Bearer → <nil> koreauth: bad request: X-Authorization is Bearer without a token
 }
 
 func ExampleScope() {
@@ -765,6 +818,39 @@ func ExampleOutcome() {
 	// 2 koreauth: invalid token
 	// 1 koreauth: no token
 	// 1 no token, accepted by WrapOptional
+}
+
+// An access log outside the guard sees every request, also those that are rejected. The
+// claims are only in the context of inner handlers, so Observe hands the caller out.
+func ExampleOutcome_accessLog() {
+	type callerKey struct{}
+	guard := koreauth.New(koretest.Validator{Tokens: map[string]*koreauth.Claims{"valid": {ClientID: "kc_1"}}}, &koreauth.Options{
+		Observe: func(r *http.Request, o koreauth.Outcome) {
+			if caller, ok := r.Context().Value(callerKey{}).(*string); ok && o.Claims != nil {
+				*caller = o.Claims.ClientID
+			}
+		},
+	})
+	accessLog := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			caller := "-"
+			r = r.WithContext(context.WithValue(r.Context(), callerKey{}, &caller))
+			next.ServeHTTP(w, r)
+			fmt.Println(r.Method, r.URL.Path, r.Pattern, caller)
+		})
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/sims/{id}", func(http.ResponseWriter, *http.Request) {})
+	handler := accessLog(guard.Wrap(mux))
+
+	for _, token := range []string{"valid", "expired"} {
+		r := httptest.NewRequest("GET", "/v1/sims/7", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	// Output:
+	// GET /v1/sims/7 GET /v1/sims/{id} kc_1
+	// GET /v1/sims/7  -
 }
 
 // The error lists all faults of the Config.

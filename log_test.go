@@ -3,6 +3,7 @@ package koreauth_test
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -246,10 +247,11 @@ func TestLog_UnverifiedValues(t *testing.T) {
 
 // The signature fits one of two keys, and the token does not say which one made it.
 func TestLog_AmbiguousKey(t *testing.T) {
-	first, second := signingKeys()["RS256"], signingKeys()["PS256"]
-	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
-		c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{ID: "a", Public: first.Public()}, {ID: "b", Public: second.Public()}}
-	})
+	keys := koreauth.StaticKeySet{{ID: "a", Public: signingKeys()["RS256"].Public()}}
+	for i := range 4 {
+		keys = append(keys, koreauth.Key{ID: "b", Public: &rsa.PublicKey{N: modulus(2048 + 8*i), E: 65537}})
+	}
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.HTTPClient, c.Keys = nil, keys })
 	records := logRecords(t, v, bearerRequest(mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})))
 	require.Len(t, records, 1)
 	assert.Equal(t, "unknown key", records[0]["reason"])

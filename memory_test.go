@@ -32,6 +32,15 @@ func validateAllocs(t *testing.T, v *koreauth.Validator, token string) float64 {
 	})
 }
 
+// remember validates a token twice: it is remembered at its second sight.
+func remember(t *testing.T, v *koreauth.Validator, token string) {
+	t.Helper()
+	for range 2 {
+		_, err := v.Validate(t.Context(), token)
+		require.NoError(t, err)
+	}
+}
+
 func TestMemory_SkipsSignature(t *testing.T) {
 	issuer, v := newIssuer(t, "RS256", nil)
 	_, uncached := newIssuer(t, "RS256", func(c *koreauth.Config) { c.CacheSize = -1 })
@@ -92,10 +101,10 @@ func TestMemory_EntryEndsWithItsKey(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			issuer, v, set, signingKey := newIssuerWithKeySet(t)
 			token := issuer.Valid()
-			_, err := v.Validate(t.Context(), token)
-			require.NoError(t, err)
+			remember(t, v, token)
+			require.True(t, rememberedBy(t, v, token))
 			set.keys = row.change(signingKey)
-			_, err = v.Validate(t.Context(), token)
+			_, err := v.Validate(t.Context(), token)
 			require.ErrorIs(t, err, row.want)
 			set.keys = []koreauth.Key{signingKey}
 			_, err = v.Validate(t.Context(), token)
@@ -134,8 +143,7 @@ func TestMemory_RejectsReplacedKey(t *testing.T) {
 		set := &mutableKeySet{[]koreauth.Key{{ID: key.ID, Algorithm: alg, Public: key.Public()}}}
 		issuer, v := newIssuer(t, alg, func(c *koreauth.Config) { c.Algorithms, c.HTTPClient, c.Keys = []string{alg}, nil, set })
 		token := issuer.Valid()
-		_, err = v.Validate(t.Context(), token)
-		require.NoError(t, err)
+		remember(t, v, token)
 		set.keys = []koreauth.Key{{ID: key.ID, Algorithm: alg, Public: other.Public()}}
 		_, err = v.Validate(t.Context(), token)
 		require.ErrorIs(t, err, koreauth.ErrSignature, alg)
@@ -145,11 +153,10 @@ func TestMemory_RejectsReplacedKey(t *testing.T) {
 func TestMemory_TokenWithoutKid(t *testing.T) {
 	issuer, v, set, signingKey := newIssuerWithKeySet(t)
 	token := mintToken(t, issuer, koretest.Token{DropHeader: []string{"kid"}})
-	_, err := v.Validate(t.Context(), token)
-	require.NoError(t, err)
+	remember(t, v, token)
 	for i := range 4 {
 		set.keys = append(set.keys, koreauth.Key{ID: "more", Public: &rsa.PublicKey{N: modulus(2048 + 8*i), E: 65537}})
-		_, err = v.Validate(t.Context(), token)
+		_, err := v.Validate(t.Context(), token)
 		if i < 3 {
 			require.NoError(t, err, "four keys could have signed the token")
 		} else {
@@ -157,7 +164,7 @@ func TestMemory_TokenWithoutKid(t *testing.T) {
 		}
 	}
 	set.keys = []koreauth.Key{signingKey}
-	_, err = v.Validate(t.Context(), token)
+	_, err := v.Validate(t.Context(), token)
 	require.NoError(t, err)
 }
 
@@ -167,8 +174,7 @@ func TestMemory_ChecksTimesEachTime(t *testing.T) {
 		short := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(time.Minute).Unix()}})
 		long := issuer.Valid()
 		for _, token := range []string{short, long} {
-			_, err := v.Validate(t.Context(), token)
-			require.NoError(t, err)
+			remember(t, v, token)
 		}
 		time.Sleep(time.Minute - time.Nanosecond)
 		_, err := v.Validate(t.Context(), short)
@@ -209,13 +215,12 @@ func TestMemory_FollowsKeyRefresh(t *testing.T) {
 		issuer, v := newIssuer(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 		token := mintToken(t, issuer, koretest.Token{ClientID: "long"})
-		_, err := v.Validate(t.Context(), token)
-		require.NoError(t, err)
+		remember(t, v, token)
 
 		issuer.Rotate()
 		issuer.RemoveKey(signingKeys()["RS256"].ID)
 		time.Sleep(14 * time.Minute)
-		_, err = v.Validate(t.Context(), token)
+		_, err := v.Validate(t.Context(), token)
 		require.NoError(t, err, "the keys are not older than MaxAge")
 		time.Sleep(time.Minute)
 		_, err = v.Validate(t.Context(), token)
@@ -227,8 +232,7 @@ func TestMemory_FollowsKeyRefresh(t *testing.T) {
 		issuer, v = newIssuer(t, "RS256", nil)
 		require.NoError(t, issuer.Register(koretest.Client{ID: "long", Lifetime: koretest.TwentyFourMonths}))
 		token = mintToken(t, issuer, koretest.Token{ClientID: "long"})
-		_, err = v.Validate(t.Context(), token)
-		require.NoError(t, err)
+		remember(t, v, token)
 		issuer.Behave(koretest.Status(500))
 		time.Sleep(24*time.Hour - time.Second)
 		_, err = v.Validate(t.Context(), token)
@@ -270,10 +274,9 @@ func TestMemory_NotSharedByValidators(t *testing.T) {
 	issuer, first := newIssuer(t, "RS256", nil)
 	_, second := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Audience = []string{"other"} })
 	token := issuer.Valid()
-	_, err := first.Validate(t.Context(), token)
-	require.NoError(t, err)
+	remember(t, first, token)
 	require.NoError(t, second.Ready(t.Context()))
-	_, err = second.Validate(t.Context(), token)
+	_, err := second.Validate(t.Context(), token)
 	require.ErrorIs(t, err, koreauth.ErrAudience)
 	_, err = first.Validate(t.Context(), token)
 	require.NoError(t, err)
@@ -317,10 +320,7 @@ func TestMemory_FloodKeepsFrequentToken(t *testing.T) {
 		c.Algorithms, c.CacheSize = []string{"ES256"}, 100
 	})
 	frequent := issuer.Valid()
-	validate := func(token string) {
-		_, err := v.Validate(context.Background(), token)
-		require.NoError(t, err)
-	}
+	validate := func(token string) { remember(t, v, token) } // each displaces others
 	forgotten := 0
 	for i := range 2000 {
 		validate(mintToken(t, issuer, koretest.Token{Claims: map[string]any{"jti": strconv.Itoa(i)}}))
@@ -345,8 +345,7 @@ func TestMemory_StaysFlat(t *testing.T) {
 	flood := func(n int) {
 		for i := range n {
 			claims["jti"] = strconv.Itoa(i) + time.Now().String()
-			_, err := v.Validate(context.Background(), mintToken(t, issuer, koretest.Token{Claims: claims}))
-			require.NoError(t, err)
+			remember(t, v, mintToken(t, issuer, koretest.Token{Claims: claims}))
 		}
 	}
 	flood(500)
@@ -425,8 +424,7 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 		v := validator(row.size)
 		before := heapInUse()
 		for n := range 500 {
-			_, err := v.Validate(t.Context(), row.token(n))
-			require.NoError(t, err)
+			remember(t, v, row.token(n))
 		}
 		grown := int64(heapInUse()) - int64(before)
 		assert.Less(t, grown, int64(row.limit)*3/2, row.name)

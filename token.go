@@ -38,32 +38,35 @@ type verifiedToken struct {
 	key     Key
 }
 
-// bytes returns how much memory a remembered token takes at most. Strings of the
-// claims are counted although most of them are parts of the payload.
+// bytes returns how much memory a remembered token takes at most. Strings are counted
+// although most of them are parts of the payload.
 func (t *verifiedToken) bytes() int {
 	c := &t.claims
-	size := overhead + len(t.header.kid) + len(t.payload) + len(t.payload)/8 // an allocation is rounded up
+	size := overhead + allocated(len(t.payload))
 	for _, list := range [][]string{c.Audience, c.Scopes, c.IPRanges, c.Products} {
-		size += 16 * cap(list)
+		size += allocated(16 * cap(list))
 		for _, text := range list {
-			size += len(text)
+			size += allocated(len(text))
 		}
 	}
-	size += 40 * cap(c.Resources)
+	size += allocated(40 * cap(c.Resources))
 	for _, r := range c.Resources {
-		size += len(r.Name) + 16*cap(r.Access)
+		size += allocated(len(r.Name)) + allocated(16*cap(r.Access))
 		for _, a := range r.Access {
-			size += len(a)
+			size += allocated(len(a))
 		}
 	}
-	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ} {
-		size += len(text)
+	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ, t.header.kid, t.header.typ} {
+		size += allocated(len(text))
 	}
 	return size
 }
 
-// overhead is the size of a verifiedToken and of the entry that refers to it.
-var overhead = int(reflect.TypeFor[verifiedToken]().Size()) + 256
+// allocated returns what an allocation of n bytes takes at most, since it is rounded up.
+func allocated(n int) int { return n + n/8 + min(n, 15) }
+
+// overhead is the size of a verifiedToken, its header and the entry that refers to it.
+var overhead = int(reflect.TypeFor[verifiedToken]().Size()+reflect.TypeFor[tokenHeader]().Size()) + 384
 
 // parsedTokens saves an allocation per request.
 var parsedTokens = sync.Pool{New: func() any { return new(parsedToken) }}
@@ -205,15 +208,11 @@ func readHeader(text string) (*tokenHeader, error) {
 	if !algOK {
 		return h, malformed(`"alg" is not a string`)
 	}
+	// What is remembered must not keep the whole text.
+	h.alg, h.kid, h.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ)
 	h.algorithm, _ = jws.Lookup(h.alg)
 	h.wrongType = !kidOK || !typOK
 	return h, nil
-}
-
-// detach copies the strings, so that the header can be kept without the text that it
-// was read from.
-func (h *tokenHeader) detach() {
-	h.alg, h.kid, h.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ)
 }
 
 // checkSyntax returns an error if the header has a member of the wrong type or an

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"runtime"
 	"strings"
 	"testing"
@@ -222,8 +223,6 @@ func TestValidator_AsksCustomKeySetOnce(t *testing.T) {
 // replaces claims of a valid token.
 func edTokenSignedBy(kid, signer string, change map[string]any) string {
 	claims := map[string]any{"iss": edIssuer, "aud": "api-gw", "exp": time.Now().Add(time.Hour).Unix()}
-	for name, value := range change {
-		claims[name] = value
-	}
+	maps.Copy(claims, change)
 	return signedToken(fmt.Sprintf(`{"alg":"EdDSA","kid":%q}`, kid), signer, claims)
 }

@@ -398,7 +398,6 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		return err
 	}
 	if !known {
-		t.header.detach()
 		v.headers.Add(t.encodedHeader, t.header)
 	}
 	if i.remembers {

@@ -25,17 +25,26 @@ func (h *Headers[V]) Find(encoded string) (header V, ok bool) {
 	return header, ok
 }
 
-// Add remembers a header.
+// maxEncoded is the length of an encoded header that is remembered. Most have 100 bytes.
+const maxEncoded = 1 << 10
+
+// Add remembers a header, unless it is long. If there are Max, any other is dropped: it
+// is decoded once more.
 func (h *Headers[V]) Add(encoded string, header V) {
-	if _, ok := h.Find(encoded); ok {
+	if _, ok := h.Find(encoded); ok || len(encoded) > maxEncoded {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	grown := make(map[string]V)
-	// When full, start again: a header that was dropped is decoded once more.
-	if known := h.known.Load(); known != nil && len(*known) < h.Max {
+	if known := h.known.Load(); known != nil {
 		maps.Copy(grown, *known)
+	}
+	for other := range grown { // in random order
+		if len(grown) < h.Max {
+			break
+		}
+		delete(grown, other)
 	}
 	grown[strings.Clone(encoded)] = header
 	h.known.Store(&grown)

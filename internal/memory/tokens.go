@@ -41,8 +41,8 @@ func NewTokens[V any](entries uint64, bytes func(V) int) *Tokens[V] {
 			},
 			Executor: func(maintain func()) { maintain() },
 		}),
-		once:   newPrints(min(entries, 8<<10)),
-		stored: newPrints(2 * min(entries, 1<<19)),
+		once:   newPrints(min(entries, 1<<18)),
+		stored: newPrints(min(entries, 1<<18)),
 	}
 }
 
@@ -72,32 +72,35 @@ func (t *Tokens[V]) Forget(token string) { t.values.Invalidate(jws.SHA256(token)
 
 // prints is a small table of fingerprints, in which a newer one may displace an older
 // one. A lost or an equal fingerprint costs time and changes no result.
-type prints []atomic.Uint64 // a power of two of buckets, each of which has bucketSize slots
+type prints []atomic.Uint32 // a power of two of buckets, each of which has bucketSize slots
 
-const bucketSize = 4
+const bucketSize = 8
 
+// newPrints returns a table for that many fingerprints. It has three slots for each:
+// tokens that arrive in turn would displace each other for ever in a bucket with too few.
 func newPrints(count uint64) prints {
-	buckets := 1 << bits.Len64(count/bucketSize)
+	buckets := max(64, 1<<bits.Len64(3*count/bucketSize))
 	return make(prints, buckets*bucketSize)
 }
 
 var seed = maphash.MakeSeed()
 
-// printOf returns the fingerprint of a token, which is never zero. It hashes the end
-// of the signature, which differs between tokens and which nobody can choose for a
-// valid one.
+// printOf returns the fingerprint of a token. It hashes the end of the signature, which
+// differs between tokens and which nobody can choose for a valid one. The upper half
+// selects the bucket; the lower half is never zero.
 func printOf(token string) uint64 {
 	return maphash.String(seed, token[max(0, len(token)-32):]) | 1
 }
 
-func (p prints) bucket(print uint64) []atomic.Uint64 {
-	at := int(print>>1) & (len(p)/bucketSize - 1) * bucketSize
+func (p prints) bucket(print uint64) []atomic.Uint32 {
+	at := int(print>>33) & (len(p)/bucketSize - 1) * bucketSize
 	return p[at : at+bucketSize]
 }
 
 func (p prints) has(print uint64) bool {
-	for i := range p.bucket(print) {
-		if p.bucket(print)[i].Load() == print {
+	bucket := p.bucket(print)
+	for i := range bucket {
+		if bucket[i].Load() == uint32(print) {
 			return true
 		}
 	}
@@ -107,12 +110,12 @@ func (p prints) has(print uint64) bool {
 // add puts a fingerprint first in its bucket, and moves the others back.
 func (p prints) add(print uint64) {
 	bucket := p.bucket(print)
-	first := print
+	moved := uint32(print)
 	for i := range bucket {
-		next := bucket[i].Swap(print)
-		if next == first || next == 0 {
+		next := bucket[i].Swap(moved)
+		if next == uint32(print) || next == 0 {
 			return
 		}
-		print = next
+		moved = next
 	}
 }

@@ -79,14 +79,13 @@ func printable(value string) string {
 // that looks like a secret. Our own error texts hold no secrets, but the errors that
 // they wrap may. The words in secrets are replaced wherever they occur.
 func Text(text string, secrets ...string) string {
-	for _, token := range secrets {
-		// A shorter one may be an ordinary word, and a longer one is not in text.
-		if len(token) < 8 || len(token) > len(text) {
+	for _, secret := range secrets {
+		if len(secret) < 8 { // A shorter one may be an ordinary word.
 			continue
 		}
-		text = strings.ReplaceAll(text, token, "[redacted]")
-		if strings.Contains(unescape(text), token) {
-			text = inWords(text, func(word string) bool { return strings.Contains(unescape(word), token) })
+		text = strings.ReplaceAll(text, secret, "[redacted]")
+		if strings.Contains(unescape(text), secret) {
+			text = inWords(text, func(word string) bool { return strings.Contains(unescape(word), secret) })
 		}
 	}
 	text = Truncate(strings.ReplaceAll(text, "\n", "; "), maxText)

@@ -1,0 +1,149 @@
+package koreauth_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+)
+
+// TestMemory_BoundHolds fills the memory with the worst shapes of tokens: what is kept
+// of a token may be much larger than its text. The heap must not grow by more than
+// 4 KiB for each entry of CacheSize.
+func TestMemory_BoundHolds(t *testing.T) {
+	const size, limit = 500, 500 * 4 << 10
+	usual := func(n int) string {
+		return fmt.Sprintf(`"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"`, edIssuer, n)
+	}
+	payload := func(more string) func(n int) string {
+		return func(n int) string { return signToken(ed25519Header, "{"+usual(n)+","+more+"}") }
+	}
+	list := func(item string, bytes int) string {
+		return strings.TrimSuffix(strings.Repeat(item+",", bytes/(len(item)+1)), ",")
+	}
+	header := func(more string) func(n int) string {
+		return func(n int) string {
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":%d,%s}`, n, more), "{"+usual(n)+"}")
+		}
+	}
+	rows := map[string]func(n int) string{
+		"small tokens":         func(n int) string { return signToken(ed25519Header, "{"+usual(n)+"}") },
+		"a claim of 11 KB":     payload(`"x":"` + strings.Repeat("x", 11_000) + `"`),
+		"scopes of one letter": payload(`"scope":"` + strings.Repeat("a ", 5500) + `"`),
+		"empty audiences": func(n int) string {
+			return signToken(ed25519Header, `{`+strings.Replace(usual(n), `"api-gw"`, `["api-gw",`+list(`""`, 10_000)+`]`, 1)+`}`)
+		},
+		"empty products":                 payload(`"scopes":{"products":[` + list(`""`, 10_000) + `]}`),
+		"empty resources":                payload(`"scopes":{"globalResources":[` + list(`""`, 10_000) + `]}`),
+		"resources with an empty access": payload(`"scopes":{"globalResources":[` + list(`{"resourceName":"","access":[""]}`, 10_000) + `]}`),
+		"many accesses":                  payload(`"scopes":{"globalResources":[{"resourceName":"a","access":[` + list(`""`, 10_000) + `]}]}`),
+		"resources of five accesses":     payload(`"scopes":{"globalResources":[` + list(`{"resourceName":"","access":["","","","",""]}`, 10_000) + `]}`),
+		"one large ip-range":             payload(`"ip-range":[{"x":"` + strings.Repeat("x", 10_000) + `"}]`),
+		"many odd ip-ranges":             payload(`"ip-range":[` + list(`7`, 10_000) + `]`),
+		"1,000 members":                  payload(func() string { return members(1000) }()),
+		"an escaped identity":            payload(`"sub":"\u0061` + strings.Repeat("x", 10_000) + `"`),
+		"headers of 8 KB":                header(`"x":"` + strings.Repeat("x", 8000) + `"`),
+		"a different kid of 8 KB":        nil, // below
+		"headers of 900 bytes":           header(`"x":"` + strings.Repeat("x", 600) + `"`),
+		"a typ of 8 KB in the payload":   nil,
+	}
+	delete(rows, "a different kid of 8 KB")
+	delete(rows, "a typ of 8 KB in the payload")
+	// Escaped strings are allocations of their own, which are rounded up.
+	for _, length := range []int{1, 8, 9, 16, 17, 24, 32, 33, 48, 49, 64, 65, 112, 129, 257, 1025} {
+		escaped := `"\u0061` + strings.Repeat("b", length-1) + `"`
+		rows[fmt.Sprintf("escaped scopes of %d bytes", length)] = payload(`"scope":[` + list(escaped, 11_000) + `]`)
+		rows[fmt.Sprintf("escaped resources of %d bytes", length)] = payload(`"scopes":{"globalResources":[` + list(escaped, 11_000) + `]}`)
+		rows[fmt.Sprintf("escaped ip-ranges of %d bytes", length)] = payload(`"ip-range":[` + list(escaped, 11_000) + `]`)
+	}
+	for name, token := range rows {
+		v, err := koreauth.NewValidator(koreauth.Config{
+			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: size,
+			Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
+		})
+		require.NoError(t, err)
+		first := token(-1)
+		require.LessOrEqual(t, len(first), 16<<10, name)
+		before := heapInUse()
+		remember(t, v, first)
+		require.True(t, rememberedBy(t, v, first), name)
+		number := size
+		if len(first) > 4<<10 {
+			number = size / 2 // They count as several, so fewer fill the memory.
+		}
+		for n := range number {
+			remember(t, v, token(n))
+		}
+		grown := int64(heapInUse()) - int64(before)
+		assert.LessOrEqual(t, grown, int64(limit), "%s: bytes", name)
+		runtime.KeepAlive(v)
+	}
+}
+
+// members returns n small members of an object.
+func members(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(`"m%d":%d`, i, i)
+	}
+	return strings.Join(all, ",")
+}
+
+// A flood of tokens that come once stores none of them, and evicts none of those that
+// come often.
+func TestMemory_OneOffTokensAreNotStored(t *testing.T) {
+	v, err := koreauth.NewValidator(koreauth.Config{
+		Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: 20,
+		Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
+	})
+	require.NoError(t, err)
+	token := func(n int) string {
+		return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"}`, edIssuer, n))
+	}
+	var steady []string
+	for n := range 10 {
+		steady = append(steady, token(-n-1))
+		remember(t, v, steady[n])
+	}
+	before := heapInUse()
+	for n := range 3000 {
+		_, err := v.Validate(t.Context(), token(n))
+		require.NoError(t, err)
+	}
+	assert.LessOrEqual(t, int64(heapInUse())-int64(before), int64(16<<10), "bytes that the flood left")
+	for _, token := range steady {
+		assert.True(t, rememberedBy(t, v, token))
+	}
+	for n := range 3000 {
+		if n%100 == 0 {
+			assert.False(t, rememberedBy(t, v, token(n)), "token %d", n)
+		}
+	}
+}
+
+// A token whose end is that of a remembered one has the same fingerprint, and is not
+// taken for it.
+func TestMemory_EqualFingerprints(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
+	valid := issuer.Valid()
+	remember(t, v, valid)
+	require.True(t, rememberedBy(t, v, valid))
+	signature := valid[strings.LastIndex(valid, "."):]
+	other := issuer.Valid()
+	forged := other[:strings.LastIndex(other, ".")] + signature
+	for range 3 {
+		_, err := v.Validate(t.Context(), forged)
+		assert.ErrorIs(t, err, koreauth.ErrSignature, "the signature of another token")
+		_, err = v.Validate(t.Context(), valid+"=")
+		assert.ErrorIs(t, err, koreauth.ErrMalformed)
+		_, err = v.Validate(t.Context(), "x"+valid)
+		assert.Error(t, err)
+	}
+	assert.True(t, rememberedBy(t, v, valid), "the remembered token stays")
+	assert.False(t, rememberedBy(t, v, other))
+}
