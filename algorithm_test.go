@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
 )
 
 func TestAlgorithm_CurveWithoutPoint(t *testing.T) {
@@ -94,6 +95,11 @@ func TestAlgorithm_Ed25519Names(t *testing.T) {
 	require.NoError(t, err)
 	_, err = v.Validate(t.Context(), kidToken(t, `{"alg":"Ed25519","kid":"k"}`, "k"))
 	assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "a key of another type, and one for another algorithm")
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
+		c.HTTPClient, c.Keys = nil, koreauth.StaticKeySet{{Algorithm: "EdDSA", Public: signingKeys()["RS256"].Public()}}
+	})
+	_, err = v.Validate(t.Context(), mintToken(t, issuer, koretest.Token{}))
+	assert.ErrorIs(t, err, koreauth.ErrUnknownKey, "an RSA key for EdDSA")
 	for _, alg := range []string{"Ed448", "ed25519", "RS256"} {
 		_, err := koreauth.ParseKeys([]byte(jwksOf(strings.Replace(edJWK("k"), `"EdDSA"`, fmt.Sprintf("%q", alg), 1))))
 		assert.Error(t, err, "an Ed25519 key with alg %s", alg)

@@ -130,6 +130,7 @@ func reasonRows() []reasonRow {
 		{name: "exp", of: "expired", token: claim("exp", at(-90*time.Second)), want: verifiedAttrs(map[string]any{"expired_for": seconds(90)})},
 		{name: "no exp", of: "expired", token: koretest.Token{Drop: []string{"exp"}}, want: verifiedAttrs(map[string]any{"cause": `"exp" is missing or not a number`})},
 
+		{name: "exp with a fraction", of: "expired", token: claim("exp", float64(at(-90*time.Second))+0.25), want: verifiedAttrs(map[string]any{"expired_for": seconds(90)})},
 		{name: "nbf", of: "not yet valid", token: claim("nbf", at(30*time.Second)), want: verifiedAttrs(map[string]any{"valid_in": seconds(30)})},
 		{name: "an odd nbf", of: "not yet valid", token: claim("nbf", "soon"), want: verifiedAttrs(map[string]any{"cause": `"nbf" is not a number`})},
 

@@ -196,6 +196,9 @@ func TestRemoteKeySet_RequestHeaders(t *testing.T) {
 		assert.Equal(t, []string{configuration, keysURL, keysURL, keysURL, keysURL}, net.requestURLs())
 		assert.Equal(t, []string{"", "", no, no, ""}, cacheControl(net))
 		assert.Equal(t, `"1"`, net.recorded()[2].header.Get("If-None-Match"))
+		for _, r := range net.recorded() {
+			assert.Equal(t, "application/jwk-set+json, application/json", r.header.Get("Accept"))
+		}
 	})
 }
 
