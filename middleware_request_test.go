@@ -273,7 +273,12 @@ func (s *scene) observe(t *testing.T, http2, muxInside bool, guard func(http.Han
 		}()
 		handler.ServeHTTP(w, r)
 	})
-	server := httptest.NewUnstartedServer(outer)
+	var running sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
+		outer.ServeHTTP(w, r)
+	}))
 	server.EnableHTTP2 = http2
 	if http2 {
 		server.StartTLS()
@@ -281,7 +286,8 @@ func (s *scene) observe(t *testing.T, http2, muxInside bool, guard func(http.Han
 		server.Start()
 	}
 	s.send(t, n, server)
-	server.Close() // waits for the end of all requests
+	server.Close() // waits for the end of all requests, but of those whose connection was hijacked
+	running.Wait()
 	for _, file := range n.files {
 		_, err := os.Stat(file)
 		n.add("file: removed %t", errors.Is(err, os.ErrNotExist))

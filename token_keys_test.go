@@ -173,6 +173,9 @@ func TestValidator_TriesAtMostFourKeys(t *testing.T) {
 	for i := range distinct {
 		distinct[i] = keyNamed("", fmt.Sprint("key-", i))
 	}
+	if tried(distinct[:1]) < 0.1 {
+		t.Skip("on this platform, verifying a signature does not copy the text")
+	}
 	for count := 1; count <= 4; count++ {
 		assert.InDelta(t, count, tried(distinct[:count]), 0.7, "%d keys", count)
 	}
