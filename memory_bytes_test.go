@@ -119,7 +119,9 @@ func TestMemory_OneOffTokensAreNotStored(t *testing.T) {
 		_, err := v.Validate(t.Context(), token(n))
 		require.NoError(t, err)
 	}
-	assert.LessOrEqual(t, int64(heapInUse())-int64(before), int64(16<<10), "bytes that the flood left")
+	if !raceDetector { // It allocates, too.
+		assert.LessOrEqual(t, int64(heapInUse())-int64(before), int64(16<<10), "bytes that the flood left")
+	}
 	for _, token := range steady {
 		assert.True(t, rememberedBy(t, v, token))
 	}
