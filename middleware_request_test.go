@@ -262,7 +262,10 @@ func (s *scene) observe(t *testing.T, http2, muxInside bool, guard func(http.Han
 		mux.Handle(pattern, guard(handler))
 		handler = mux
 	}
+	var running sync.WaitGroup
 	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
 		defer func() {
 			p := recover()
 			n.add("outer: panic %v, pattern %q, kind %q, rest %q, Form %v, PostForm %v, multipart %t, X-Sum %q, X-Late %q", p, r.Pattern, r.PathValue("kind"), r.PathValue("rest"),
@@ -281,7 +284,8 @@ func (s *scene) observe(t *testing.T, http2, muxInside bool, guard func(http.Han
 		server.Start()
 	}
 	s.send(t, n, server)
-	server.Close() // waits for the end of all requests
+	server.Close()
+	running.Wait() // Close does not wait for a hijacked connection.
 	for _, file := range n.files {
 		_, err := os.Stat(file)
 		n.add("file: removed %t", errors.Is(err, os.ErrNotExist))
