@@ -573,3 +573,12 @@ func TestLog_NoSecretInRequired(t *testing.T) {
 	require.Len(t, records, 1)
 	assert.Equal(t, "[redacted]", records[0]["required"])
 }
+
+// A value of a verified token has more room than one that anybody may have written.
+func TestLog_VerifiedValues(t *testing.T) {
+	long := strings.Repeat("c", 300)
+	token := mintToken(t, testIssuer(), koretest.Token{Claims: map[string]any{"client_id": long, "aud": "other"}})
+	records := logRecords(t, newTestValidator(t), bearerRequest(token))
+	require.Len(t, records, 1)
+	assert.Equal(t, long[:256], records[0]["client_id"])
+}

@@ -170,3 +170,21 @@ func TestChallenge_OtherSchemes(t *testing.T) {
 		})
 	}
 }
+
+// addingWriter adds to the headers of each response, as outer handlers do.
+type addingWriter struct{ http.ResponseWriter }
+
+func (w addingWriter) WriteHeader(status int) {
+	for _, name := range []string{"Content-Type", "Cache-Control"} {
+		w.Header().Add(name, "added")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// The headers of a rejection do not share memory that an outer handler can overwrite.
+func TestChallenge_HeadersAreIndependent(t *testing.T) {
+	w := httptest.NewRecorder()
+	koreauth.New(newTokenTable(), nil).Wrap(whoami).ServeHTTP(addingWriter{w}, bearerRequest(""))
+	assert.Equal(t, []string{"no-store", "added"}, w.Header()["Cache-Control"])
+	assert.Equal(t, []string{"nosniff"}, w.Header()["X-Content-Type-Options"])
+}
