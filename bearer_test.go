@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/source"
@@ -260,4 +261,15 @@ func TestHeader_PanicsOnMisuse(t *testing.T) {
 		{"no name", func() { koreauth.Header("") }},
 		{"an invalid name", func() { koreauth.Header("X Token") }},
 	})
+}
+
+// Bearer without a token is not a place that cannot be read.
+func TestHeader_BearerAloneIsNotIgnored(t *testing.T) {
+	guard := koreauth.New(newTokenTable(), &koreauth.Options{Sources: []koreauth.Source{koreauth.Header("X-Token"), koreauth.Header("Authorization")}})
+	r := bearerRequest("a")
+	_, err := guard.Authenticate(r)
+	require.NoError(t, err)
+	r.Header.Set("X-Token", "Bearer")
+	_, err = guard.Authenticate(r)
+	assert.ErrorIs(t, err, koreauth.ErrBadRequest)
 }

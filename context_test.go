@@ -1,10 +1,14 @@
 package koreauth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -102,4 +106,26 @@ func TestMiddleware_OptionalNeedsItsOwnDecision(t *testing.T) {
 			assert.Equal(t, http.StatusUnauthorized, status, "%s from %s: %s", name, place, body)
 		}
 	}
+}
+
+// What a handler does to its copy of the request does not change what outer
+// middleware has parsed.
+func TestContext_KeepsParsedForm(t *testing.T) {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	require.NoError(t, form.WriteField("name", "value"))
+	require.NoError(t, form.Close())
+	r := httptest.NewRequest(http.MethodPost, "/?x=y", &body)
+	r.Header.Set("Authorization", "Bearer a")
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	require.NoError(t, r.ParseMultipartForm(1<<20))
+	values, parts := r.Form, r.MultipartForm
+	koreauth.New(newTokenTable(), nil).Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, values, r.Form)
+		assert.Nil(t, r.Trailer, "the length of the body is known, so it has no trailers")
+		r.Form, r.PostForm, r.MultipartForm = url.Values{}, nil, nil
+	})).ServeHTTP(httptest.NewRecorder(), r)
+	assert.Equal(t, values, r.Form)
+	assert.Same(t, parts, r.MultipartForm)
+	assert.Equal(t, "value", r.PostForm.Get("name"))
 }

@@ -68,6 +68,7 @@ func TestParseKeys_UsableKeys(t *testing.T) {
 		{"a key without kid", strings.Replace(edJWK("k"), `"kid":"k",`, "", 1), koreauth.Key{Algorithm: "EdDSA", Public: edPublic("k")}},
 		{"a key with an empty kid", strings.Replace(edJWK("k"), `"kid":"k",`, `"kid":"",`, 1), koreauth.Key{Algorithm: "EdDSA", Public: edPublic("k")}},
 		{"a key without use", strings.Replace(edJWK("k"), `"use":"sig",`, "", 1), koreauth.Key{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
+		{"key_ops null", ecJWK("P-256", p256, `,"key_ops":null`), koreauth.Key{ID: "k", Public: p256}},
 		{"key_ops that include verify", ecJWK("P-256", p256, `,"key_ops":["sign","verify"]`), koreauth.Key{ID: "k", Public: p256}},
 		{"invalid members that are not part of the key", ecJWK("P-256", p256, `,"x5c":5,"x5t":[],"x5u":{},"exp":"never","nbf":{"a":[1,2]},"x5t#S256":1,"k":null,"oth":[]`), koreauth.Key{ID: "k", Public: p256}},
 		{"members whose names differ only in case", ecJWK("P-256", p256, `,"Use":"enc","ALG":"none","KID":5,"D":"AA","Kty":"RSA","Key_Ops":[]`), koreauth.Key{ID: "k", Public: p256}},
@@ -168,7 +169,7 @@ func TestParseKeys_IgnoresUnusableKeys(t *testing.T) {
 func TestParseKeys_NoUsableKey(t *testing.T) {
 	for _, document := range []string{
 		"", " ", "null", "5", `"keys"`, "[]", "{}", "[" + edJWK("a") + "]", edJWK("a"), `{"keys":null}`, `{"keys":[]}`, `{"keys":{}}`,
-		`{"keys":"none"}`, `{"keys":` + edJWK("a") + `}`, `{"Keys":[` + edJWK("a") + `]}`, edSet("a") + edSet("b"), edSet("a") + "x",
+		`{"keys":"none"}`, `{"keys":` + edJWK("a") + `}`, `{"keys":{"a":` + edJWK("a") + `}}`, `{"Keys":[` + edJWK("a") + `]}`, edSet("a") + edSet("b"), edSet("a") + "x",
 		edSet("a")[:len(edSet("a"))-1], "<!doctype html><title>503</title>", `{"error":"temporarily_unavailable"}`,
 	} {
 		keys, err := koreauth.ParseKeys([]byte(document))

@@ -573,3 +573,45 @@ func TestLog_NoSecretInRequired(t *testing.T) {
 	require.Len(t, records, 1)
 	assert.Equal(t, "[redacted]", records[0]["required"])
 }
+
+// A value of a verified token has more room than one that anybody may have written.
+func TestLog_VerifiedValues(t *testing.T) {
+	long := strings.Repeat("c", 300)
+	token := mintToken(t, testIssuer(), koretest.Token{Claims: map[string]any{"client_id": long, "aud": "other"}})
+	records := logRecords(t, newTestValidator(t), bearerRequest(token))
+	require.Len(t, records, 1)
+	assert.Equal(t, long[:256], records[0]["client_id"])
+}
+
+// A request without a token is logged with the scheme that it has, but not with a
+// word that may be a token.
+func TestLog_Scheme(t *testing.T) {
+	for value, want := range map[string]string{
+		"": "absent", "   ": "absent",
+		"Basic abc": "Basic", " Basic abc": "Basic", "Vapid-2 abc": "without a scheme", "AWS-HMAC abc": "AWS-HMAC",
+		"Basic": "without a scheme", "abc_def ghi": "without a scheme", "Zoë abc": "without a scheme",
+		strings.Repeat("a", 16) + " x": strings.Repeat("a", 16), strings.Repeat("a", 17) + " x": "without a scheme",
+		strings.Repeat("a", 30) + " x": "without a scheme",
+	} {
+		r := bearerRequest("")
+		r.Header["Authorization"] = []string{value}
+		records := logRecords(t, newTestValidator(t), r)
+		require.Len(t, records, 1)
+		assert.Equal(t, want, records[0]["authorization"], "%q", value)
+	}
+}
+
+func TestLog_CauseIsCut(t *testing.T) {
+	cause := errors.New(strings.Repeat("a ", 1000) + "end")
+	refusal := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: cause}
+	records := logRecords(t, koretest.Validator{Err: refusal}, bearerRequest("a"))
+	require.Len(t, records, 1)
+	assert.Equal(t, cause.Error()[:1024], records[0]["cause"])
+}
+
+func TestLog_TokenAfterPercentSign(t *testing.T) {
+	refusal := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: errors.New("100%%61bcdefghij failed")}
+	records := logRecords(t, koretest.Validator{Err: refusal}, bearerRequest("abcdefghij"))
+	require.Len(t, records, 1)
+	assert.Equal(t, "[redacted] failed", records[0]["cause"])
+}

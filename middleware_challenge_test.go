@@ -136,3 +136,55 @@ func TestErrorFormat_IgnoresRequest(t *testing.T) {
 		}
 	}
 }
+
+// A rejection replaces the Bearer challenges that an outer handler set, and keeps
+// those of other schemes (RFC 9110 §11.6.1).
+func TestChallenge_OtherSchemes(t *testing.T) {
+	const own = `Bearer realm="api"`
+	for _, row := range []struct {
+		name      string
+		set, kept []string
+	}{
+		{"none", nil, nil},
+		{"another scheme", []string{`Basic realm="a"`}, []string{`Basic realm="a"`}},
+		{"a scheme without parameters", []string{"Negotiate"}, []string{"Negotiate"}},
+		{"two lines", []string{"Negotiate", `Basic realm="a"`}, []string{"Negotiate", `Basic realm="a"`}},
+		{"Bearer", []string{`Bearer realm="a", error="invalid_token"`}, nil},
+		{"Bearer in another case", []string{`bEARER realm="a"`}, nil},
+		{"Bearer alone", []string{"Bearer"}, nil},
+		{"Bearer in another line", []string{`Bearer realm="a"`, "Negotiate"}, []string{"Negotiate"}},
+		{"Bearer first", []string{`Bearer realm="a", scope="b", Basic realm="c", charset="UTF-8"`}, []string{`Basic realm="c", charset="UTF-8"`}},
+		{"Bearer in the middle", []string{`Negotiate, Bearer realm="a", scope="b", Basic realm="c"`}, []string{`Negotiate, Basic realm="c"`}},
+		{"Bearer last", []string{`Basic realm="c",Bearer realm="a"`}, []string{`Basic realm="c"`}},
+		{"a comma in a string", []string{`Basic realm="a, Bearer b"`}, []string{`Basic realm="a, Bearer b"`}},
+		{"an escaped quote", []string{`Basic realm="a\", Bearer b", x="\\", Bearer realm="c"`}, []string{`Basic realm="a\", Bearer b", x="\\"`}},
+		{"spaces around an equals sign", []string{`Bearer realm = "a", scope = "b", Negotiate`}, []string{"Negotiate"}},
+		{"a parameter named Bearer", []string{`Digest realm="a", bearer="b", bearer ="c"`}, []string{`Digest realm="a", bearer="b", bearer ="c"`}},
+		{"empty parts", []string{`, Negotiate,, Basic realm="a",`}, []string{`Negotiate, Basic realm="a"`}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			w.Header()["Www-Authenticate"] = row.set
+			koreauth.New(newTokenTable(), nil).Wrap(whoami).ServeHTTP(w, bearerRequest(""))
+			assert.Equal(t, append(row.kept, own), w.Header()["Www-Authenticate"])
+		})
+	}
+}
+
+// addingWriter adds to the headers of each response, as outer handlers do.
+type addingWriter struct{ http.ResponseWriter }
+
+func (w addingWriter) WriteHeader(status int) {
+	for _, name := range []string{"Content-Type", "Cache-Control"} {
+		w.Header().Add(name, "added")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// The headers of a rejection do not share memory that an outer handler can overwrite.
+func TestChallenge_HeadersAreIndependent(t *testing.T) {
+	w := httptest.NewRecorder()
+	koreauth.New(newTokenTable(), nil).Wrap(whoami).ServeHTTP(addingWriter{w}, bearerRequest(""))
+	assert.Equal(t, []string{"no-store", "added"}, w.Header()["Cache-Control"])
+	assert.Equal(t, []string{"nosniff"}, w.Header()["X-Content-Type-Options"])
+}

@@ -262,7 +262,10 @@ func (s *scene) observe(t *testing.T, http2, muxInside bool, guard func(http.Han
 		mux.Handle(pattern, guard(handler))
 		handler = mux
 	}
+	var running sync.WaitGroup
 	outer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1)
+		defer running.Done()
 		defer func() {
 			p := recover()
 			n.add("outer: panic %v, pattern %q, kind %q, rest %q, Form %v, PostForm %v, multipart %t, X-Sum %q, X-Late %q", p, r.Pattern, r.PathValue("kind"), r.PathValue("rest"),

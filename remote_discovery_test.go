@@ -164,6 +164,45 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 			wantKey(t, discoveredSet(net, issuer), "a", 0)
 		})
 	}
+	withFakeTime(t, "jwks_uri must be https on another host, even if the issuer is on loopback", func(t *testing.T, net *network) {
+		const issuer, keys = "http://localhost:8080", "http://keys.example.com/keys"
+		net.respond(issuer+openID, metadata(issuer, keys))
+		net.respond(keys, keysOf("a"))
+		_, err := discoveredSet(net, issuer).Keys(t.Context(), "a", true)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.Equal(t, []string{issuer + openID}, net.requestURLs())
+	})
+	withFakeTime(t, "jwks_uri may be https on loopback", func(t *testing.T, net *network) {
+		const keys = "https://localhost/keys"
+		net.respond(edIssuer+openID, metadata(edIssuer, keys))
+		net.respond(keys, keysOf("a"))
+		wantKey(t, discoveredSet(net, edIssuer), "a", 0)
+	})
+	withFakeTime(t, "if the first keys cannot be fetched, the next fetch discovers first", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(reply(500, ""))
+		set := discoveredSet(net, edIssuer)
+		_, err := set.Keys(t.Context(), "a", true)
+		require.ErrorIs(t, err, koreauth.ErrUnavailable)
+		net.respondKeys(keysOf("a"))
+		wait(time.Minute)
+		wantKey(t, set, "a", 0)
+		assert.Equal(t, []string{edIssuer + openID, keysURL, edIssuer + openID, keysURL}, net.requestURLs())
+	})
+	withFakeTime(t, "a URL that fails is fetched once if the metadata fail too, and the error has both", func(t *testing.T, net *network) {
+		net.respond(edIssuer+openID, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := discoveredSet(net, edIssuer)
+		wantKey(t, set, "a", 0)
+		net.respond(edIssuer+openID, reply(503, ""))
+		net.respondKeys(reply(500, ""))
+		wait(25 * time.Hour)
+		_, err := set.Keys(t.Context(), "a", true)
+		require.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.ErrorContains(t, err, keysURL+": status 500")
+		assert.ErrorContains(t, err, openID+": status 503")
+		assert.Equal(t, []string{edIssuer + openID, keysURL, keysURL, edIssuer + openID}, net.requestURLs())
+	})
 	for _, keys := range []string{"http://localhost/keys", "http://127.0.0.1:8080/keys", "http://[::1]/keys", "HTTP://LOCALHOST/keys"} {
 		for _, issuer := range []string{edIssuer, "https://localhost.example.com", "https://10.0.0.1"} {
 			withFakeTime(t, "the metadata of "+issuer+" must not name "+keys, func(t *testing.T, net *network) {

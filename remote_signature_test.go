@@ -70,6 +70,14 @@ func TestRemoteKeySet_FetchesForBadSignature(t *testing.T) {
 			assert.Equal(t, 2, net.requestCount())
 		})
 	}
+	withFakeTime(t, "a token that any of five keys may have signed causes no fetch", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a", "b", "c", "d", "e"))
+		v := edValidator(t, net.keySet())
+		require.NoError(t, v.Ready(t.Context()))
+		_, err := v.Validate(t.Context(), kidToken(t, headerNoKid, "a"))
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+		assert.Equal(t, 1, net.requestCount())
+	})
 	withFakeTime(t, "a remembered token of the replaced key ends", func(t *testing.T, net *network) {
 		net.respondKeys(keysNamed(jwkNamed("k", "old")))
 		v := edValidator(t, net.keySet())

@@ -2,6 +2,7 @@ package source_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -125,9 +126,12 @@ func TestSources_UnreadablePlace(t *testing.T) {
 		fails := func(text string) koreauth.Source {
 			return func(*http.Request) ([]string, error) { return nil, errors.New(text) }
 		}
-		_, err := koreauth.New(&recordingValidator{}, &koreauth.Options{Sources: []koreauth.Source{fails("first"), fails("second")}}).Authenticate(getRequest("/"))
-		assert.ErrorContains(t, err, "first")
-		assert.NotContains(t, err.Error(), "second")
+		second := func(*http.Request) ([]string, error) { return nil, fmt.Errorf("%w: second", koreauth.ErrBadRequest) }
+		for _, other := range []koreauth.Source{fails("second"), second} {
+			_, err := koreauth.New(&recordingValidator{}, &koreauth.Options{Sources: []koreauth.Source{fails("first"), other}}).Authenticate(getRequest("/"))
+			assert.ErrorContains(t, err, "first")
+			assert.NotContains(t, err.Error(), "second")
+		}
 	})
 	t.Run("an error of another class decides at once", func(t *testing.T) {
 		for _, class := range []error{koreauth.ErrUnavailable, koreauth.ErrInvalidToken, koreauth.ErrForbidden, koreauth.ErrRevoked} {

@@ -84,8 +84,8 @@ func Text(text string, secrets ...string) string {
 			continue
 		}
 		text = strings.ReplaceAll(text, secret, "[redacted]")
-		if strings.Contains(unescape(text), secret) {
-			text = inWords(text, func(word string) bool { return strings.Contains(unescape(word), secret) })
+		if holds(text, secret) {
+			text = inWords(text, func(word string) bool { return holds(word, secret) })
 		}
 	}
 	text = Truncate(strings.ReplaceAll(text, "\n", "; "), maxText)
@@ -106,28 +106,36 @@ func inWords(text string, secret func(word string) bool) string {
 	return strings.Join(words, " ")
 }
 
-// unescape decodes each percent-encoded byte (RFC 3986 §2.1), also one that was encoded
-// twice, and leaves the rest.
-func unescape(text string) string {
+// holds reports whether text has a secret, also one that was percent-encoded (RFC 3986
+// §2.1) once or twice.
+func holds(text, secret string) bool {
 	for range 2 {
-		if !strings.Contains(text, "%") {
-			break
+		if strings.Contains(text, secret) {
+			return true
 		}
-		decoded := make([]byte, 0, len(text))
-		for i := 0; i < len(text); i++ {
-			c := [1]byte{text[i]}
-			if c[0] == '%' && i+2 < len(text) {
-				if _, err := hex.Decode(c[:], []byte{text[i+1], text[i+2]}); err == nil {
-					i += 2
-				} else {
-					c[0] = '%'
-				}
-			}
-			decoded = append(decoded, c[0])
-		}
-		text = string(decoded)
+		text = unescape(text)
 	}
-	return text
+	return strings.Contains(text, secret)
+}
+
+// unescape decodes each percent-encoded byte, and leaves the rest.
+func unescape(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	decoded := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		c := [1]byte{text[i]}
+		if c[0] == '%' && i+2 < len(text) {
+			if _, err := hex.Decode(c[:], []byte{text[i+1], text[i+2]}); err == nil {
+				i += 2
+			} else {
+				c[0] = '%'
+			}
+		}
+		decoded = append(decoded, c[0])
+	}
+	return string(decoded)
 }
 
 // Truncate cuts value to at most limit bytes, without cutting a character.
