@@ -276,12 +276,7 @@ func (s *scene) observe(t *testing.T, http2, muxInside bool, guard func(http.Han
 		}()
 		handler.ServeHTTP(w, r)
 	})
-	var running sync.WaitGroup
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		running.Add(1)
-		defer running.Done()
-		outer.ServeHTTP(w, r)
-	}))
+	server := httptest.NewUnstartedServer(outer)
 	server.EnableHTTP2 = http2
 	if http2 {
 		server.StartTLS()
