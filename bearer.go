@@ -114,8 +114,6 @@ func oneToken(r *http.Request, sources []Source) (string, error) {
 		return "", nil
 	case len(tokens) > 1:
 		return "", badRequest("more than one token (RFC 6750 §2)")
-	case tokens[0] == "":
-		return "", badRequest("an empty token")
 	}
 	return tokens[0], nil
 }

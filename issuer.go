@@ -124,15 +124,10 @@ func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken) error {
 		return err
 	}
 	candidates, err := t.header.candidates(keys)
-	if err != nil {
-		return err
+	if err == nil && !slices.ContainsFunc(candidates[:], func(k *Key) bool { return k != nil && t.key.equal(k) }) {
+		err = errKeyGone
 	}
-	for _, key := range candidates {
-		if key != nil && t.key.equal(key) {
-			return nil
-		}
-	}
-	return errKeyGone
+	return err
 }
 
 var errKeyGone = errors.New("koreauth: the key that verified a remembered token is gone")

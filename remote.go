@@ -117,8 +117,15 @@ type snapshot struct {
 	stale    time.Duration // when to stop using the keys, after fetched
 }
 
-// usable reports whether the keys may be used; a nil snapshot has none.
-func (s *snapshot) usable() bool { return s != nil && s.fetched.Age() < s.stale }
+// usable returns the age of the keys, and whether they may be used. A nil snapshot
+// has none.
+func (s *snapshot) usable() (age time.Duration, ok bool) {
+	if s == nil {
+		return 0, false
+	}
+	age = s.fetched.Age()
+	return age, age < s.stale
+}
 
 // addsNothing reports whether each key is one of the old keys.
 func (s *snapshot) addsNothing(old *snapshot) bool {
@@ -159,14 +166,14 @@ const (
 // result of a fetch for which the caller waited.
 func (s *RemoteKeySet) lookup(ctx context.Context, need fetchNeed, hasKeys func(*snapshot) bool) (snap *snapshot, fetched bool, err error) {
 	snap = s.current.Load()
-	switch usable := snap.usable(); {
+	switch age, usable := snap.usable(); {
 	case !usable && need == cachedOnly:
 		return nil, false, ErrUnknownKey
 	case !usable:
 		snap, err = s.fetchUntil(ctx, fetch.NoKeys, snap, hasKeys)
 		return snap, true, err
 	case hasKeys(snap):
-		if need == fetchUnknown && snap.fetched.Age() >= snap.fresh {
+		if need == fetchUnknown && age >= snap.fresh {
 			snap, err = s.refreshed(ctx, snap)
 			if err == nil && !hasKeys(snap) {
 				err = ErrUnknownKey
@@ -197,7 +204,7 @@ func (s *RemoteKeySet) fetchUntil(ctx context.Context, why fetch.Reason, loaded 
 			return loaded, s.failed(f.Err, why)
 		}
 		loaded = s.current.Load()
-		if !loaded.usable() {
+		if _, ok := loaded.usable(); !ok {
 			return loaded, s.failed(errStale, why)
 		}
 		if enough(loaded) {
@@ -220,7 +227,7 @@ func (s *RemoteKeySet) refreshed(ctx context.Context, old *snapshot) (*snapshot,
 		return old, unavailable(err, 0)
 	}
 	now := s.current.Load()
-	if !now.usable() {
+	if _, ok := now.usable(); !ok {
 		return now, s.failed(cmp.Or(f.Err, errStale), fetch.NoKeys)
 	}
 	return now, nil
@@ -277,14 +284,15 @@ func (s *RemoteKeySet) lastError() error {
 func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	snap, err := s.load(ctx, f.Why)
 	s.mu.Lock()
+	old := s.current.Load()
 	s.pace.End(err)
 	if err == nil {
 		s.current.Store(snap)
-	} else if old := s.current.Load(); old.usable() {
+	} else if age, ok := old.usable(); ok {
 		// The old keys count as fresh until the next retry is due, so that requests
 		// do not lock mu until then.
 		later := *old
-		later.fresh = max(old.fresh, old.fetched.Age()+time.Until(s.pace.Next(fetch.OldKeys, s.interval())))
+		later.fresh = max(old.fresh, age+time.Until(s.pace.Next(fetch.OldKeys, s.interval())))
 		s.current.Store(&later)
 	}
 	s.lastErr.Store(&err)
