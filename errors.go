@@ -1,6 +1,7 @@
 package koreauth
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,7 +143,10 @@ func classOf(err error) error {
 	}
 	// An *Error has the class of its field, whatever its Reason wraps.
 	e, ok := err.(*Error)
-	if (ok || errors.As(err, &e)) && e != nil && slices.Contains(classes, e.Class) {
+	if !ok {
+		e = errorIn(err)
+	}
+	if e != nil && slices.Contains(classes, e.Class) {
 		return e.Class
 	}
 	for _, class := range classes {
@@ -153,12 +157,18 @@ func classOf(err error) error {
 	return nil
 }
 
+// errorIn returns the *Error that err wraps, or nil.
+func errorIn(err error) (found *Error) {
+	errors.As(err, &found)
+	return found
+}
+
 // asRefusal returns a copy of err as an Error. An error of no class becomes
 // ErrUnavailable, so that no failure of a user's TokenValidator accepts a token.
 func asRefusal(err error) *Error {
 	refusal := &Error{}
 	direct, ok := err.(*Error)
-	if found := direct; found != nil || errors.As(err, &found) && found != nil {
+	if found := cmp.Or(direct, errorIn(err)); found != nil {
 		*refusal = *found
 	}
 	class := classOf(err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/jwk"
 	"github.com/koreauth/koreauth/internal/jws"
@@ -50,12 +51,12 @@ func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error 
 	case unfit != nil || odd != nil:
 		need, unfit = fetchFirst, cmp.Or(unfit, odd)
 	}
-	keys, snap, err := i.lookup(ctx, t.header.kid, need)
+	keys, snap, err := i.lookup(ctx, t.header.Kid, need)
 	if err == nil {
 		err = t.tryKeys(keys)
 		// The issuer may have replaced the key and kept its ID.
 		if remote, ok := i.keys.(*RemoteKeySet); ok && snap != nil && need == fetchUnknown && (err == ErrSignature || err == ErrUnknownKey) {
-			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.mayHaveSigned(t.header.kid)) == nil })
+			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.mayHaveSigned(t.header.Kid)) == nil })
 			if fetchErr == nil {
 				err = nil
 			}
@@ -119,18 +120,34 @@ func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken) error {
 	if i.unfit(&t.claims, time.Now()) == nil {
 		need = fetchUnknown
 	}
-	keys, _, err := i.lookup(ctx, t.header.kid, need)
+	keys, _, err := i.lookup(ctx, t.header.Kid, need)
 	if err != nil {
 		return err
 	}
-	candidates, err := t.header.candidates(keys)
-	if err == nil && !slices.ContainsFunc(candidates[:], func(k *Key) bool { return k != nil && t.key.equal(k) }) {
-		err = errKeyGone
-	}
-	return err
+	return t.verifiedWith(keys)
 }
 
-var errKeyGone = errors.New("koreauth: the key that verified a remembered token is gone")
+// cachesKey reports whether the key that verified a remembered token is cached and
+// fresh at that moment, so that nothing need be fetched.
+func (i *issuer) cachesKey(t *verifiedToken, now clock.Instant) bool {
+	switch keys := i.keys.(type) {
+	case *keyIndex:
+		return true // Its keys never change.
+	case *RemoteKeySet:
+		snap := keys.fresh(now)
+		if snap == nil {
+			return false
+		}
+		if snap.id == t.keyIn.Load() {
+			return true
+		}
+		if t.verifiedWith(snap.mayHaveSigned(t.header.Kid)) == nil {
+			t.keyIn.Store(snap.id)
+			return true
+		}
+	}
+	return false
+}
 
 // keysError returns the rejection for an error of a KeySet.
 func keysError(err error) *Error {
@@ -145,9 +162,8 @@ func keysError(err error) *Error {
 }
 
 // check checks the claims of a token whose signature was verified. New and
-// remembered tokens get the same checks.
-func (i *issuer) check(r *http.Request, c *Claims, policy binding) error {
-	now := time.Now() // not earlier: fetching the keys may have taken time
+// remembered tokens get the same checks. now must be read after the keys were fetched.
+func (i *issuer) check(r *http.Request, c *Claims, policy binding, now time.Time) error {
 	if err := i.unfit(c, now); err != nil {
 		return err
 	}
@@ -200,7 +216,7 @@ func (i *issuer) checkLast(r *http.Request, c *Claims, policy binding) error {
 }
 
 // validateOpaque validates a token that does not have three segments.
-func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token string, policy binding) (*Claims, error) {
+func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token string, policy binding) (*Claims, *Error) {
 	if !token68.Valid(token) {
 		return nil, newRefusal(errSegments)
 	}

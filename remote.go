@@ -107,6 +107,7 @@ type KeyStatus struct {
 // snapshot is the result of a successful fetch. It is immutable.
 type snapshot struct {
 	keyIndex
+	id       uint64 // of these keys
 	ignored  jwk.Ignored
 	source   string // the URL of the keys
 	redacted string // the same, for people
@@ -116,6 +117,8 @@ type snapshot struct {
 	fresh    time.Duration // the same, or later because a refresh failed
 	stale    time.Duration // when to stop using the keys, after fetched
 }
+
+var snapshots atomic.Uint64 // how many there were
 
 // usable returns the age of the keys, and whether they may be used. A nil snapshot
 // has none.
@@ -185,6 +188,15 @@ func (s *RemoteKeySet) lookup(ctx context.Context, need fetchNeed, hasKeys func(
 	}
 	snap, err = s.fetchUntil(ctx, fetch.UnknownKey, snap, hasKeys)
 	return snap, true, err
+}
+
+// fresh returns the cached keys if they need no refresh at that moment, or nil.
+func (s *RemoteKeySet) fresh(now clock.Instant) *snapshot {
+	snap := s.current.Load()
+	if snap == nil || snap.fetched.AgeAt(now) >= min(snap.fresh, snap.stale) {
+		return nil
+	}
+	return snap
 }
 
 // fetchUntil fetches keys that are not in the loaded snapshot, and returns the first
@@ -367,7 +379,7 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 
 // snapshot reads a document. old is what a 304 refers to.
 func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, error) {
-	snap := &snapshot{source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.lifetime(doc)}
+	snap := &snapshot{id: snapshots.Add(1), source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.lifetime(doc)}
 	if doc.Status == http.StatusNotModified {
 		snap.keyIndex, snap.ignored, snap.etag = old.keyIndex, old.ignored, old.etag
 		if len(doc.Header.Values("Cache-Control")) == 0 {
