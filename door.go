@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/jws"
 )
@@ -39,7 +40,8 @@ func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, 
 	case !i.algorithms[t.header.Alg]:
 		err = ErrAlgorithm
 	default:
-		err = i.verify(ctx, t, i.checkExpiry(claims, time.Now()))
+		now := clock.Now()
+		err = i.verify(ctx, t, now, i.checkExpiry(claims, now.Time()))
 	}
 	if err == nil {
 		err = i.checkExpiry(claims, time.Now())
@@ -57,7 +59,7 @@ func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text strin
 		err = ErrAlgorithm
 	}
 	if err == nil {
-		err = (&issuer{keys: keys}).verify(ctx, t, nil)
+		err = (&issuer{keys: keys}).verify(ctx, t, clock.Now(), nil)
 	}
 	if err != nil {
 		return "", "", t.refusal(err)

@@ -1,7 +1,6 @@
 package koreauth
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,9 +165,16 @@ func errorIn(err error) (found *Error) {
 // asRefusal returns a copy of err as an Error. An error of no class becomes
 // ErrUnavailable, so that no failure of a user's TokenValidator accepts a token.
 func asRefusal(err error) *Error {
+	if err == errAbsent { // as in classOf
+		return &Error{Class: ErrNoToken, Reason: err}
+	}
 	refusal := &Error{}
 	direct, ok := err.(*Error)
-	if found := cmp.Or(direct, errorIn(err)); found != nil {
+	found := direct
+	if !ok {
+		found = errorIn(err)
+	}
+	if found != nil {
 		*refusal = *found
 	}
 	class := classOf(err)

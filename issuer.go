@@ -43,7 +43,7 @@ const (
 // verify verifies the signature of a token with the keys of the issuer. It sets
 // t.verified and the key of t.content. unfit says why the token could not be valid
 // even if its key were known, so that no key is fetched for it; nil: it could be.
-func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error {
+func (i *issuer) verify(ctx context.Context, t *parsedToken, now clock.Instant, unfit error) error {
 	need := fetchUnknown
 	switch odd := t.content.claims.extra.oddIdentity; {
 	case t.payloadErr != odd: // The payload is not JSON.
@@ -51,7 +51,7 @@ func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error 
 	case unfit != nil || odd != nil:
 		need, unfit = fetchFirst, cmp.Or(unfit, odd)
 	}
-	keys, snap, err := i.lookup(ctx, t.header.Kid, need)
+	keys, snap, err := i.lookup(ctx, now, t.header.Kid, need)
 	if err == nil {
 		err = t.tryKeys(keys)
 		// The issuer may have replaced the key and kept its ID.
@@ -80,7 +80,7 @@ func unfitCause(unfit error) string {
 
 // lookup returns the keys for a kid. If they are cached keys of a RemoteKeySet, it
 // also returns their snapshot: newer ones may be fetched.
-func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys []Key, cached *snapshot, err error) {
+func (i *issuer) lookup(ctx context.Context, now clock.Instant, kid string, need fetchNeed) (keys []Key, cached *snapshot, err error) {
 	remote, ok := i.keys.(*RemoteKeySet)
 	if !ok {
 		keys, err = callKeySet(ctx, i.keys, kid, need == fetchUnknown)
@@ -89,7 +89,7 @@ func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys [
 		}
 		return keys, nil, err
 	}
-	snap, fetched, err := remote.lookup(ctx, need, func(snap *snapshot) bool { return len(snap.mayHaveSigned(kid)) > 0 })
+	snap, fetched, err := remote.lookup(ctx, now, need, func(snap *snapshot) bool { return len(snap.mayHaveSigned(kid)) > 0 })
 	switch {
 	case err == nil && fetched:
 		return snap.mayHaveSigned(kid), nil, nil
@@ -115,12 +115,12 @@ func callKeySet(ctx context.Context, set KeySet, kid string, fetch bool) (keys [
 
 // stillHasKey returns nil if the key that verified a remembered token is still one
 // of the issuer's, and errKeyGone if it is not.
-func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken) error {
+func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken, now clock.Instant) error {
 	need := cachedOnly
-	if i.unfit(&t.claims, time.Now()) == nil {
+	if i.unfit(&t.claims, now.Time()) == nil {
 		need = fetchUnknown
 	}
-	keys, _, err := i.lookup(ctx, t.header.Kid, need)
+	keys, _, err := i.lookup(ctx, now, t.header.Kid, need)
 	if err != nil {
 		return err
 	}
@@ -297,7 +297,7 @@ func (i *issuer) status() KeyStatus {
 
 // ready returns nil if the issuer has keys. It fetches them if there are none.
 func (i *issuer) ready(ctx context.Context) error {
-	keys, _, err := i.lookup(ctx, "", fetchUnknown)
+	keys, _, err := i.lookup(ctx, clock.Now(), "", fetchUnknown)
 	switch {
 	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
 		return unavailable(errNoKeys, 0)

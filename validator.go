@@ -364,7 +364,7 @@ func (v *Validator) validateRemembered(ctx context.Context, r *http.Request, t *
 	}
 	i, now := v.issuerOf(&t.claims), clock.Now()
 	if !i.cachesKey(t, now) {
-		if err := i.stillHasKey(ctx, t); err != nil {
+		if err := i.stillHasKey(ctx, t, now); err != nil {
 			return err
 		}
 		now = clock.Now() // Fetching the keys may have taken time.
@@ -401,7 +401,8 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		}
 	}
 	t.expected = i.expected
-	if err := i.verify(ctx, t, i.unfit(&t.content.claims, time.Now())); err != nil {
+	now := clock.Now()
+	if err := i.verify(ctx, t, now, i.unfit(&t.content.claims, now.Time())); err != nil {
 		return err
 	}
 	if err := i.check(r, &t.content.claims, policy, time.Now()); err != nil {
