@@ -222,7 +222,7 @@ func (c *Claims) decodeKORE(r *strictjson.Reader) {
 	case "client-owner":
 		c.ClientOwner, _ = r.String()
 	case "ip-range":
-		c.IPRanges = readIPRanges(r)
+		c.IPRanges = strictjson.Entries(r) // An entry of another type matches no address.
 	default:
 		r.Skip()
 	}
@@ -281,31 +281,6 @@ func readConfirmation(r *strictjson.Reader) *Confirmation {
 		return &Confirmation{}
 	}
 	return c
-}
-
-// readIPRanges reads ip-range, in which every value that is not a string becomes an entry.
-func readIPRanges(r *strictjson.Reader) []string {
-	switch r.Peek() {
-	case 'n':
-		r.Skip()
-		return nil
-	case '[':
-		var entries []string
-		for r.Enter(); r.More(); {
-			entries = append(entries, stringOrRaw(r))
-		}
-		return entries
-	}
-	return []string{stringOrRaw(r)}
-}
-
-// stringOrRaw reads a string, or the JSON text of any other value.
-func stringOrRaw(r *strictjson.Reader) string {
-	if r.Peek() != '"' {
-		return r.Raw()
-	}
-	text, _ := r.String()
-	return text
 }
 
 // readResource reads an object with a resourceName, or a string.

@@ -1,19 +1,25 @@
 package koreauth
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
+	"github.com/koreauth/koreauth/internal/jws"
 )
 
 // init sets the functions that the other packages of this module use.
 func init() {
 	door.Validate = func(ctx context.Context, v *Validator, r *http.Request, token string) (*Claims, error) {
-		claims, _, err := v.validate(ctx, r, token, leaveBound)
-		return claims, err
+		claims, _, refusal := v.validate(ctx, r, token, leaveBound)
+		if refusal != nil {
+			return nil, refusal
+		}
+		return claims, nil
 	}
 	door.VerifySignature = verifySignature
 	door.VerifyJWS = verifyJWS
@@ -31,10 +37,11 @@ func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, 
 	switch {
 	case i == nil:
 		err = ErrIssuer
-	case !i.algorithms[t.header.alg]:
+	case !i.algorithms[t.header.Alg]:
 		err = ErrAlgorithm
 	default:
-		err = i.verify(ctx, t, i.checkExpiry(claims, time.Now()))
+		now := clock.Now()
+		err = i.verify(ctx, t, now, i.checkExpiry(claims, now.Time()))
 	}
 	if err == nil {
 		err = i.checkExpiry(claims, time.Now())
@@ -48,30 +55,33 @@ func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, 
 // verifyJWS implements door.VerifyJWS.
 func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text string) (typ, payload string, err error) {
 	t, err := parseJWS(text)
-	if err == nil && !slices.Contains(algorithms, t.header.alg) {
+	if err == nil && !slices.Contains(algorithms, t.header.Alg) {
 		err = ErrAlgorithm
 	}
 	if err == nil {
-		err = (&issuer{keys: keys}).verify(ctx, t, nil)
+		err = (&issuer{keys: keys}).verify(ctx, t, clock.Now(), nil)
 	}
 	if err != nil {
 		return "", "", t.refusal(err)
 	}
-	return t.header.typ, t.content.payload, nil
+	return t.header.Typ, t.content.payload, nil
 }
 
 // parseJWS splits and decodes a compact JWS and parses its header.
 func parseJWS(text string) (*parsedToken, error) {
 	t := new(parsedToken)
+	if len(text) > maxToken {
+		return t, errTooLarge
+	}
 	if err := t.split(text); err != nil {
 		return t, err
 	}
 	header, err := t.decode()
 	if err == nil {
-		t.header, err = readHeader(header)
-	}
-	if err == nil {
-		err = t.header.checkSyntax()
+		t.header, err = jws.ReadHeader(header)
+		if err = cmp.Or(err, t.header.Check()); err != nil {
+			err = malformed(err)
+		}
 	}
 	return t, err
 }

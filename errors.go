@@ -142,7 +142,10 @@ func classOf(err error) error {
 	}
 	// An *Error has the class of its field, whatever its Reason wraps.
 	e, ok := err.(*Error)
-	if (ok || errors.As(err, &e)) && e != nil && slices.Contains(classes, e.Class) {
+	if !ok {
+		e = errorIn(err)
+	}
+	if e != nil && slices.Contains(classes, e.Class) {
 		return e.Class
 	}
 	for _, class := range classes {
@@ -153,12 +156,25 @@ func classOf(err error) error {
 	return nil
 }
 
+// errorIn returns the *Error that err wraps, or nil.
+func errorIn(err error) (found *Error) {
+	errors.As(err, &found)
+	return found
+}
+
 // asRefusal returns a copy of err as an Error. An error of no class becomes
 // ErrUnavailable, so that no failure of a user's TokenValidator accepts a token.
 func asRefusal(err error) *Error {
+	if err == errAbsent { // as in classOf
+		return &Error{Class: ErrNoToken, Reason: err}
+	}
 	refusal := &Error{}
 	direct, ok := err.(*Error)
-	if found := direct; found != nil || errors.As(err, &found) && found != nil {
+	found := direct
+	if !ok {
+		found = errorIn(err)
+	}
+	if found != nil {
 		*refusal = *found
 	}
 	class := classOf(err)

@@ -40,7 +40,7 @@ var allowedImports = map[string][]string{
 	"contrib/koreredis": {"revocation"},
 
 	"internal/strictjson": {nothing},
-	"internal/jws":        {nothing},
+	"internal/jws":        {"internal/strictjson"},
 	"internal/clock":      {nothing},
 	"internal/challenge":  {nothing},
 	"internal/redact":     {"internal/secret"},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/jwk"
 	"github.com/koreauth/koreauth/internal/jws"
@@ -42,7 +43,7 @@ const (
 // verify verifies the signature of a token with the keys of the issuer. It sets
 // t.verified and the key of t.content. unfit says why the token could not be valid
 // even if its key were known, so that no key is fetched for it; nil: it could be.
-func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error {
+func (i *issuer) verify(ctx context.Context, t *parsedToken, now clock.Instant, unfit error) error {
 	need := fetchUnknown
 	switch odd := t.content.claims.extra.oddIdentity; {
 	case t.payloadErr != odd: // The payload is not JSON.
@@ -50,12 +51,12 @@ func (i *issuer) verify(ctx context.Context, t *parsedToken, unfit error) error 
 	case unfit != nil || odd != nil:
 		need, unfit = fetchFirst, cmp.Or(unfit, odd)
 	}
-	keys, snap, err := i.lookup(ctx, t.header.kid, need)
+	keys, snap, err := i.lookup(ctx, now, t.header.Kid, need)
 	if err == nil {
 		err = t.tryKeys(keys)
 		// The issuer may have replaced the key and kept its ID.
 		if remote, ok := i.keys.(*RemoteKeySet); ok && snap != nil && need == fetchUnknown && (err == ErrSignature || err == ErrUnknownKey) {
-			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.mayHaveSigned(t.header.kid)) == nil })
+			_, fetchErr := remote.fetchUntil(ctx, fetch.UnknownKey, snap, func(newer *snapshot) bool { return t.tryKeys(newer.mayHaveSigned(t.header.Kid)) == nil })
 			if fetchErr == nil {
 				err = nil
 			}
@@ -79,7 +80,7 @@ func unfitCause(unfit error) string {
 
 // lookup returns the keys for a kid. If they are cached keys of a RemoteKeySet, it
 // also returns their snapshot: newer ones may be fetched.
-func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys []Key, cached *snapshot, err error) {
+func (i *issuer) lookup(ctx context.Context, now clock.Instant, kid string, need fetchNeed) (keys []Key, cached *snapshot, err error) {
 	remote, ok := i.keys.(*RemoteKeySet)
 	if !ok {
 		keys, err = callKeySet(ctx, i.keys, kid, need == fetchUnknown)
@@ -88,7 +89,7 @@ func (i *issuer) lookup(ctx context.Context, kid string, need fetchNeed) (keys [
 		}
 		return keys, nil, err
 	}
-	snap, fetched, err := remote.lookup(ctx, need, func(snap *snapshot) bool { return len(snap.mayHaveSigned(kid)) > 0 })
+	snap, fetched, err := remote.lookup(ctx, now, need, func(snap *snapshot) bool { return len(snap.mayHaveSigned(kid)) > 0 })
 	switch {
 	case err == nil && fetched:
 		return snap.mayHaveSigned(kid), nil, nil
@@ -114,23 +115,39 @@ func callKeySet(ctx context.Context, set KeySet, kid string, fetch bool) (keys [
 
 // stillHasKey returns nil if the key that verified a remembered token is still one
 // of the issuer's, and errKeyGone if it is not.
-func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken) error {
+func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken, now clock.Instant) error {
 	need := cachedOnly
-	if i.unfit(&t.claims, time.Now()) == nil {
+	if i.unfit(&t.claims, now.Time()) == nil {
 		need = fetchUnknown
 	}
-	keys, _, err := i.lookup(ctx, t.header.kid, need)
+	keys, _, err := i.lookup(ctx, now, t.header.Kid, need)
 	if err != nil {
 		return err
 	}
-	candidates, err := t.header.candidates(keys)
-	if err == nil && !slices.ContainsFunc(candidates[:], func(k *Key) bool { return k != nil && t.key.equal(k) }) {
-		err = errKeyGone
-	}
-	return err
+	return t.verifiedWith(keys)
 }
 
-var errKeyGone = errors.New("koreauth: the key that verified a remembered token is gone")
+// cachesKey reports whether the key that verified a remembered token is cached and
+// fresh at that moment, so that nothing need be fetched.
+func (i *issuer) cachesKey(t *verifiedToken, now clock.Instant) bool {
+	switch keys := i.keys.(type) {
+	case *keyIndex:
+		return true // Its keys never change.
+	case *RemoteKeySet:
+		snap := keys.fresh(now)
+		if snap == nil {
+			return false
+		}
+		if snap.id == t.keyIn.Load() {
+			return true
+		}
+		if t.verifiedWith(snap.mayHaveSigned(t.header.Kid)) == nil {
+			t.keyIn.Store(snap.id)
+			return true
+		}
+	}
+	return false
+}
 
 // keysError returns the rejection for an error of a KeySet.
 func keysError(err error) *Error {
@@ -145,9 +162,8 @@ func keysError(err error) *Error {
 }
 
 // check checks the claims of a token whose signature was verified. New and
-// remembered tokens get the same checks.
-func (i *issuer) check(r *http.Request, c *Claims, policy binding) error {
-	now := time.Now() // not earlier: fetching the keys may have taken time
+// remembered tokens get the same checks. now must be read after the keys were fetched.
+func (i *issuer) check(r *http.Request, c *Claims, policy binding, now time.Time) error {
 	if err := i.unfit(c, now); err != nil {
 		return err
 	}
@@ -200,7 +216,7 @@ func (i *issuer) checkLast(r *http.Request, c *Claims, policy binding) error {
 }
 
 // validateOpaque validates a token that does not have three segments.
-func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token string, policy binding) (*Claims, error) {
+func (i *issuer) validateOpaque(ctx context.Context, r *http.Request, token string, policy binding) (*Claims, *Error) {
 	if !token68.Valid(token) {
 		return nil, newRefusal(errSegments)
 	}
@@ -281,7 +297,7 @@ func (i *issuer) status() KeyStatus {
 
 // ready returns nil if the issuer has keys. It fetches them if there are none.
 func (i *issuer) ready(ctx context.Context) error {
-	keys, _, err := i.lookup(ctx, "", fetchUnknown)
+	keys, _, err := i.lookup(ctx, clock.Now(), "", fetchUnknown)
 	switch {
 	case err == nil && len(keys) == 0, errors.Is(err, ErrUnknownKey):
 		return unavailable(errNoKeys, 0)

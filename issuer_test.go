@@ -353,7 +353,7 @@ func TestIssuer_RememberedTokens(t *testing.T) {
 			sizes             [2]int
 			atLeast, notAbove int
 		}{
-			{[2]int{100, 200}, 250, 250},
+			{[2]int{100, 200}, 240, 250}, // A full bucket of fingerprints may lose a few.
 			{[2]int{100, -200}, 0, 100},
 			{[2]int{100, -1}, 0, 100},
 		} {

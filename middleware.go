@@ -78,7 +78,7 @@ type Outcome struct {
 // accepted the request. Do not give the context of a request to another request
 // that a guard must check.
 type Middleware struct {
-	validate   func(*http.Request, string) (claims *Claims, remembered bool, err error)
+	validate   func(*http.Request, string) (claims *Claims, remembered bool, refusal *Error)
 	challenges map[error]string // the WWW-Authenticate value of each class, without scope and metadata
 	metadata   string           // the resource_metadata parameter, or ""
 	format     ErrorFormat
@@ -139,7 +139,7 @@ func New(validator TokenValidator, options *Options) *Middleware {
 
 // validateFunc returns the function with which a Middleware validates tokens. For
 // a *Validator it avoids copying the claims, which FromContext copies anyway.
-func validateFunc(validator TokenValidator, policy binding) func(*http.Request, string) (*Claims, bool, error) {
+func validateFunc(validator TokenValidator, policy binding) func(*http.Request, string) (*Claims, bool, *Error) {
 	if validator == nil {
 		panic("koreauth: New needs a TokenValidator")
 	}
@@ -148,28 +148,28 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 		panic("koreauth: New needs a TokenValidator; the *Validator is nil")
 	}
 	if ok {
-		return func(r *http.Request, token string) (*Claims, bool, error) {
-			claims, remembered, err := v.validate(r.Context(), r, token, policy)
+		return func(r *http.Request, token string) (*Claims, bool, *Error) {
+			claims, remembered, refusal := v.validate(r.Context(), r, token, policy)
 			// A token in base64url is a token68, so only malformed ones are checked.
-			if err != nil && errors.Is(err, ErrMalformed) && !token68.Valid(token) {
-				err = errNotToken68
+			if refusal != nil && errors.Is(refusal.Reason, ErrMalformed) && !token68.Valid(token) {
+				refusal = asRefusal(errNotToken68)
 			}
-			return claims, remembered, err
+			return claims, remembered, refusal
 		}
 	}
-	return func(r *http.Request, token string) (*Claims, bool, error) {
+	return func(r *http.Request, token string) (*Claims, bool, *Error) {
 		switch {
 		case !token68.Valid(token):
-			return nil, false, errNotToken68
+			return nil, false, asRefusal(errNotToken68)
 		case len(token) > maxToken:
-			return nil, false, errTooLarge
+			return nil, false, newRefusal(errTooLarge)
 		}
 		claims, err := validator.Validate(r.Context(), token)
 		if err == nil && claims == nil {
 			err = unavailable(errNoClaims, 0)
 		}
 		if err != nil {
-			return nil, false, err
+			return nil, false, asRefusal(err)
 		}
 		if err := checkBinding(claims, policy); err != nil {
 			return nil, false, annotate(newRefusal(err), claims, nil)
@@ -226,8 +226,8 @@ func (m *Middleware) Require(requirements ...Requirement) func(http.Handler) htt
 // Authorization, respond with Cache-Control: private (RFC 6750 §2.3).
 func (m *Middleware) Authenticate(r *http.Request) (*Claims, error) {
 	found := m.authenticate(r)
-	if found.err != nil {
-		return nil, asRefusal(found.err)
+	if found.refusal != nil {
+		return nil, found.refusal
 	}
 	return found.claims.clone(), nil
 }
@@ -314,21 +314,17 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 			start = time.Now()
 		}
 		found := m.authenticate(r)
-		if found.err == errAbsent && found.token == "" && policy == tokenOptional {
+		if policy == tokenOptional && found.refusal != nil && found.refusal.Reason == errAbsent && found.token == "" {
 			found = result{authenticated: &authenticated{by: m.identity, outer: authenticatedBy(r.Context())}}
 		}
-		if found.err == nil && required != nil {
-			found.err = found.meets(r, required)
-		}
-		var refusal *Error
-		if found.err != nil {
-			refusal = asRefusal(found.err)
+		if found.refusal == nil && required != nil {
+			found.refusal = found.meets(r, required)
 		}
 		if m.observe != nil {
-			m.observe(r, found.outcome(refusal, start))
+			m.observe(r, found.outcome(start))
 		}
-		if refusal != nil {
-			m.refuse(w, r, refusal, found.token)
+		if found.refusal != nil {
+			m.refuse(w, r, found.refusal, found.token)
 			return
 		}
 		if found.private {
@@ -370,15 +366,15 @@ func (m *Middleware) token(r *http.Request) (token string, private bool, err err
 
 // result is what authenticate found out about a request.
 type result struct {
-	*authenticated        // nil if err is set
+	*authenticated        // nil if refusal is set
 	token          string // of the request, also of a rejected one
 	private        bool   // the response must not be stored by shared caches
 	remembered     bool   // as in Outcome
-	err            error  // why the request is rejected
+	refusal        *Error // nil: the request is accepted
 }
 
-// meets returns an error if the token does not meet the requirements of a route.
-func (found *result) meets(r *http.Request, required *allOf) error {
+// meets returns the rejection if the token does not meet the requirements of a route.
+func (found *result) meets(r *http.Request, required *allOf) *Error {
 	if err := required.Check(r, found.claims); err != nil {
 		return annotate(asRefusal(err), found.claims, nil)
 	}
@@ -386,9 +382,9 @@ func (found *result) meets(r *http.Request, required *allOf) error {
 }
 
 // outcome returns what the observer gets.
-func (found *result) outcome(refusal *Error, start time.Time) Outcome {
-	if refusal != nil {
-		return Outcome{Refusal: refusal, Start: start, Took: time.Since(start)}
+func (found *result) outcome(start time.Time) Outcome {
+	if found.refusal != nil {
+		return Outcome{Refusal: found.refusal, Start: start, Took: time.Since(start)}
 	}
 	return Outcome{Claims: found.claims, Remembered: found.remembered, Start: start, Took: time.Since(start)}
 }
@@ -397,11 +393,11 @@ func (found *result) outcome(refusal *Error, start time.Time) Outcome {
 // a token again that this Middleware has checked for the same request.
 func (m *Middleware) authenticate(r *http.Request) (found result) {
 	if m.validate == nil {
-		return result{err: unavailable(errZeroMiddleware, 0)}
+		return result{refusal: unavailable(errZeroMiddleware, 0)}
 	}
 	token, private, err := m.token(r)
 	if err != nil {
-		return result{err: err}
+		return result{refusal: asRefusal(err)}
 	}
 	found = result{token: token, private: private}
 	outer := authenticatedBy(r.Context())
@@ -412,12 +408,12 @@ func (m *Middleware) authenticate(r *http.Request) (found result) {
 		}
 		return found
 	}
-	claims, remembered, err := m.validate(r, token)
-	if err == nil {
-		err = m.checkRequest(r, token, claims, outer)
+	claims, remembered, refusal := m.validate(r, token)
+	if refusal == nil {
+		refusal = m.checkRequest(r, token, claims, outer)
 	}
-	if err != nil {
-		found.err = err
+	if refusal != nil {
+		found.refusal = refusal
 		return found
 	}
 	found.remembered = remembered
@@ -427,7 +423,7 @@ func (m *Middleware) authenticate(r *http.Request) (found result) {
 
 // checkRequest checks Sender, unless an outer guard has checked an equal one, and then
 // Options.Require.
-func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims, outer *authenticated) error {
+func (m *Middleware) checkRequest(r *http.Request, token string, claims *Claims, outer *authenticated) *Error {
 	var err error
 	confirmed := func(a *authenticated) bool {
 		return a.by != nil && a.token == token && sameSender(a.by.sender, m.identity.sender) && sameConfirmation(a.claims, claims)

@@ -107,6 +107,7 @@ type KeyStatus struct {
 // snapshot is the result of a successful fetch. It is immutable.
 type snapshot struct {
 	keyIndex
+	id       uint64 // of these keys
 	ignored  jwk.Ignored
 	source   string // the URL of the keys
 	redacted string // the same, for people
@@ -117,13 +118,15 @@ type snapshot struct {
 	stale    time.Duration // when to stop using the keys, after fetched
 }
 
-// usable returns the age of the keys, and whether they may be used. A nil snapshot
+var snapshots atomic.Uint64 // how many there were
+
+// usable returns the age of the keys at a moment, and whether they may be used. A nil snapshot
 // has none.
-func (s *snapshot) usable() (age time.Duration, ok bool) {
+func (s *snapshot) usable(now clock.Instant) (age time.Duration, ok bool) {
 	if s == nil {
 		return 0, false
 	}
-	age = s.fetched.Age()
+	age = s.fetched.AgeAt(now)
 	return age, age < s.stale
 }
 
@@ -146,7 +149,7 @@ func (s *RemoteKeySet) Keys(ctx context.Context, kid string, fetch bool) ([]Key,
 	if fetch {
 		need = fetchUnknown
 	}
-	snap, _, err := s.lookup(ctx, need, func(snap *snapshot) bool { return len(snap.find(kid)) > 0 })
+	snap, _, err := s.lookup(ctx, clock.Now(), need, func(snap *snapshot) bool { return len(snap.find(kid)) > 0 })
 	if err != nil {
 		return nil, err
 	}
@@ -164,9 +167,9 @@ const (
 
 // lookup returns a snapshot that has the wanted keys. fetched reports that it is the
 // result of a fetch for which the caller waited.
-func (s *RemoteKeySet) lookup(ctx context.Context, need fetchNeed, hasKeys func(*snapshot) bool) (snap *snapshot, fetched bool, err error) {
+func (s *RemoteKeySet) lookup(ctx context.Context, now clock.Instant, need fetchNeed, hasKeys func(*snapshot) bool) (snap *snapshot, fetched bool, err error) {
 	snap = s.current.Load()
-	switch age, usable := snap.usable(); {
+	switch age, usable := snap.usable(now); {
 	case !usable && need == cachedOnly:
 		return nil, false, ErrUnknownKey
 	case !usable:
@@ -187,6 +190,15 @@ func (s *RemoteKeySet) lookup(ctx context.Context, need fetchNeed, hasKeys func(
 	return snap, true, err
 }
 
+// fresh returns the cached keys if they need no refresh at that moment, or nil.
+func (s *RemoteKeySet) fresh(now clock.Instant) *snapshot {
+	snap := s.current.Load()
+	if snap == nil || snap.fetched.AgeAt(now) >= min(snap.fresh, snap.stale) {
+		return nil
+	}
+	return snap
+}
+
 // fetchUntil fetches keys that are not in the loaded snapshot, and returns the first
 // snapshot with enough. A fetch that the caller joined may have read the document
 // before the key was published, so it is followed by one more. If there is still not
@@ -204,7 +216,7 @@ func (s *RemoteKeySet) fetchUntil(ctx context.Context, why fetch.Reason, loaded 
 			return loaded, s.failed(f.Err, why)
 		}
 		loaded = s.current.Load()
-		if _, ok := loaded.usable(); !ok {
+		if _, ok := loaded.usable(clock.Now()); !ok {
 			return loaded, s.failed(errStale, why)
 		}
 		if enough(loaded) {
@@ -227,7 +239,7 @@ func (s *RemoteKeySet) refreshed(ctx context.Context, old *snapshot) (*snapshot,
 		return old, unavailable(err, 0)
 	}
 	now := s.current.Load()
-	if _, ok := now.usable(); !ok {
+	if _, ok := now.usable(clock.Now()); !ok {
 		return now, s.failed(cmp.Or(f.Err, errStale), fetch.NoKeys)
 	}
 	return now, nil
@@ -288,7 +300,7 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	s.pace.End(err)
 	if err == nil {
 		s.current.Store(snap)
-	} else if age, ok := old.usable(); ok {
+	} else if age, ok := old.usable(clock.Now()); ok {
 		// The old keys count as fresh until the next retry is due, so that requests
 		// do not lock mu until then.
 		later := *old
@@ -367,7 +379,7 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 
 // snapshot reads a document. old is what a 304 refers to.
 func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, error) {
-	snap := &snapshot{source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.lifetime(doc)}
+	snap := &snapshot{id: snapshots.Add(1), source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.lifetime(doc)}
 	if doc.Status == http.StatusNotModified {
 		snap.keyIndex, snap.ignored, snap.etag = old.keyIndex, old.ignored, old.etag
 		if len(doc.Header.Values("Cache-Control")) == 0 {

@@ -1,14 +1,15 @@
 package koreauth
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/koreauth/koreauth/internal/jws"
-	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
 // maxToken is the maximum size of a token.
@@ -20,7 +21,7 @@ type parsedToken struct {
 
 	whole      string
 	signed     string // the signing input (RFC 7515 §5.1)
-	header     *tokenHeader
+	header     *jws.Header
 	signature  []byte
 	buffer     [256]byte      // for a signature of up to 256 bytes
 	content    *verifiedToken // do not trust its claims until verified is true
@@ -34,8 +35,9 @@ type parsedToken struct {
 type verifiedToken struct {
 	claims  Claims
 	payload string // which the claims were decoded from
-	header  *tokenHeader
+	header  *jws.Header
 	key     Key
+	keyIn   atomic.Uint64 // the last snapshot that was found to have the key
 }
 
 // bytes returns how much memory a remembered token takes at most. Strings are counted
@@ -56,7 +58,7 @@ func (t *verifiedToken) bytes() int {
 			size += allocated(len(a))
 		}
 	}
-	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ, t.header.kid, t.header.typ} {
+	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ, t.header.Kid, t.header.Typ} {
 		size += allocated(len(text))
 	}
 	return size
@@ -66,7 +68,7 @@ func (t *verifiedToken) bytes() int {
 func allocated(n int) int { return n + n/8 + min(n, 15) }
 
 // overhead is the size of a verifiedToken, its header and the entry that refers to it.
-var overhead = int(reflect.TypeFor[verifiedToken]().Size()+reflect.TypeFor[tokenHeader]().Size()) + 384
+var overhead = int(reflect.TypeFor[verifiedToken]().Size()+reflect.TypeFor[jws.Header]().Size()) + 384
 
 // parsedTokens saves an allocation per request.
 var parsedTokens = sync.Pool{New: func() any { return new(parsedToken) }}
@@ -80,9 +82,6 @@ func (t *parsedToken) release() {
 
 // split finds the three segments.
 func (t *parsedToken) split(token string) error {
-	if len(token) > maxToken {
-		return errTooLarge
-	}
 	first := strings.IndexByte(token, '.')
 	last := first + 1 + strings.IndexByte(token[first+1:], '.')
 	if first < 0 || last == first || strings.IndexByte(token[last+1:], '.') >= 0 {
@@ -113,18 +112,30 @@ func (t *parsedToken) decode() (headerText string, err error) {
 
 // tryKeys verifies the signature with the candidates among keys.
 func (t *parsedToken) tryKeys(keys []Key) error {
-	candidates, err := t.header.candidates(keys)
+	candidates, err := candidates(t.header, keys)
 	if err != nil {
 		return err
 	}
 	for _, key := range candidates {
-		if key != nil && t.header.algorithm.Verify(key.Public, t.signed, t.signature) {
+		if key != nil && t.header.Algorithm.Verify(key.Public, t.signed, t.signature) {
 			t.verified, t.content.key = true, *key
 			return nil
 		}
 	}
 	return ErrSignature
 }
+
+// verifiedWith returns nil if one of the keys verified the token, and errKeyGone or
+// another error if not.
+func (t *verifiedToken) verifiedWith(keys []Key) error {
+	candidates, err := candidates(t.header, keys)
+	if err == nil && !slices.ContainsFunc(candidates[:], func(k *Key) bool { return k != nil && t.key.equal(k) }) {
+		err = errKeyGone
+	}
+	return err
+}
+
+var errKeyGone = errors.New("koreauth: the key that verified a remembered token is gone")
 
 // refusal returns the rejection of the token for that reason.
 func (t *parsedToken) refusal(reason error) *Error {
@@ -135,7 +146,7 @@ func (t *parsedToken) refusal(reason error) *Error {
 	}
 	about := &subject{claims: &t.content.claims, expected: t.expected}
 	if t.header != nil {
-		refusal.KeyID, about.alg, about.typ = t.header.kid, t.header.alg, t.header.typ
+		refusal.KeyID, about.alg, about.typ = t.header.Kid, t.header.Alg, t.header.Typ
 	}
 	refusal.Issuer, refusal.ClientID, refusal.about = about.claims.Issuer, about.claims.ClientID, about
 	return refusal
@@ -163,79 +174,28 @@ func annotate(refusal *Error, c *Claims, want *expected) *Error {
 // The errors of the first checks. They are allocated once, because an attacker can
 // cause many of them.
 var (
-	errTooLarge = malformed("larger than 16 KiB")
-	errSegments = malformed("not three segments")
-	errBase64   = malformed("not base64url without padding")
+	errTooLarge   = malformed(errors.New("larger than 16 KiB"))
+	errSegments   = malformed(errors.New("not three segments"))
+	errBase64     = malformed(errors.New("not base64url without padding"))
+	errHeaderType = fmt.Errorf(`%w: header "typ" is not JWT, at+jwt, application/jwt or application/at+jwt`, ErrTokenType)
 )
 
-func malformed(cause string) error { return fmt.Errorf("%w: %s", ErrMalformed, cause) }
+func malformed(cause error) error { return fmt.Errorf("%w: %w", ErrMalformed, cause) }
 
-// tokenHeader is the JOSE header (RFC 7515 §4). Embedded and referenced keys
-// ("jwk", "jku", "x5c", "x5u") are not read, because an attacker could put them
-// there (RFC 8725 §3.5, §3.10).
-type tokenHeader struct {
-	alg, kid, typ string
-	algorithm     jws.Algorithm // of alg; the zero value if alg is unknown
-	wrongType     bool          // "kid" or "typ" is not a string
-	extended      bool          // it has "crit" or "b64"
-	foldedKid     bool          // it has "kid" in another case, such as "Kid"
-}
-
-// readHeader parses the text of a header.
-func readHeader(text string) (*tokenHeader, error) {
-	h := &tokenHeader{typ: "JWT"}
-	algOK, kidOK, typOK := true, true, true
-	r := strictjson.ReadObject(text)
-	for r.More() {
-		switch r.Name() {
-		case "alg":
-			h.alg, algOK = r.String()
-		case "kid":
-			h.kid, kidOK = r.String()
-		case "typ":
-			h.typ, typOK = r.String()
-		case "crit", "b64":
-			h.extended = true
-			r.Skip()
-		default:
-			h.foldedKid = h.foldedKid || strings.EqualFold(r.Name(), "kid")
-			r.Skip()
-		}
+// checkHeader returns an error if the header has a member of the wrong type, an
+// extension, or a "typ" other than those of access tokens (RFC 9068 §2.1, RFC 8725
+// §3.11). Media types are case-insensitive (RFC 7515 §4.1.9).
+func checkHeader(h *jws.Header) error {
+	if !h.WrongType && !slices.ContainsFunc(headerTypes, func(typ string) bool { return strings.EqualFold(h.Typ, typ) }) {
+		return errHeaderType
 	}
-	if err := r.End(); err != nil {
-		return h, fmt.Errorf("%w: header: %w", ErrMalformed, err)
-	}
-	if !algOK {
-		return h, malformed(`"alg" is not a string`)
-	}
-	// What is remembered must not keep the whole text.
-	h.alg, h.kid, h.typ = strings.Clone(h.alg), strings.Clone(h.kid), strings.Clone(h.typ)
-	h.algorithm, _ = jws.Lookup(h.alg)
-	h.wrongType = !kidOK || !typOK
-	return h, nil
-}
-
-// checkSyntax returns an error if the header has a member of the wrong type or an
-// extension.
-func (h *tokenHeader) checkSyntax() error {
-	switch {
-	case h.wrongType:
-		return malformed(`"kid" or "typ" is not a string`)
-	case h.extended:
-		return malformed(`"crit" and "b64" are not supported (RFC 7515 §4.1.11, RFC 7797)`)
+	if err := h.Check(); err != nil {
+		return malformed(err)
 	}
 	return nil
 }
 
-// checkAccessToken returns an error unless "typ" is that of an access token (RFC
-// 9068 §2.1, RFC 8725 §3.11), and what checkSyntax returns. Media types are
-// case-insensitive (RFC 7515 §4.1.9).
-func (h *tokenHeader) checkAccessToken() error {
-	if !h.wrongType && !strings.EqualFold(h.typ, "JWT") && !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") && !strings.EqualFold(h.typ, "application/jwt") {
-		return fmt.Errorf(`%w: header "typ" is not JWT, at+jwt, application/jwt or application/at+jwt`, ErrTokenType)
-	}
-	return h.checkSyntax()
-}
+var headerTypes = []string{"JWT", "at+jwt", "application/at+jwt", "application/jwt"}
 
 // maxTried is the maximum number of keys that are tried for a token, which limits
 // the work for a forged one.
@@ -244,17 +204,17 @@ const maxTried = 4
 // candidates returns the keys that may have signed the token: of those whose ID is
 // "kid" or, if there is none, those without an ID, the keys that fit "alg". Without
 // "kid", any key may have. Equal keys are returned once.
-func (h *tokenHeader) candidates(keys []Key) (found [maxTried]*Key, err error) {
-	if h.kid == "" && h.foldedKid {
+func candidates(h *jws.Header, keys []Key) (found [maxTried]*Key, err error) {
+	if h.Kid == "" && h.FoldedKid {
 		return found, errFoldedKid // It does name a key, so that not just any key will do.
 	}
-	named := h.kid != "" && slices.ContainsFunc(keys, func(k Key) bool { return k.ID == h.kid })
+	named := h.Kid != "" && slices.ContainsFunc(keys, func(k Key) bool { return k.ID == h.Kid })
 	n := 0
 	for i := range keys {
 		key := &keys[i]
 		switch {
-		case named && key.ID != h.kid, h.kid != "" && !named && key.ID != "":
-		case !h.fits(key), slices.ContainsFunc(found[:n], func(k *Key) bool { return jws.SameKey(k.Public, key.Public) }):
+		case named && key.ID != h.Kid, h.Kid != "" && !named && key.ID != "":
+		case !fits(h, key), slices.ContainsFunc(found[:n], func(k *Key) bool { return jws.SameKey(k.Public, key.Public) }):
 		case n == maxTried:
 			return found, errTooManyKeys
 		default:
@@ -275,6 +235,6 @@ var (
 
 // fits reports whether the key can be used with "alg". EdDSA with an Ed25519 key is
 // also called Ed25519 (RFC 9864 §2.2).
-func (h *tokenHeader) fits(key *Key) bool {
-	return (key.Algorithm == "" || jws.SameAlgorithm(key.Algorithm, h.alg)) && h.algorithm.Accepts(key.Public)
+func fits(h *jws.Header, key *Key) bool {
+	return (key.Algorithm == "" || jws.SameAlgorithm(key.Algorithm, h.Alg)) && h.Algorithm.Accepts(key.Public)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/jws"
 	"github.com/koreauth/koreauth/internal/memory"
 )
@@ -96,7 +97,7 @@ type Validator struct {
 	algorithms map[string]bool                // those that any issuer accepts
 	expected   *expected                      // by the issuers together
 	tokens     *memory.Tokens[*verifiedToken] // nil: none are remembered
-	headers    memory.Headers[*tokenHeader]
+	headers    memory.Headers[*jws.Header]
 }
 
 const (
@@ -309,30 +310,21 @@ func (v *Validator) Status() []KeyStatus {
 // returned. Validate rejects every token that is bound to a key of its sender
 // ([ErrBinding]), because it cannot see the sender.
 func (v *Validator) Validate(ctx context.Context, token string) (*Claims, error) {
-	claims, _, err := v.validate(ctx, nil, token, rejectBound)
-	if err != nil {
-		return nil, err
+	claims, _, refusal := v.validate(ctx, nil, token, rejectBound)
+	if refusal != nil {
+		return nil, refusal
 	}
 	return claims.clone(), nil
 }
 
 // validate is Validate without the copy: its claims are shared and must not be
 // changed. It also reports whether the token was remembered.
-func (v *Validator) validate(ctx context.Context, r *http.Request, token string, policy binding) (claims *Claims, remembered bool, err error) {
+func (v *Validator) validate(ctx context.Context, r *http.Request, token string, policy binding) (claims *Claims, remembered bool, refusal *Error) {
 	if len(v.issuers) == 0 {
 		return nil, false, unavailable(errZeroValidator, 0)
 	}
-	t := parsedTokens.Get().(*parsedToken)
-	defer t.release()
-	if err := t.split(token); err != nil {
-		if err == errSegments && v.opaque != nil {
-			claims, err := v.opaque.validateOpaque(ctx, r, token, policy)
-			return claims, false, err
-		}
-		return nil, false, t.refusal(err)
-	}
-	if ctx.Err() != nil {
-		return nil, false, unavailable(context.Cause(ctx), 0)
+	if len(token) > maxToken {
+		return nil, false, newRefusal(errTooLarge)
 	}
 	if cached, ok := v.tokens.Find(token); ok {
 		err := v.validateRemembered(ctx, r, cached, policy)
@@ -346,6 +338,18 @@ func (v *Validator) validate(ctx context.Context, r *http.Request, token string,
 			return nil, false, annotate(newRefusal(err), &cached.claims, v.issuerOf(&cached.claims).expected)
 		}
 	}
+	t := parsedTokens.Get().(*parsedToken)
+	defer t.release()
+	if err := t.split(token); err != nil {
+		if err == errSegments && v.opaque != nil {
+			claims, refusal := v.opaque.validateOpaque(ctx, r, token, policy)
+			return claims, false, refusal
+		}
+		return nil, false, t.refusal(err)
+	}
+	if ctx.Err() != nil {
+		return nil, false, unavailable(context.Cause(ctx), 0)
+	}
 	if err := v.validateNew(ctx, r, t, policy); err != nil {
 		return nil, false, t.refusal(err)
 	}
@@ -355,11 +359,17 @@ func (v *Validator) validate(ctx context.Context, r *http.Request, token string,
 // validateRemembered checks a token whose signature was verified before. It returns
 // errKeyGone if the issuer no longer has the key.
 func (v *Validator) validateRemembered(ctx context.Context, r *http.Request, t *verifiedToken, policy binding) error {
-	i := v.issuerOf(&t.claims)
-	if err := i.stillHasKey(ctx, t); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return unavailable(context.Cause(ctx), 0)
 	}
-	return i.check(r, &t.claims, policy)
+	i, now := v.issuerOf(&t.claims), clock.Now()
+	if !i.cachesKey(t, now) {
+		if err := i.stillHasKey(ctx, t, now); err != nil {
+			return err
+		}
+		now = clock.Now() // Fetching the keys may have taken time.
+	}
+	return i.check(r, &t.claims, policy, now.Time())
 }
 
 // validateNew checks a token that is not remembered, and remembers it if it is
@@ -377,7 +387,7 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 		}
 	}
 	t.payloadErr = t.content.claims.decode(&t.content.payload)
-	t.content.claims.extra.kid = t.header.kid
+	t.content.claims.extra.kid = t.header.Kid
 	i := v.issuerOf(&t.content.claims)
 	if v.only == nil { // With one issuer, "iss" is checked after the signature.
 		switch {
@@ -385,16 +395,17 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 			return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
 		case i == nil:
 			return ErrIssuer
-		case !i.algorithms[t.header.alg]:
+		case !i.algorithms[t.header.Alg]:
 			t.expected = i.expected
 			return ErrAlgorithm
 		}
 	}
 	t.expected = i.expected
-	if err := i.verify(ctx, t, i.unfit(&t.content.claims, time.Now())); err != nil {
+	now := clock.Now()
+	if err := i.verify(ctx, t, now, i.unfit(&t.content.claims, now.Time())); err != nil {
 		return err
 	}
-	if err := i.check(r, &t.content.claims, policy); err != nil {
+	if err := i.check(r, &t.content.claims, policy, time.Now()); err != nil {
 		return err
 	}
 	if !known {
@@ -409,13 +420,13 @@ func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedT
 
 // parseHeader reads the header, and checks what does not depend on the issuer.
 func (v *Validator) parseHeader(t *parsedToken, text string) (err error) {
-	if t.header, err = readHeader(text); err != nil {
-		return err
+	if t.header, err = jws.ReadHeader(text); err != nil {
+		return malformed(err)
 	}
-	if !v.algorithms[t.header.alg] {
+	if !v.algorithms[t.header.Alg] {
 		return ErrAlgorithm
 	}
-	return t.header.checkAccessToken()
+	return checkHeader(t.header)
 }
 
 // issuerOf returns the issuer whose keys and rules apply to the claims, or nil.

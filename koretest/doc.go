@@ -43,7 +43,8 @@
 //
 // A protected handler can be tested without an issuer. [Validator] returns the
 // claims or the error that the test sets, and [Claims] makes claims that
-// [koreauth.Claims.Decode] can read.
+// [koreauth.Claims.Decode] can read. To test a handler without a guard, use
+// [koreauth.NewContext].
 //
 // # Limits
 //

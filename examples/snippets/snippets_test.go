@@ -24,7 +24,7 @@ func get(handler http.Handler, path, token string) *httptest.ResponseRecorder {
 	return w
 }
 
-func TestReadme_CustomRequirement(t *testing.T) {
+func TestGuides_CustomRequirement(t *testing.T) {
 	guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{AccountID: "CO1", Products: []string{"SuperSIM"}}}, nil)
 	listSIMs := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "SIMs") })
 	mux := http.NewServeMux()

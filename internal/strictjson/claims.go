@@ -18,6 +18,32 @@ func OneOrMany(r *Reader) []string {
 	return nil
 }
 
+// Entries reads a string or an array of strings. A value of another type becomes its
+// JSON text, so that nothing is left out. null is no entry.
+func Entries(r *Reader) []string {
+	switch r.Peek() {
+	case 'n':
+		r.Skip()
+		return nil
+	case '[':
+		var entries []string
+		for r.Enter(); r.More(); {
+			entries = append(entries, stringOrRaw(r))
+		}
+		return entries
+	}
+	return []string{stringOrRaw(r)}
+}
+
+// stringOrRaw reads a string, or the JSON text of any other value.
+func stringOrRaw(r *Reader) string {
+	if r.Peek() != '"' {
+		return r.Raw()
+	}
+	text, _ := r.String()
+	return text
+}
+
 // Words reads a scope: a string that is split at U+0020 (RFC 6749 §3.3), or an
 // array of strings.
 func Words(r *Reader) []string {
