@@ -234,7 +234,7 @@ func (r *Receipt) check() (key, error) {
 // skip reports a receipt that is not valid.
 func (s *session) skip(r *Receipt, err error) {
 	err = fmt.Errorf("revocation: the store gave an invalid rule with seq %d, which was skipped: append it again correctly: %w", r.Seq, err)
-	s.list.fresh.skip(s.feed, err)
+	s.list.fresh.skip(s.feed, r.Seq, err)
 	s.mu.Lock()
 	s.skipped++
 	n := s.skipped
@@ -257,7 +257,7 @@ func (s *session) complete(at time.Time) {
 	}
 	s.summarize()
 	if at.IsZero() {
-		s.list.fresh.skip(s.feed, errors.New("revocation: the store called current with a zero time, which was ignored"))
+		s.list.fresh.skip(s.feed, 0, errors.New("revocation: the store called current with a zero time, which was ignored"))
 		return
 	}
 	s.list.fresh.complete(s.feed, first, gave)

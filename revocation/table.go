@@ -125,8 +125,8 @@ func (t *table) update(r tokenRule) {
 
 // reserve makes room for further entries, so that loading many copies little.
 func (t *table) reserve(more int) {
-	if more < 100*tableShards {
-		return
+	if more < 100*tableShards || more < t.live/4 {
+		return // It would copy more than it saves.
 	}
 	for i := range t.shards {
 		s := t.shards[i].Load()
