@@ -61,6 +61,7 @@ type List struct {
 	known   known
 	cache   cacheFile
 	journal journal
+	replica replica
 }
 
 const defaultMaxStale = time.Hour

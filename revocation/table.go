@@ -187,7 +187,7 @@ type shard struct {
 }
 
 func newShard(entries int) *shard {
-	size := max(8, (entries*112/100+7)&^7) // 89 % full
+	size := (entries*112/100 + 8) &^ 7 // 89 % full, and at least one slot is empty
 	return &shard{words: make([]uint64, size/8+4*size+size/2), size: size, due: neverDue}
 }
 
