@@ -148,7 +148,7 @@ func (f *follower) keep(ctx context.Context) {
 			f.list.saveCache(true)
 			return
 		}
-		f.list.rules.entries() // removes what has ended
+		f.list.rules.tidy()
 		f.list.saveCache(false)
 		f.warnIfStale()
 	}
@@ -256,6 +256,7 @@ func (s *session) complete(at time.Time) {
 		return // The list no longer follows this call.
 	}
 	s.summarize()
+	s.list.rules.tidy()
 	if at.IsZero() {
 		s.list.fresh.skip(s.feed, 0, errors.New("revocation: the store called current with a zero time, which was ignored"))
 		return

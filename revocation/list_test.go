@@ -332,7 +332,9 @@ func TestList_MustBeLoaded(t *testing.T) {
 		assert.Positive(t, e.RetryAfter)
 		assert.ErrorContains(t, err, cause)
 	}
-	t.Run("never fed", func(t *testing.T) { unavailable(t, &revocation.List{}, "has not been loaded: call List.Follow or List.Apply") })
+	t.Run("never fed", func(t *testing.T) {
+		unavailable(t, &revocation.List{}, "has not been loaded: call List.Follow or List.Apply")
+	})
 	t.Run("never fed, with StartEmpty", func(t *testing.T) {
 		list := &revocation.List{StartEmpty: true}
 		assert.NoError(t, list.Check(nil, token("t")))

@@ -30,7 +30,7 @@ type ruleSet struct {
 	inForce int        // groups that revoke something
 	empty   int        // groups without rules
 	foreign int        // rules that no store has given
-	due     instant     // no group expires earlier
+	due     instant    // no group expires earlier
 	started bool       // the fields below and due are set
 	issuers map[string]string
 	last    time.Time // the latest At
@@ -309,6 +309,14 @@ func (s *ruleSet) dropEmpty() {
 	for g := range s.byName.all() {
 		s.issuers[g.issuer] = g.issuer
 	}
+}
+
+// tidy makes the set as small as it can be.
+func (s *ruleSet) tidy() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(time.Now())
+	s.tokens.trim()
 }
 
 // entries returns how many keys have rules in force.
