@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -137,11 +138,7 @@ func appendEach(t *testing.T, s revocation.Store, n int) [8][]revocation.Receipt
 
 // joined returns the receipts of all goroutines, in the order of Seq.
 func joined(receipts [8][]revocation.Receipt) []revocation.Receipt {
-	var all []revocation.Receipt
-	for _, own := range receipts {
-		all = append(all, own...)
-	}
-	return sorted(all)
+	return sorted(slices.Concat(receipts[:]...))
 }
 
 func appendConcurrently(t *testing.T, s revocation.Store) {

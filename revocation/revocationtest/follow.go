@@ -98,22 +98,37 @@ func followAgain(t *testing.T, s revocation.Store) {
 }
 
 func followWhileAppending(t *testing.T, s revocation.Store) {
-	var followers []*follower
+	var receipts [4][]revocation.Receipt
 	var wait sync.WaitGroup
-	began := mustAppend(t, s, tokenRule("first"))
-	wait.Go(func() {
-		for range 20 {
-			followers = append(followers, follow(t, s, 0))
-			time.Sleep(5 * time.Millisecond)
-		}
-	})
-	receipts := append([]revocation.Receipt{began}, joined(appendEach(t, s, 20))...)
-	wait.Wait()
-	for _, f := range followers {
-		f.waitCurrent(t, len(receipts))
+	started := make(chan struct{})
+	for g := range receipts {
+		wait.Go(func() {
+			for i := range 100 {
+				r, err := s.Append(t.Context(), tokenRule("t-%d-%d", g, i))
+				if err != nil {
+					t.Errorf("Append while others follow: %v", err)
+					return
+				}
+				receipts[g] = append(receipts[g], r)
+				select {
+				case <-started:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		})
 	}
+	var followers []*follower
+	for range 20 {
+		followers = append(followers, follow(t, s, 0))
+		time.Sleep(3 * time.Millisecond)
+	}
+	close(started)
+	wait.Wait()
+	want := sorted(slices.Concat(receipts[:]...))
 	for _, f := range followers {
-		wantReceipts(t, f.settle(), receipts)
+		f.waitCurrent(t, len(want))
+		wantReceipts(t, f.settle(), want)
 		f.stop(t)
 	}
 }
