@@ -1,6 +1,7 @@
 package revocation_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/koreauth/koreauth/revocation"
@@ -9,4 +10,10 @@ import (
 
 func TestMemory_Conforms(t *testing.T) {
 	revocationtest.Conformance(t, func(*testing.T) revocation.Store { return revocation.Memory() })
+}
+
+func TestFile_Conforms(t *testing.T) {
+	revocationtest.Conformance(t, func(t *testing.T) revocation.Store {
+		return revocation.File(filepath.Join(t.TempDir(), "revoked.log"))
+	})
 }

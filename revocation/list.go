@@ -52,7 +52,7 @@ func (l *List) Check(r *http.Request, c *koreauth.Claims) error {
 
 // Follow loads the rules of the store and follows it until ctx is done.
 func (l *List) Follow(ctx context.Context, s Store) error {
-	return s.Follow(ctx, 0, l.apply, func(at time.Time) { l.mu.Lock(); l.status.Current = at; l.mu.Unlock() })
+	return s.Follow(withLogger(ctx, l.Logger), 0, l.apply, func(at time.Time) { l.mu.Lock(); l.status.Current = at; l.mu.Unlock() })
 }
 
 func (l *List) apply(r Receipt) {

@@ -1,8 +1,10 @@
 package revocation
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -53,6 +55,9 @@ func findLacking(receipts []Receipt) (lacking, error) {
 		if r.At.IsZero() {
 			err = errors.New("revocation: Receipt.At is zero: set it to the time at which the rule was appended first")
 		}
+		if err == nil {
+			err = checkLine(Receipt{At: r.At, Rule: rule})
+		}
 		if err != nil && fault == nil {
 			fault = fmt.Errorf("revocation: Refill left out receipt %d: %w", i, err)
 		}
@@ -85,4 +90,20 @@ func (l lacking) receipts() []Receipt {
 		}
 	}
 	return all
+}
+
+// seek removes the receipts that are in a file, from at to its end.
+func (l lacking) seek(ctx context.Context, at *position, f io.ReaderAt, size int64) error {
+	if len(l.places) == 0 {
+		return nil
+	}
+	_, err := at.read(ctx, f, size, func(line *line) error {
+		r, err := line.receipt()
+		if err != nil {
+			return &damage{line.number}
+		}
+		l.remove(r)
+		return nil
+	})
+	return err
 }
