@@ -61,7 +61,7 @@ func (s *file) Append(ctx context.Context, r Rule) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, err
 	}
-	if _, err := r.Complete(time.Now()); err != nil {
+	if err := checkRule(r); err != nil {
 		return Receipt{}, err // without making a file
 	}
 	if err := s.begin(ctx); err != nil {
@@ -77,6 +77,16 @@ func (s *file) Append(ctx context.Context, r Rule) (Receipt, error) {
 		s.warn(ctx, "the store could not remove lines that are not needed from its file", "error", s.failed(fault))
 	}
 	return receipt, err
+}
+
+// checkRule returns an error if a rule cannot be appended.
+func checkRule(r Rule) error {
+	now := time.Now()
+	r, err := r.Complete(now)
+	if err != nil {
+		return err
+	}
+	return checkLine(Receipt{At: now, Rule: r})
 }
 
 // appendNew completes and appends a rule, during a turn.
@@ -275,11 +285,7 @@ func (s *file) known(from uint64) past {
 
 // warn logs to the Logger of the list that follows, or followed last.
 func (s *file) warn(ctx context.Context, message string, args ...any) {
-	logger := loggerOf(ctx)
-	if logger == nil {
-		logger = s.logger.Load()
-	}
-	if logger != nil {
+	if logger := s.logger.Load(); logger != nil {
 		logger.WarnContext(ctx, "koreauth: "+message, append(args, "file", s.w.path)...)
 	}
 }

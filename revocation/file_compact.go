@@ -63,11 +63,15 @@ func (w *writer) summarize(ctx context.Context) ([]summary, error) {
 		if err != nil {
 			return err
 		}
-		k, key, err := parseHash(r.Rule.Hashed().Hash)
-		lines = append(lines, summary{key, nanoseconds(r.At), nanoseconds(r.Rule.IssuedBefore), nanoseconds(r.Rule.Until), len(lines), k, r.Rule.Lift})
-		return err
+		lines = append(lines, summarizeReceipt(r, len(lines)))
+		return nil
 	})
 	return lines, err
+}
+
+func summarizeReceipt(r Receipt, place int) summary {
+	k, key, _ := keyOf(r.Rule) // A file has no rule that Complete rejects.
+	return summary{key, nanoseconds(r.At), nanoseconds(r.Rule.IssuedBefore), nanoseconds(r.Rule.Until), place, k, r.Rule.Lift}
 }
 
 // compact drops the lines that are not needed, if it is due and if they are more than

@@ -118,8 +118,9 @@ func (f *follower) warn(ctx context.Context, rest tail) {
 		f.rest, f.restAt, f.warned = rest, f.at.offset, false
 		return
 	}
-	if rest.length > 0 && !f.warned {
-		f.store.warn(ctx, "the last line of the file is incomplete or damaged and is ignored; the next Append removes it", "line", f.at.number+1, "bytes", rest.length)
+	if logger := loggerOf(ctx); rest.length > 0 && !f.warned && logger != nil {
+		logger.WarnContext(ctx, "koreauth: the last line of the store is incomplete or damaged and is ignored; the next Append removes it",
+			"file", f.store.w.path, "line", f.at.number+1, "bytes", rest.length)
 		f.warned = true
 	}
 }

@@ -1,12 +1,14 @@
 package revocation
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +88,9 @@ func checkLine(r Receipt) error {
 			return errors.New("revocation: Rule has a time after the year 9999, or Until depends on one: set earlier times")
 		}
 	}
+	if r.At.UTC().Year() > 9998 {
+		return errors.New("revocation: Receipt.At is after the year 9998: no later rule could be appended, so set when the rule was appended first")
+	}
 	if len(r.Rule.Reason)+len(r.Rule.By) > maxReason {
 		return fmt.Errorf("revocation: Rule.Reason and Rule.By have over %d bytes: shorten them", maxReason)
 	}
@@ -104,8 +109,18 @@ func formatLine(r Receipt) ([]byte, Receipt, error) {
 	if err != nil {
 		return nil, Receipt{}, fmt.Errorf("revocation: Rule cannot be written as JSON: %w", err)
 	}
-	line := fmt.Appendf(make([]byte, 0, len(text)+sumLength+1), "%08x ", crc32.Checksum(text, castagnoli))
-	return append(append(line, text...), '\n'), r, nil
+	sum := formatSum(crc32.Checksum(text, castagnoli))
+	return slices.Concat(sum[:], text, []byte("\n")), r, nil
+}
+
+// formatSum returns the start of a line.
+func formatSum(sum uint32) (text [sumLength]byte) {
+	const digits = "0123456789abcdef"
+	for i := range sumLength - 1 {
+		text[i] = digits[sum>>(28-4*i)&15]
+	}
+	text[sumLength-1] = ' '
+	return text
 }
 
 // line is one rule in a file.
@@ -113,37 +128,35 @@ type line struct {
 	number int    // of the line; the first rule has 2
 	offset int64  // where it begins
 	whole  []byte // with its newline; it must not be kept
+	text   string // the JSON text of the receipt
 	sum    uint32
 	seq    uint64
 	at     time.Time
 }
 
-// text returns the JSON text of the receipt.
-func (l *line) text() []byte { return l.whole[sumLength : len(l.whole)-1] }
-
 // receipt returns the receipt.
-func (l *line) receipt() (Receipt, error) { return readReceipt(string(l.text())) }
+func (l *line) receipt() (Receipt, error) { return readReceipt(l.text) }
 
 // parse reads whole, and reports whether the line is undamaged.
 func (l *line) parse() bool {
-	if len(l.whole) <= sumLength || l.whole[sumLength-1] != ' ' {
+	if len(l.whole) <= sumLength {
 		return false
 	}
-	sum, err := strconv.ParseUint(string(l.whole[:sumLength-1]), 16, 32)
-	if l.sum = uint32(sum); err != nil || l.sum != crc32.Checksum(l.text(), castagnoli) {
+	text := l.whole[sumLength : len(l.whole)-1]
+	l.sum = crc32.Checksum(text, castagnoli)
+	if sum := formatSum(l.sum); string(sum[:]) != string(l.whole[:sumLength]) {
 		return false
 	}
+	l.text = string(text)
 	return l.parseStart()
 }
 
 // parseStart reads Seq and At, without the rest if that is written as json.Marshal
 // does.
 func (l *line) parseStart() bool {
-	const start, middle, end = `{"seq":`, `,"at":"`, `","rule":{`
-	head := string(l.text()[:min(len(l.text()), len(start)+20+len(middle)+40+len(end))])
-	if rest, ok := strings.CutPrefix(head, start); ok {
-		number, rest, _ := strings.Cut(rest, middle)
-		moment, _, ok := strings.Cut(rest, end)
+	if rest, ok := strings.CutPrefix(l.text, `{"seq":`); ok {
+		number, rest, _ := strings.Cut(rest[:min(len(rest), 100)], `,"at":"`)
+		moment, _, ok := strings.Cut(rest, `","rule":{`)
 		seq, err := strconv.ParseUint(number, 10, 64)
 		at, err2 := time.Parse(time.RFC3339, moment)
 		if ok && err == nil && err2 == nil {
@@ -154,6 +167,31 @@ func (l *line) parseStart() bool {
 	r, err := l.receipt()
 	l.seq, l.at = r.Seq, r.At
 	return err == nil
+}
+
+// checkTail looks at whole, the damaged end of a file. It reports whether that may be a
+// line that was stored, and not one whose writing was interrupted. It returns an error
+// if a line that was stored is at its start or its end, so that the newline between that
+// and the rest is damaged.
+func (l *line) checkTail() (stored bool, err error) {
+	tries := 0
+	for i := range l.whole {
+		before, after := line{whole: l.whole[:i+1]}, line{whole: l.whole[i:]}
+		ends := bytes.HasSuffix(l.whole[:i], []byte("}}"))
+		starts := i > 0 && bytes.HasPrefix(after.whole[min(sumLength, len(after.whole)):], []byte(`{"seq":`))
+		if ends || starts {
+			tries++
+		}
+		switch {
+		case tries > 1000: // It is not worth the time.
+			return true, &damage{l.number}
+		case ends && before.parse() && i+1 == len(l.whole):
+			return true, nil
+		case ends && before.parse(), starts && after.parse():
+			return true, &damage{l.number}
+		}
+	}
+	return bytes.HasSuffix(l.whole, []byte("\n")), nil
 }
 
 // readReceipt is [Receipt.UnmarshalJSON] in one pass, for a million of them.

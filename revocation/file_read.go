@@ -34,7 +34,7 @@ var errOther = errors.New("the file is another one")
 // tail is what follows the last undamaged line of a file.
 type tail struct {
 	length int64
-	whole  bool // it ends with a newline, so that it may be a rule that was stored
+	whole  bool // it may be a line that was stored and is damaged
 }
 
 // read reads the lines from p to the end of the file, which has that size, and calls
@@ -74,7 +74,9 @@ func (p *position) read(ctx context.Context, f io.ReaderAt, size int64, each fun
 			return tail{}, &damage{p.number + 1}
 		}
 	}
-	return tail{int64(len(chunk)), len(chunk) > 0 && chunk[len(chunk)-1] == '\n'}, nil
+	last := line{number: p.number + 1, whole: chunk}
+	whole, err := last.checkTail()
+	return tail{int64(len(chunk)), whole}, err
 }
 
 // lines reads the complete lines of a chunk, and returns how many bytes they have. At
@@ -88,7 +90,7 @@ func (p *position) lines(ctx context.Context, chunk []byte, end bool, each func(
 		l := line{number: p.number + 1, offset: p.offset, whole: chunk[used : used+length]}
 		undamaged := l.parse()
 		if !undamaged && end && used+length == len(chunk) {
-			return used, nil
+			return used, nil // read checks it.
 		}
 		if !undamaged || l.seq <= p.seq {
 			return used, &damage{l.number}

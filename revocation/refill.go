@@ -28,15 +28,29 @@ func utc(r Receipt) Receipt {
 	return r
 }
 
+// keyOf returns what a rule selects.
+func keyOf(r Rule) (kind, hash, error) {
+	if r.Hash != "" {
+		return parseHash(r.Hash)
+	}
+	k, value := r.selection()
+	if len(r.Issuer) > maxValue || len(value) > maxValue {
+		return 0, hash{}, errors.New("revocation: a value is too long")
+	}
+	return k, hashOf(k, r.Issuer, value), nil
+}
+
 // identity is equal for the receipts of one rule, whether it is hashed or not.
 type identity struct {
-	at   time.Time
-	rule Rule // in the form of Rule.Hashed
+	at, before, until time.Time
+	key               hash
+	kind              kind
+	lift              bool
 }
 
 func identityOf(r Receipt) identity {
-	r = utc(r)
-	return identity{r.At, r.Rule.Hashed()}
+	k, key, _ := keyOf(r.Rule) // Stores have no rule that Complete rejects.
+	return identity{moment(r.At), moment(r.Rule.IssuedBefore), moment(r.Rule.Until), key, k, r.Rule.Lift}
 }
 
 // lacking has the receipts of a refill that were not found in the store yet.
