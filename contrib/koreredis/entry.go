@@ -62,12 +62,11 @@ func newRule(r revocation.Rule) (rule, error) {
 	return n, nil
 }
 
-// oldRule returns a rule that keeps its time. It is complete.
-func oldRule(r revocation.Receipt) (rule, error) {
-	if r.At.Year() < 1970 || r.At.Year() > 2200 {
-		return rule{}, errors.New("koreredis: a receipt has no usable At")
+// oldRule returns a rule that keeps its time.
+func oldRule(r revocation.Receipt) (n rule, err error) {
+	if r.Rule, err = r.Rule.Complete(r.At); err == nil {
+		n, err = newRule(r.Rule)
 	}
-	n, err := newRule(r.Rule)
 	n.at = strconv.FormatInt(r.At.UnixNano(), 10)
 	return n, err
 }
@@ -103,24 +102,23 @@ func (s *store) append(ctx context.Context, c redis.Scripter, how call, rules ..
 	return nil, errOdd
 }
 
-// entry is an entry of the log.
-type entry struct {
-	id      string
-	nonce   string             // empty: the entry is not ours
-	receipt revocation.Receipt // of an entry that is not ours, it has only Seq
-}
-
-// readEntry reads an entry of the log.
-func readEntry(id string, fields map[string]any) entry {
-	e := entry{id: id}
+// mark returns the number and the nonce of an entry. ok is false if it is not ours.
+func mark(id string, fields map[string]any) (seq uint64, nonce string, ok bool) {
 	number, sub, _ := strings.Cut(id, "-")
 	seq, err := strconv.ParseUint(number, 10, 64)
-	e.receipt.Seq = seq
+	nonce, _ = fields["nonce"].(string)
+	return seq, nonce, err == nil && sub == "0" && nonce != ""
+}
+
+// readEntry reads an entry of the log. If ok is false, the entry is not a rule, and
+// the receipt has only Seq.
+func readEntry(id string, fields map[string]any) (receipt revocation.Receipt, ok bool) {
+	seq, _, ours := mark(id, fields)
+	none := revocation.Receipt{Seq: seq}
 	text, _ := fields["rule"].(string)
-	nonce, _ := fields["nonce"].(string)
-	at, ok := readTime(fields["at"])
-	if err != nil || sub != "0" || text == "" || nonce == "" || !ok {
-		return e
+	at, known := readTime(fields["at"])
+	if !ours || !known {
+		return none, false
 	}
 	base := at
 	if now, ok := readTime(fields["now"]); ok {
@@ -128,13 +126,13 @@ func readEntry(id string, fields map[string]any) entry {
 	}
 	var r revocation.Rule
 	if r.UnmarshalJSON([]byte(text)) != nil {
-		return e
+		return none, false
 	}
-	if r, err = r.Complete(base); err != nil {
-		return e
+	r, err := r.Complete(base)
+	if err != nil {
+		return none, false
 	}
-	e.nonce, e.receipt.At, e.receipt.Rule = nonce, at, r
-	return e
+	return revocation.Receipt{Seq: seq, At: at, Rule: r}, true
 }
 
 // readTime reads nanoseconds since 1970.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/koreauth/koreauth/revocation"
@@ -12,8 +13,8 @@ import (
 )
 
 const (
-	// maxGiven is how many ends of Follow are kept.
-	maxGiven = 64
+	// maxEnds is how many ends of Follow are kept.
+	maxEnds = 64
 	// memory is how long an end of Follow matters beside a later one. A list that was
 	// disconnected follows again within seconds.
 	memory = 10 * time.Minute
@@ -27,7 +28,7 @@ func (s *store) Follow(ctx context.Context, from uint64, apply func(revocation.R
 		return s.end(ctx, "follow the rules", err)
 	}
 	defer r.conn.close()
-	defer func() { s.remember(r.checked) }()
+	defer s.remember(r)
 	for {
 		err := r.follow(ctx, apply, current)
 		if err != nil {
@@ -38,22 +39,8 @@ func (s *store) Follow(ctx context.Context, from uint64, apply func(revocation.R
 
 // follow gives what is new, and then waits for more.
 func (r *reader) follow(ctx context.Context, apply func(revocation.Receipt), current func(at time.Time)) error {
-	for {
-		began := time.Now()
-		v, err := r.look(ctx)
-		if err != nil {
-			return err
-		}
-		if !r.continues(v) {
-			r.restart(v)
-			continue
-		}
-		r.give(v.entries, apply)
-		r.checked = r.pos
-		if v.steady && !v.full {
-			current(began)
-			break
-		}
+	if err := r.catchUp(ctx, apply, current); err != nil {
+		return err
 	}
 	// What comes is given at once. The next look shows whether it is the same log.
 	var streams []redis.XStream
@@ -64,20 +51,51 @@ func (r *reader) follow(ctx context.Context, apply func(revocation.Receipt), cur
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return err
 	}
-	r.give(entriesOf(streams), apply)
+	news := messagesOf(streams)
+	r.advance(news)
+	give(news, apply)
 	return nil
 }
 
-// give calls apply with the entries.
-func (r *reader) give(entries []entry, apply func(revocation.Receipt)) {
-	for _, e := range entries {
-		apply(e.receipt)
+// catchUp gives all that the log has. A page is given while the next one is fetched.
+func (r *reader) catchUp(ctx context.Context, apply func(revocation.Receipt), current func(at time.Time)) error {
+	var giving sync.WaitGroup
+	defer giving.Wait()
+	for {
+		began := time.Now()
+		v, err := r.look(ctx)
+		if err != nil {
+			return err
+		}
+		giving.Wait()
+		if !r.continues(v) {
+			r.restart(v)
+			continue
+		}
+		r.advance(v.news)
+		r.checked = r.pos
+		if v.full {
+			giving.Go(func() { give(v.news, apply) })
+			continue
+		}
+		give(v.news, apply)
+		if v.steady {
+			current(began)
+			return nil
+		}
 	}
-	r.advance(entries)
+}
+
+// give calls apply with the entries.
+func give(entries []redis.XMessage, apply func(revocation.Receipt)) {
+	for _, m := range entries {
+		receipt, _ := readEntry(m.ID, m.Values)
+		apply(receipt)
+	}
 }
 
 // reader returns a reader of the rules after from. It begins where an earlier Follow
-// ended there, so that it notices if the log is another one.
+// ended with that rule, so that it notices if the log is another one.
 func (s *store) reader(ctx context.Context, from uint64) (*reader, error) {
 	c, err := s.connect(ctx)
 	if err != nil {
@@ -85,44 +103,46 @@ func (s *store) reader(ctx context.Context, from uint64) (*reader, error) {
 	}
 	r := &reader{store: s, conn: c}
 	r.pos = position{last: strconv.FormatUint(from, 10) + "-0", seq: from}
-	if p, ok := s.recall(from); ok {
-		r.pos, r.asked = p, true
-	}
 	r.checked = r.pos
+	if e, ok := s.recall(from); ok {
+		r.checked, r.pos, r.asked = e.checked, e.pos, true
+	}
 	return r, nil
 }
 
-// ended is a position at which a Follow ended.
+// ended says where a Follow ended.
 type ended struct {
-	position
-	at time.Time
+	checked, pos position
+	at           time.Time
 }
 
-// recall returns the position at which a Follow ended with that rule. If several did,
-// in different logs, no log matches what is returned: one of them must begin anew.
-func (s *store) recall(seq uint64) (p position, ok bool) {
+// recall returns where a Follow ended with that rule. If several did, in different
+// logs, no log matches what is returned: one of them must begin anew.
+func (s *store) recall(seq uint64) (found ended, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.given) - 1; i >= 0; i-- {
-		g := s.given[i]
+	for _, e := range slices.Backward(s.ends) {
 		switch {
-		case g.seq != seq:
+		case e.pos.seq != seq:
 		case !ok:
-			p, ok = g.position, true
-		case g.proof != p.proof && time.Since(g.at) < memory:
-			p.proof = "none"
+			found, ok = e, true
+		case e.pos.proof != found.pos.proof && time.Since(e.at) < memory:
+			found.checked.proof = "none"
 		}
 	}
-	return p, ok
+	return found, ok
 }
 
-// remember keeps the position at which a Follow ended.
-func (s *store) remember(p position) {
+// remember keeps where a Follow ended.
+func (s *store) remember(r *reader) {
+	if r.pos.proof == "" {
+		return // It gave nothing.
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.given = slices.DeleteFunc(s.given, func(g ended) bool { return g.position == p })
-	if s.given = append(s.given, ended{p, time.Now()}); len(s.given) > maxGiven {
-		s.given = s.given[1:]
+	e := ended{r.checked, r.pos, time.Now()}
+	s.ends = slices.DeleteFunc(s.ends, func(old ended) bool { return old.checked == e.checked && old.pos == e.pos })
+	if s.ends = append(s.ends, e); len(s.ends) > maxEnds {
+		s.ends = s.ends[1:]
 	}
 }
-

@@ -36,11 +36,11 @@ type reader struct {
 type view struct {
 	epoch   string
 	seq     uint64
-	proof   string // nonce of the rule at the checked position
+	proof   string // nonce of the rule at the base
 	missing int64  // how many entries the log has lost; unknownLoss if that cannot be known
 	steady  bool   // nothing was appended meanwhile
-	entries []entry
-	full    bool // there may be more entries
+	news    []redis.XMessage
+	full    bool // there may be more
 }
 
 // unknownLoss stands for a log without its head.
@@ -62,8 +62,8 @@ func (r *reader) look(ctx context.Context) (v view, err error) {
 		}
 		before = p.HMGet(ctx, r.head, "epoch", "seq", "count")
 		length = p.XLen(ctx, r.log)
-		if r.checked.proof != "" {
-			id := strconv.FormatUint(r.checked.seq, 10) + "-0"
+		if base := r.base(); base.proof != "" {
+			id := strconv.FormatUint(base.seq, 10) + "-0"
 			proof = p.XRange(ctx, r.log, id, id)
 		}
 		next = p.XRead(ctx, &redis.XReadArgs{Streams: []string{r.log, r.pos.last}, Count: page, Block: -1})
@@ -86,8 +86,8 @@ func (r *reader) look(ctx context.Context) (v view, err error) {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return view{}, err
 	}
-	v.entries = entriesOf(streams)
-	v.full = len(v.entries) >= page
+	v.news = messagesOf(streams)
+	v.full = len(v.news) >= page
 	if proof != nil {
 		found, err := proof.Result()
 		if err != nil {
@@ -140,37 +140,42 @@ func (r *reader) checkRole(role *redis.Cmd) error {
 
 var errReplica = errors.New("this server is a replica, which may lack the last rules: connect to the master")
 
-// entriesOf returns the entries of a reply to XREAD.
-func entriesOf(streams []redis.XStream) []entry {
-	var entries []entry
-	for _, stream := range streams {
-		for _, m := range stream.Messages {
-			entries = append(entries, readEntry(m.ID, m.Values))
-		}
+// messagesOf returns the entries of a reply to XREAD for one log.
+func messagesOf(streams []redis.XStream) []redis.XMessage {
+	if len(streams) != 1 {
+		return nil
 	}
-	return entries
+	return streams[0].Messages
 }
 
 // advance sets the reached position behind the entries.
-func (r *reader) advance(entries []entry) {
-	for _, e := range entries {
-		r.pos.last = e.id
-		if e.nonce != "" {
-			r.pos.seq, r.pos.proof = e.receipt.Seq, e.nonce
+func (r *reader) advance(entries []redis.XMessage) {
+	for _, m := range entries {
+		r.pos.last = m.ID
+		if seq, nonce, ok := mark(m.ID, m.Values); ok {
+			r.pos.seq, r.pos.proof = seq, nonce
 		}
 	}
 }
 
+// base returns the position at which the log must have the rule that was read there.
+func (r *reader) base() position {
+	if r.checked.proof == "" {
+		return r.pos // The log was empty.
+	}
+	return r.checked
+}
+
 // continues reports whether the log is the one that was read before: it has the same
-// epoch and the rule that was read last, and has lost nothing since. If not, it counts
-// the loss, and the log must be read from its beginning.
+// epoch and the rule at the base, and has lost nothing since. If not, it counts the
+// loss, and the log must be read from its beginning.
 func (r *reader) continues(v view) bool {
 	if !r.asked {
-		r.checked.epoch, r.pos.epoch, r.asked = v.epoch, v.epoch, true
+		r.checked.epoch, r.asked = v.epoch, true
 	}
-	was := r.checked
-	kept := v.proof == was.proof && (v.seq >= was.seq || v.missing == unknownLoss)
-	same := kept && v.epoch == was.epoch
+	base, was := r.base(), r.checked
+	kept := v.proof == base.proof && (v.seq >= base.seq || v.missing == unknownLoss)
+	same := kept && (v.epoch == was.epoch || was.epoch == "") // a log without a head gets one
 	lost := !kept || v.epoch != was.epoch && was.epoch != ""
 	if v.steady {
 		same = same && v.missing <= was.missing
@@ -178,6 +183,10 @@ func (r *reader) continues(v view) bool {
 	}
 	if lost {
 		r.lose()
+	}
+	r.pos.epoch = v.epoch
+	if v.steady {
+		r.pos.missing = v.missing
 	}
 	return same
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -28,7 +29,7 @@ var (
 const (
 	// batch is how many rules one call of the script appends. Other clients wait
 	// meanwhile.
-	batch = 200
+	batch = 500
 	// pause is the mean time between two tries to get the lease.
 	pause = 50 * time.Millisecond
 )
@@ -36,9 +37,16 @@ const (
 // identity tells rules apart: the same rule has the same identity on all replicas.
 type identity [16]byte
 
-// identify returns the identity of a complete rule.
-func identify(r revocation.Receipt) identity {
-	h := r.Rule.Hashed()
+// identify returns the identity of a rule.
+func identify(r revocation.Receipt) (identity, error) {
+	if r.At.Year() < 1970 || r.At.Year() > 2200 {
+		return identity{}, errors.New("its At is not a time at which a rule was appended")
+	}
+	h, err := r.Rule.Complete(r.At)
+	if err != nil {
+		return identity{}, err
+	}
+	h = h.Hashed()
 	b := make([]byte, 0, 256)
 	for _, t := range []time.Time{r.At, h.IssuedBefore, h.Until} {
 		b = binary.BigEndian.AppendUint64(b, uint64(t.Unix()))
@@ -48,25 +56,28 @@ func identify(r revocation.Receipt) identity {
 		b = append(b, 1)
 	}
 	sum := sha256.Sum256(append(b, h.Hash...))
-	return identity(sum[:16])
+	return identity(sum[:16]), nil
 }
 
-// Refill implements [revocation.Fleet].
+// Refill implements [revocation.Fleet]. A receipt that no store has given is left out,
+// and the error says so.
 func (s *store) Refill(ctx context.Context, receipts []revocation.Receipt) error {
-	wanted := make(map[identity]revocation.Receipt, len(receipts))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	wanted := make(map[identity]int, len(receipts))
+	var fault error
 	for i, r := range receipts {
-		var err error
-		if r.Rule, err = r.Rule.Complete(r.At); err == nil {
-			_, err = oldRule(r)
+		id, err := identify(r)
+		if err == nil {
+			wanted[id] = i
+		} else if fault == nil {
+			fault = fmt.Errorf("koreredis: Refill left out receipt %d of %d: %w", i+1, len(receipts), err)
 		}
-		if err != nil {
-			return fmt.Errorf("koreredis: receipt %d of %d cannot be stored: %w", i+1, len(receipts), err)
-		}
-		wanted[identify(r)] = r
 	}
 	r, err := s.reader(ctx, 0)
 	if err == nil {
-		f := &refill{reader: r, wanted: wanted, token: random()}
+		f := &refill{reader: r, receipts: receipts, wanted: wanted, token: random()}
 		err = f.run(ctx)
 		r.conn.close()
 		if err == nil {
@@ -76,7 +87,7 @@ func (s *store) Refill(ctx context.Context, receipts []revocation.Receipt) error
 	if err != nil {
 		return s.end(ctx, "refill the rules", err)
 	}
-	return nil
+	return fault
 }
 
 // heal notes that these losses were refilled.
@@ -89,10 +100,11 @@ func (s *store) heal(losses int) {
 // refill is one call of Refill.
 type refill struct {
 	*reader
-	wanted  map[identity]revocation.Receipt
-	lacking map[identity]revocation.Receipt // those of wanted that were not read
-	losses  int                             // that were known before the log was read
-	token   string
+	receipts []revocation.Receipt
+	wanted   map[identity]int // indexes of receipts
+	lacking  map[identity]int // those of wanted that were not read
+	losses   int              // that were known before the log was read
+	token    string           // of the lease
 }
 
 // run compares the log with what is wanted, and appends what it lacks while it has
@@ -148,12 +160,13 @@ func (f *refill) compare(ctx context.Context) (damaged bool, err error) {
 			f.begin()
 			continue
 		}
-		for _, e := range v.entries {
-			if e.nonce != "" {
-				delete(f.lacking, identify(e.receipt))
+		for _, m := range v.news {
+			if receipt, ok := readEntry(m.ID, m.Values); ok {
+				id, _ := identify(receipt) // it is complete
+				delete(f.lacking, id)
 			}
 		}
-		f.advance(v.entries)
+		f.advance(v.news)
 		f.checked = f.pos
 		if v.steady && !v.full {
 			return v.missing > 0, nil
@@ -170,22 +183,21 @@ func (f *refill) lock(ctx context.Context) (held bool, err error) {
 // write appends what is lacking, and then accepts what the log has lost. It reports
 // whether the lease is still held.
 func (f *refill) write(ctx context.Context, damaged bool) (held bool, err error) {
-	receipts := slices.SortedFunc(maps.Values(f.lacking), func(a, b revocation.Receipt) int { return a.At.Compare(b.At) })
+	lacking := slices.SortedFunc(maps.Values(f.lacking), func(a, b int) int { return f.receipts[a].At.Compare(f.receipts[b].At) })
 	for {
-		n := min(batch, len(receipts))
-		rules := make([]rule, n)
+		rules := make([]rule, min(batch, len(lacking)))
 		for i := range rules {
-			if rules[i], err = oldRule(receipts[i]); err != nil {
+			if rules[i], err = oldRule(f.receipts[lacking[i]]); err != nil {
 				return false, err
 			}
 		}
-		receipts = receipts[n:]
-		how := call{now: time.Now(), token: f.token, accept: damaged && len(receipts) == 0}
+		lacking = lacking[len(rules):]
+		how := call{now: time.Now(), token: f.token, accept: damaged && len(lacking) == 0}
 		reply, err := f.append(ctx, f.conn, how, rules...)
 		if err != nil || reply[0] != "ok" {
 			return false, err
 		}
-		if len(receipts) == 0 {
+		if len(lacking) == 0 {
 			return true, nil
 		}
 	}

@@ -3,7 +3,6 @@ package koreredis
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync"
@@ -46,15 +45,18 @@ type store struct {
 	log, head, lease, replicas, applied string // keys
 
 	mu     sync.Mutex
-	epoch  string     // the last one seen
-	given  []ended    // where calls of Follow ended, the newest last
-	losses int        // how often the store was found to have lost rules
-	healed int        // losses at the start of the last Refill that returned nil
-	noted  position   // its epoch and missing are those of the last loss
+	epoch  string   // the last one seen
+	ends   []ended  // of Follow, the newest last
+	losses int      // how often the store was found to have lost rules
+	healed int      // losses at the start of the last Refill that returned nil
+	noted  position // its epoch and missing are those of the last loss
 }
 
 // Append implements [revocation.Store].
 func (s *store) Append(ctx context.Context, r revocation.Rule) (revocation.Receipt, error) {
+	if ctx.Err() != nil {
+		return revocation.Receipt{}, ctx.Err()
+	}
 	now := time.Now()
 	if _, err := r.Complete(now); err != nil {
 		return revocation.Receipt{}, err
@@ -79,11 +81,11 @@ func (s *store) Append(ctx context.Context, r revocation.Rule) (revocation.Recei
 	}
 	id, _ := reply[1].(string)
 	fields, _ := reply[2].([]any)
-	e := readEntry(id, fieldsOf(fields))
-	if e.nonce == "" {
+	receipt, ok := readEntry(id, fieldsOf(fields))
+	if !ok {
 		return revocation.Receipt{}, errOdd
 	}
-	return e.receipt, nil
+	return receipt, nil
 }
 
 // errOdd is the error for a reply that no Redis gives.
@@ -105,11 +107,7 @@ func (s *store) lose() {
 }
 
 // random returns a text that was never used before.
-func random() string {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // it never fails
-	return hex.EncodeToString(b[:])
-}
+func random() string { return rand.Text()[:16] }
 
 // wait calls f, and returns when f has returned or ctx is done. A client waits for
 // the network without looking at its context, unless it was told to.
