@@ -13,9 +13,9 @@ import (
 
 const (
 	// block is how long a read waits for new rules.
-	block = time.Second
+	block = 750 * time.Millisecond
 	// silence is how long a connection may say nothing before it is given up.
-	silence = block + 500*time.Millisecond
+	silence = 1500 * time.Millisecond
 	// dialing is how long it may take to open a connection.
 	dialing = 3 * time.Second
 )
