@@ -50,6 +50,27 @@ func TestRevocations_InvalidRules(t *testing.T) {
 	assert.EqualValues(t, 0, s.do("EXISTS", stream))
 }
 
+// By the clock of Redis, the rule ends before it applies.
+func TestRevocations_UntilPassesOnTheWay(t *testing.T) {
+	s := startRedis(t)
+	store := koreredis.Revocations(s.client(), name)
+	revoke(t, store, "t1")
+	s.do("CLIENT", "PAUSE", "300", "ALL")
+	for _, lift := range []bool{false, true} {
+		_, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Client: "c", Lift: lift, Until: time.Now().Add(100 * time.Millisecond)})
+		if !lift {
+			require.ErrorContains(t, err, "by the clock of Redis")
+		}
+	}
+	receipt, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: "t2", Until: time.Now().Add(-time.Minute)})
+	require.NoError(t, err, "a rule for a token may be late")
+	receipts := read(t, store)
+	assert.Equal(t, receipt, receipts[len(receipts)-1])
+	for _, r := range receipts {
+		assert.False(t, r.At.IsZero(), "all are rules")
+	}
+}
+
 // A key of the store holds a value of another type.
 func TestRevocations_WrongType(t *testing.T) {
 	for _, key := range []string{"log", "head", "lease", "replicas", "applied"} {

@@ -157,13 +157,22 @@ func stored(t testing.TB, s *server) map[string]int {
 	return counts
 }
 
-// once returns what stored returns if the store has each of these rules once.
-func once(ids ...string) map[string]int {
-	counts := make(map[string]int)
+// notOnce describes a rule that the store does not have exactly once, or another one
+// that it has. It is empty if there is none.
+func notOnce(t testing.TB, s *server, ids ...string) string {
+	t.Helper()
+	has := stored(t, s)
 	for _, id := range ids {
-		counts[revocation.Rule{Issuer: issuer, Token: id}.Hashed().Hash] = 1
+		hash := revocation.Rule{Issuer: issuer, Token: id}.Hashed().Hash
+		if n := has[hash]; n != 1 {
+			return fmt.Sprintf("the store has %s %d times", id, n)
+		}
+		delete(has, hash)
 	}
-	return counts
+	for hash := range has {
+		return "the store also has " + hash
+	}
+	return ""
 }
 
 // read returns all receipts that a store has.
