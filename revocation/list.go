@@ -77,6 +77,4 @@ func (l *List) Apply(rules ...Rule) error {
 	return nil
 }
 
-func (l *List) wouldStop(rule Rule) (tokens int, clients []string) { return 0, nil } // a sketch
-
 func (l *List) audit(r Receipt) {} // a sketch
