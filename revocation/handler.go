@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
 	"time"
 
 	"github.com/koreauth/koreauth"
@@ -68,7 +67,7 @@ const (
 //
 // Handler panics if s or l is nil.
 func Handler(s Store, l *List) http.Handler {
-	if v := reflect.ValueOf(s); s == nil || v.Kind() == reflect.Pointer && v.IsNil() {
+	if isNil(s) {
 		panic("revocation: Handler needs a Store, such as the result of File")
 	}
 	if l == nil {
@@ -90,10 +89,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	status, answer, err := h.answer(r)
-	body, invalid := json.Marshal(answer)
-	if err == nil && invalid != nil { // A moment of a rule has a year that JSON cannot have.
-		err = fmt.Errorf("the store has a rule that is not valid: %w", invalid)
-	}
+	body, _ := json.Marshal(answer) // cannot fail: the moments have been checked
 	if err != nil {
 		refused := h.refuse(r, err)
 		switch status = refused.status; status {
@@ -143,13 +139,14 @@ func (h *handler) change(r *http.Request, by string) (status int, body any, err 
 		return http.StatusOK, h.dryRun(rule), nil
 	}
 	receipt, err := call(r.Context(), h, func(ctx context.Context) (Receipt, error) { return h.store.Append(ctx, rule) })
-	if err == nil && (receipt.Seq == 0 || receipt.At.IsZero()) {
-		err = errors.New("Append returned a receipt without Seq or At")
-	}
 	if err != nil {
 		return 0, nil, err
 	}
-	h.list.audit(receipt)
+	key, err := receipt.check()
+	if err != nil {
+		return 0, nil, fmt.Errorf("Append returned an invalid receipt: %w", err)
+	}
+	h.list.journal.audit(h.list.Logger, &receipt, key)
 	if !rule.Lift {
 		settle(r.Context(), receipt.Rule)
 	}
@@ -162,8 +159,8 @@ func (h *handler) dryRun(rule Rule) any {
 		Tokens  int      `json:"tokens"`
 		Clients []string `json:"clients"`
 	}{Clients: []string{}}
-	if complete, err := rule.Complete(time.Now()); err == nil && !rule.Lift {
-		tokens, clients := h.list.wouldStop(complete)
+	if !rule.Lift {
+		tokens, clients := h.list.wouldStop(rule)
 		answer.Tokens, answer.Clients = tokens, append(answer.Clients, clients...)
 	}
 	return answer
@@ -275,13 +272,12 @@ func (h *handler) refuse(r *http.Request, err error) *refusal {
 	return &refusal{http.StatusServiceUnavailable, "temporarily_unavailable", "The store of the rules did not answer. Repeat the request: it does no harm if the rule is already there"}
 }
 
+// log records an error of the store.
 func (h *handler) log(r *http.Request, err error) {
-	defer func() { _ = recover() }() // of the Logger, or of the error
 	level := slog.LevelError
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
 		level = slog.LevelInfo // The client has disconnected.
 	}
-	if logger := h.list.Logger; logger != nil {
-		logger.LogAttrs(r.Context(), level, "koreauth: revocation store failed", slog.String("method", redact.Unverified(r.Method)), slog.String("cause", redact.Text(err.Error())))
-	}
+	h.list.journal.log(h.list.Logger, level, "revocation: the handler's call of the store failed",
+		slog.String("method", redact.Unverified(r.Method)), slog.String("cause", redact.Text(err.Error())))
 }

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -562,13 +564,11 @@ func TestHandler_FailingStore(t *testing.T) {
 		}, 0, "returned"},
 		{"a date that JSON cannot have", failing{
 			func(context.Context) (revocation.Receipt, error) { return odd, nil },
-			func(ctx context.Context, apply func(revocation.Receipt), current func(time.Time)) error {
+			func(_ context.Context, apply func(revocation.Receipt), _ func(time.Time)) error {
 				apply(odd)
-				current(time.Now())
-				<-ctx.Done()
-				return ctx.Err()
+				return errors.New("1 to 9999")
 			},
-		}, 0, "not valid"},
+		}, 0, "1 to 9999"},
 	} {
 		for _, r := range []*http.Request{request("POST", "/", `{"issuer":"i","token":"t"}`), request("DELETE", "/", `{"issuer":"i","token":"t"}`), request("GET", "/", "")} {
 			t.Run(row.name+", "+r.Method, func(t *testing.T) {
@@ -582,7 +582,7 @@ func TestHandler_FailingStore(t *testing.T) {
 					assert.Equal(t, unavailable, w.Body.String())
 					assert.Equal(t, "1", w.Header().Get("Retry-After"))
 					assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
-					assert.Contains(t, log.String(), "level=ERROR msg=\"koreauth: revocation store failed\" method="+r.Method+" cause=")
+					assert.Contains(t, log.String(), "level=ERROR msg=\"revocation: the handler's call of the store failed\" method="+r.Method+" cause=")
 					assert.Contains(t, log.String(), row.cause)
 					assert.Equal(t, 1, strings.Count(log.String(), "\n"))
 					time.Sleep(time.Hour) // goroutines that ignore their context end
@@ -590,6 +590,22 @@ func TestHandler_FailingStore(t *testing.T) {
 			})
 		}
 	}
+	t.Run("rules that are not valid are left out of a page", func(t *testing.T) {
+		store := failing{follow: func(ctx context.Context, apply func(revocation.Receipt), current func(time.Time)) error {
+			valid := receipt
+			valid.Seq, odd.Seq = 3, 2
+			for _, r := range []revocation.Receipt{odd, {Seq: 2}, valid, {Seq: 4, At: time.Now(), Rule: revocation.Rule{Issuer: "i"}}} {
+				apply(r)
+			}
+			current(time.Now())
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+		w := send(revocation.Handler(store, new(revocation.List)), request("GET", "/", ""))
+		assert.Equal(t, 200, w.Code)
+		assert.Contains(t, w.Body.String(), `{"rules":[{"seq":3,`)
+		assert.Contains(t, w.Body.String(), `],"next":3,`)
+	})
 	t.Run("a client that has disconnected", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log strings.Builder
@@ -650,6 +666,166 @@ func TestHandler_PageOfABusyStore(t *testing.T) {
 		assert.Contains(t, w.Body.String(), `"next":3,`)
 		synctest.Wait()
 		assert.Equal(t, 1, ended)
+	})
+}
+
+// follow makes the list follow the store until the test ends.
+func follow(t *testing.T, list *revocation.List, store revocation.Store) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = list.Follow(ctx, store)
+	}()
+	t.Cleanup(func() { stop(); <-done })
+}
+
+// syncWriter is a log that several goroutines write.
+type syncWriter struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *syncWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
+
+func (w *syncWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// Each change has one record in its process, whether the list follows the store or not.
+func TestHandler_AuditsEachChangeOnce(t *testing.T) {
+	for _, row := range []struct{ body, want string }{
+		{`"token":"trrtcc:1"`, "kind=token seq=%d at=2000-01-01T%s%sissuer=i reason=leaked by=kc_operator"},
+		{`"client":"kc_1"`, "kind=client seq=%d at=2000-01-01T%s%sissuer=i client=kc_1 reason=leaked by=kc_operator"},
+		{`"account":"CO1"`, "kind=account seq=%d at=2000-01-01T%s%sissuer=i reason=leaked by=kc_operator"},
+		{`"subject":"person"`, "kind=subject seq=%d at=2000-01-01T%s%sissuer=i reason=leaked by=kc_operator"},
+		{`"everything":true`, "kind=issuer seq=%d at=2000-01-01T%s%sissuer=i reason=leaked by=kc_operator"},
+	} {
+		for _, follows := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, the list follows: %v", row.body, follows), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log, store := new(syncWriter), revocation.Memory()
+					list := &revocation.List{Logger: slog.New(slog.NewTextHandler(log, nil))}
+					if follows {
+						follow(t, list, store)
+					}
+					handler, want := revocation.Handler(store, list), ""
+					for i, method := range []string{"POST", "DELETE", "POST"} {
+						time.Sleep(time.Second)
+						at, lift := time.Now().UTC().Format("15:04:05.000Z "), ""
+						if method == "DELETE" {
+							lift = "lift=true "
+						}
+						w := send(handler, request(method, "/", `{"issuer":"i","reason":"leaked",`+row.body+`}`))
+						require.Equal(t, 201, w.Code, w.Body)
+						want += "level=INFO msg=\"revocation: rule applied\" " + fmt.Sprintf(row.want, i+1, at, lift) + "\n"
+						time.Sleep(10 * time.Second)
+						assert.Equal(t, want, regexp.MustCompile(`(?m)^time=\S+ `).ReplaceAllString(log.String(), ""))
+					}
+					send(handler, request("POST", "/?dry-run=true", `{"issuer":"i",`+row.body+`}`))
+					send(handler, request("POST", "/", `{"issuer":"",`+row.body+`}`))
+					send(handler, request("GET", "/", ""))
+					time.Sleep(10 * time.Second)
+					assert.Equal(t, 3, strings.Count(log.String(), "\n"), "what changes nothing has no record")
+				})
+			})
+		}
+	}
+	t.Run("many at once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			log, store := new(syncWriter), revocation.Memory()
+			list := &revocation.List{Logger: slog.New(slog.NewTextHandler(log, nil))}
+			follow(t, list, store)
+			handler := revocation.Handler(store, list)
+			for i := range 80 {
+				go send(handler, request("POST", "/", fmt.Sprintf(`{"issuer":"i","token":"%d"}`, i)))
+			}
+			time.Sleep(10 * time.Second)
+			assert.Equal(t, 80, strings.Count(log.String(), "rule applied"))
+			for seq := range 80 {
+				assert.Equal(t, 1, strings.Count(log.String(), fmt.Sprintf(" seq=%d ", seq+1)))
+			}
+		})
+	})
+}
+
+func TestHandler_DryRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, list := revocation.Memory(), new(revocation.List)
+		require.NoError(t, list.Apply())
+		handler := revocation.Handler(store, list)
+		dryRun := func(method, body string) string {
+			t.Helper()
+			w := send(handler, request(method, "/?dry-run=true", body))
+			assert.Equal(t, 200, w.Code)
+			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+			return w.Body.String()
+		}
+		assert.Equal(t, `{"tokens":0,"clients":[]}`, dryRun("POST", `{"issuer":"i","everything":true}`))
+		for i, client := range []string{"kc_2", "kc_1", "kc_2"} {
+			require.NoError(t, list.Check(nil, &koreauth.Claims{
+				Issuer: "i", ID: fmt.Sprint(i), ClientID: client, AccountID: "CO1", Subject: client, IssuedAt: time.Now(), Expiry: time.Now().Add(time.Hour),
+			}))
+		}
+		for body, want := range map[string]string{
+			`{"issuer":"i","everything":true}`:                                      `{"tokens":3,"clients":["kc_1","kc_2"]}`,
+			`{"issuer":"i","client":"kc_2"}`:                                        `{"tokens":2,"clients":["kc_2"]}`,
+			`{"issuer":"i","client":"kc_2","issued_before":"1999-12-31T23:59:59Z"}`: `{"tokens":0,"clients":[]}`,
+			`{"issuer":"i","client":"kc_3"}`:                                        `{"tokens":0,"clients":[]}`,
+			`{"issuer":"j","client":"kc_2"}`:                                        `{"tokens":0,"clients":[]}`,
+			`{"issuer":"i","account":"CO1"}`:                                        `{"tokens":3,"clients":["kc_1","kc_2"]}`,
+			`{"issuer":"i","subject":"kc_1"}`:                                       `{"tokens":1,"clients":["kc_1"]}`,
+			`{"issuer":"i","token":"2"}`:                                            `{"tokens":1,"clients":["kc_2"]}`,
+		} {
+			assert.Equal(t, want, dryRun("POST", body), body)
+			assert.Equal(t, `{"tokens":0,"clients":[]}`, dryRun("DELETE", body), "a lift stops nothing")
+		}
+		assert.Empty(t, stored(t, store))
+		w := send(handler, request("POST", "/?dry-run=false", `{"issuer":"i","token":"2"}`))
+		assert.Equal(t, 201, w.Code)
+		assert.Len(t, stored(t, store), 1)
+	})
+}
+
+// A revoked token is rejected when POST has answered, and accepted when DELETE has.
+func TestHandler_RevokesAndLifts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+		require.NoError(t, err)
+		store, list := revocation.Memory(), new(revocation.List)
+		follow(t, list, store)
+		validator, err := koreauth.NewValidator(koreauth.Config{
+			Issuer: issuer.URL(), Audience: []string{koretest.Audience}, HTTPClient: issuer.HTTPClient(), Require: []koreauth.Requirement{list},
+		})
+		require.NoError(t, err)
+		synctest.Wait()
+		handler := revocation.Handler(store, list)
+		token := issuer.Valid()
+		claims, err := validator.Validate(t.Context(), token)
+		require.NoError(t, err)
+		for _, selection := range []string{
+			`"token":"` + claims.ID + `"`, `"client":"` + claims.ClientID + `"`, `"account":"` + claims.AccountID + `"`, `"subject":"` + claims.Subject + `"`, `"everything":true`,
+		} {
+			body := `{"issuer":"` + issuer.URL() + `",` + selection + `}`
+			require.Equal(t, 201, send(handler, request("POST", "/", body)).Code)
+			synctest.Wait()
+			_, err = validator.Validate(t.Context(), token)
+			assert.ErrorIs(t, err, koreauth.ErrRevoked, selection)
+			fresh := issuer.Valid()
+			_, err = validator.Validate(t.Context(), fresh)
+			assert.NoError(t, err, "a token fetched after the answer: %s", selection)
+			require.Equal(t, 201, send(handler, request("DELETE", "/", body)).Code)
+			synctest.Wait()
+			_, err = validator.Validate(t.Context(), token)
+			assert.NoError(t, err, selection)
+		}
 	})
 }
 

@@ -278,5 +278,3 @@ const cachePause = 4 * time.Second
 func (l *List) warnOfCache(err error) {
 	l.journal.warn(l.Logger, "cache", "revocation: the cache file cannot be used", slog.String("file", l.CacheFile), slog.String("cause", redact.Text(err.Error())))
 }
-
-func (l *List) audit(r Receipt) {} // a sketch

@@ -18,9 +18,12 @@ type page struct {
 	over     bool // complete, or given up
 }
 
-// add adds a rule. A store gives rules from the beginning if those after the last one
-// are asked for.
+// add adds a rule, unless it is not valid. A store gives rules from the beginning if
+// those after the last one are asked for.
 func (p *page) add(r Receipt) {
+	if _, err := r.check(); err != nil {
+		return // List.Follow reports it.
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over || r.Seq <= p.last {
