@@ -23,7 +23,7 @@ func Call[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (T
 		got := result{err: errEnded} // of runtime.Goexit
 		defer func() {
 			if p := recover(); p != nil {
-				got = result{err: fmt.Errorf("panic: %v", p)}
+				got = result{err: fmt.Errorf("it panicked with a %T", p)}
 			}
 			results <- got
 		}()

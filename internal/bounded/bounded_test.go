@@ -23,7 +23,7 @@ func TestCall(t *testing.T) {
 	}{
 		{"a result", func(context.Context) (int, error) { return 7, nil }, 7, ""},
 		{"an error", func(context.Context) (int, error) { return 7, failed }, 7, "failed"},
-		{"a panic", func(context.Context) (int, error) { panic("odd") }, 0, "panic: odd"},
+		{"a panic", func(context.Context) (int, error) { panic("odd") }, 0, "it panicked with a string"},
 		{"a goroutine that ends", func(context.Context) (int, error) { runtime.Goexit(); return 7, nil }, 0, "it did not return"},
 		{"a function that obeys its context", func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() }, 0, "context deadline exceeded"},
 	} {

@@ -319,7 +319,7 @@ func TestPushNotBefore_Outages(t *testing.T) {
 		cause string
 	}{
 		{"an error", func(context.Context) error { return errors.New("secret cause") }, 0, "secret cause"},
-		{"a panic", func(context.Context) error { panic("secret cause") }, 0, "secret cause"},
+		{"a panic", func(context.Context) error { panic("secret cause") }, 0, "it panicked with a string"},
 		{"it hangs", func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, 5 * time.Second, "deadline exceeded"},
 		{"it ignores its context", func(context.Context) error { time.Sleep(time.Minute); return nil }, 5 * time.Second, "deadline exceeded"},
 	} {
