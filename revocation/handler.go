@@ -167,11 +167,9 @@ func (h *handler) dryRun(rule Rule) any {
 }
 
 // settle waits until the second of the rule's moment has passed, because "iat" has
-// whole seconds. It returns early if ctx is done: the rule is in the store.
+// whole seconds. IssuedBefore of a rule about one token is zero, long ago. settle returns
+// early if ctx is done: the rule is in the store.
 func settle(ctx context.Context, rule Rule) {
-	if rule.IssuedBefore.IsZero() {
-		return // a rule about one token
-	}
 	passed := rule.IssuedBefore.Truncate(time.Second).Add(time.Second)
 	for wait := time.Until(passed); 0 < wait && wait <= maxSettle; wait = time.Until(passed) {
 		timer := time.NewTimer(wait)

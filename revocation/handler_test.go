@@ -122,6 +122,7 @@ func TestHandler_RefusesRequests(t *testing.T) {
 		{"two Content-Types", "POST", "/", valid, []string{"Content-Type", "application/json", "Content-Type", "application/json"}, 415, "unsupported_media_type", "Send the body as application/json in UTF-8, without a Content-Encoding"},
 		{"another charset", "DELETE", "/", valid, []string{"Content-Type", "application/json; charset=utf-16"}, 415, "unsupported_media_type", "Send the body as application/json in UTF-8, without a Content-Encoding"},
 		{"another parameter", "POST", "/", valid, []string{"Content-Type", "application/json; version=1"}, 415, "unsupported_media_type", "Send the body as application/json in UTF-8, without a Content-Encoding"},
+		{"a parameter with another name", "POST", "/", valid, []string{"Content-Type", "application/json; version=utf-8"}, 415, "unsupported_media_type", "Send the body as application/json in UTF-8, without a Content-Encoding"},
 		{"a compressed body", "POST", "/", valid, []string{"Content-Encoding", "gzip"}, 415, "unsupported_media_type", "Send the body as application/json in UTF-8, without a Content-Encoding"},
 
 		{"no body", "POST", "/", "", nil, 400, "invalid_request", "Not a rule: not a JSON object"},
@@ -177,6 +178,7 @@ func TestHandler_RefusesRequests(t *testing.T) {
 		{"an after that is too large", "GET", "/?after=18446744073709551616", "", nil, 400, "invalid_request", `Parameter "after" must be the "seq" of a rule, or the "next" of a page`},
 		{"an empty after", "GET", "/?after=&limit=1", "", nil, 400, "invalid_request", `Parameter "after" must be the "seq" of a rule, or the "next" of a page`},
 		{"limit 0", "GET", "/?limit=0", "", nil, 400, "invalid_request", `Parameter "limit" must be a number from 1 to 1000`},
+		{"a limit that overflows", "GET", "/?limit=9223372036854775808", "", nil, 400, "invalid_request", `Parameter "limit" must be a number from 1 to 1000`},
 		{"limit 1001", "GET", "/?limit=1001", "", nil, 400, "invalid_request", `Parameter "limit" must be a number from 1 to 1000`},
 		{"a limit that is no number", "GET", "/?limit=all", "", nil, 400, "invalid_request", `Parameter "limit" must be a number from 1 to 1000`},
 	} {

@@ -143,7 +143,7 @@ func readRange(r *http.Request) (after uint64, limit int, err error) {
 	}
 	limit = pageSize
 	if text, given := values["limit"]; given {
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > maxPageSize {
+		if limit, _ = strconv.Atoi(text); limit < 1 || limit > maxPageSize {
 			return 0, 0, invalid(`parameter "limit" must be a number from 1 to %d`, maxPageSize)
 		}
 	}

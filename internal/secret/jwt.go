@@ -12,34 +12,29 @@ const jwtStart = 12
 // [Like], it is for values that people enter: e-mail addresses, random identifiers
 // and long host names are not JWTs.
 func HasJWT(text string) bool {
-	for word := range strings.FieldsFuncSeq(text, func(c rune) bool { return c != '.' && !isBase64URL(c) }) {
-		for more := true; more; {
-			var segment string
-			segment, word, more = strings.Cut(word, ".")
-			if beginsJSON(segment) && (more || len(segment) >= jwtStart) {
-				return true
-			}
-			for i := 1; i+jwtStart <= len(segment); i++ { // after a text such as id_
-				if beginsJSON(segment[i:]) {
-					return true
-				}
-			}
+	begins := true // of a segment
+	for i := range len(text) {
+		end := i
+		for end < len(text) && end < i+jwtStart && isBase64URL(text[end]) {
+			end++
 		}
+		// A short one, which is no coincidence if it is a whole segment before another.
+		whole := begins && end < len(text) && text[end] == '.'
+		if (whole || end == i+jwtStart) && beginsJSON(text[i:end]) {
+			return true
+		}
+		begins = !isBase64URL(text[i])
 	}
 	return false
 }
 
-func isBase64URL(c rune) bool {
+func isBase64URL(c byte) bool {
 	return c == '-' || c == '_' || '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
 }
 
 // beginsJSON reports whether a segment is the base64url of a JSON object that has a
 // member.
 func beginsJSON(segment string) bool {
-	if segment == "" || segment[0] != 'e' { // the first six bits of "{"
-		return false
-	}
-	segment = segment[:min(len(segment), jwtStart)]
 	var start [jwtStart]byte
 	n, _ := base64.RawURLEncoding.Decode(start[:], []byte(segment)) // n is right after an error too
 	object, ok := strings.CutPrefix(string(start[:n]), "{")

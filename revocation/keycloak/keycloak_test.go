@@ -274,16 +274,43 @@ func TestPushNotBefore_ReplayHasNoEffect(t *testing.T) {
 			assert.Equal(t, 204, post(handler, first).Code)
 		}
 		require.Len(t, stored(t, store), 1)
+		time.Sleep(30 * time.Second)
+		assert.Equal(t, 204, post(handler, r.push(6)).Code)
 		_, err := store.Append(t.Context(), revocation.Rule{Issuer: r.URL(), Everything: true, Lift: true})
 		require.NoError(t, err)
-		time.Sleep(30 * time.Second)
 		assert.Equal(t, 204, post(handler, first).Code)
-		assert.Len(t, stored(t, store), 2)
-		assert.Equal(t, 204, post(handler, r.push(5)).Code, "an administrator pushes again")
 		assert.Len(t, stored(t, store), 3)
+		assert.Equal(t, 204, post(handler, r.push(5)).Code, "an administrator pushes again")
+		assert.Len(t, stored(t, store), 4)
 		time.Sleep(time.Second)
 		assert.Equal(t, 400, post(handler, first).Code, "it has expired")
-		assert.Len(t, stored(t, store), 3)
+		assert.Len(t, stored(t, store), 4)
+	})
+	t.Run("a thousand pushes are remembered, until they have expired", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			key, err := koretest.NewKey("EdDSA")
+			require.NoError(t, err)
+			issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://keycloak.example.com", Keys: []*koretest.Key{key}})
+			require.NoError(t, err)
+			r, store := realm{issuer, t}, revocation.Memory()
+			handler := r.handler(store, nil)
+			replay := func(body string) (appended int) {
+				before := len(stored(t, store))
+				assert.Equal(t, 204, post(handler, body).Code)
+				return len(stored(t, store)) - before
+			}
+			var bodies []string
+			for i := range int64(1001) {
+				bodies = append(bodies, r.push(5+i))
+				require.Equal(t, 204, post(handler, bodies[i]).Code)
+			}
+			assert.Equal(t, 0, replay(bodies[999]))
+			assert.Equal(t, 1, replay(bodies[1000]))
+			time.Sleep(40 * time.Second)
+			last := r.push(1)
+			assert.Equal(t, 1, replay(last))
+			assert.Equal(t, 0, replay(last), "there is room again")
+		})
 	})
 }
 
@@ -337,19 +364,18 @@ func TestPushNotBefore_Outages(t *testing.T) {
 					_, err := store.Append(ctx, revocation.Rule{Issuer: "i", Everything: true})
 					return err
 				}}, slog.New(slog.NewTextHandler(&log, nil)))
-				start := time.Now()
-				w := post(handler, r.push(5))
+				start, body := time.Now(), r.push(5)
+				w := post(handler, body)
 				assert.Equal(t, row.wait, time.Since(start))
 				assert.Equal(t, 503, w.Code)
 				assert.Equal(t, answer, w.Body.String())
 				assert.Contains(t, log.String(), "level=ERROR")
 				assert.Contains(t, log.String(), row.cause)
-				time.Sleep(time.Hour)
 
 				fails.Store(false)
-				push := r.push(5)
-				assert.Equal(t, 204, post(handler, push).Code, "it is not remembered as stored")
-				assert.Len(t, stored(t, store), 1)
+				assert.Equal(t, 204, post(handler, body).Code)
+				assert.Len(t, stored(t, store), 1, "it was not remembered as stored")
+				time.Sleep(time.Hour) // until the store returns
 			})
 		})
 	}
