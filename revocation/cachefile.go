@@ -34,9 +34,9 @@ const (
 
 const (
 	tokenSize = 16 + 8 + 8 + 8
-	ruleSize  = 1 + 1 + 16 + 3*momentSize + 8
+	ruleSize  = 1 + 1 + 16 + 3*instantSize + 8
 
-	momentSize = 12
+	instantSize = 12
 	// From the year -6749 to 10680: more than RFC 3339 has, and so little that no
 	// arithmetic overflows.
 	maxSeconds = 1 << 38
@@ -98,7 +98,7 @@ func openCache(path string) (*os.File, time.Time, error) {
 
 // checkCache checks whose file it is, and reads its beginning.
 func checkCache(file *os.File) (time.Time, error) {
-	var start [len(cacheMagic) + momentSize]byte
+	var start [len(cacheMagic) + instantSize]byte
 	n, err := io.ReadFull(file, start[:])
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return time.Time{}, foreign("cannot be read: %w", err)
@@ -112,7 +112,7 @@ func checkCache(file *os.File) (time.Time, error) {
 	if n < len(start) {
 		return time.Time{}, errDamaged
 	}
-	at, ok := readMoment(start[len(cacheMagic):])
+	at, ok := readInstant(start[len(cacheMagic):])
 	if !ok {
 		return time.Time{}, errDamaged
 	}
@@ -138,11 +138,11 @@ func readCache(in io.Reader, each func(*sharedRule)) (rules uint64, current time
 	if magic, ok := r.next(len(cacheMagic)); !ok || string(magic) != cacheMagic {
 		return 0, time.Time{}, errDamaged
 	}
-	start, ok := r.next(momentSize)
+	start, ok := r.next(instantSize)
 	if !ok {
 		return 0, time.Time{}, errDamaged
 	}
-	at, ok := readMoment(start)
+	at, ok := readInstant(start)
 	for ; ok; rules++ {
 		var tag []byte
 		if tag, ok = r.next(1); !ok {
@@ -208,22 +208,22 @@ func (r *cacheReader) rule(rule *sharedRule) bool {
 	if !ok {
 		return false
 	}
-	at, ok1 := readMoment(b[18:])
-	before, ok2 := readMoment(b[18+momentSize:])
-	until, ok3 := readMoment(b[18+2*momentSize:])
+	at, ok1 := readInstant(b[18:])
+	before, ok2 := readInstant(b[18+instantSize:])
+	until, ok3 := readInstant(b[18+2*instantSize:])
 	*rule = sharedRule{
 		kind: kind(b[0]), lift: b[1] == 1, hash: [16]byte(b[2:]),
-		heldRule: heldRule{at: at, issuedBefore: before, until: until, seq: binary.BigEndian.Uint64(b[18+3*momentSize:])},
+		heldRule: heldRule{at: at, issuedBefore: before, until: until, seq: binary.BigEndian.Uint64(b[18+3*instantSize:])},
 	}
 	return ok1 && ok2 && ok3 && rule.kind < kinds && b[1] <= 1 && rule.seq > 0
 }
 
-func readMoment(b []byte) (moment, bool) {
-	m := moment{int64(binary.BigEndian.Uint64(b)), int32(binary.BigEndian.Uint32(b[8:]))}
+func readInstant(b []byte) (instant, bool) {
+	m := instant{int64(binary.BigEndian.Uint64(b)), int32(binary.BigEndian.Uint32(b[8:]))}
 	return m, m.sec < maxSeconds && m.sec > -maxSeconds && m.nsec >= 0 && m.nsec < 1e9
 }
 
-func appendMoment(b []byte, m moment) []byte {
+func appendInstant(b []byte, m instant) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, uint64(m.sec)), uint32(m.nsec))
 }
 
@@ -231,7 +231,7 @@ func appendMoment(b []byte, m moment) []byte {
 func writeCache(to io.Writer, current time.Time, rules *ruleSet) error {
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	out := bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)
-	b := appendMoment([]byte(cacheMagic), momentOf(current))
+	b := appendInstant([]byte(cacheMagic), instantOf(current))
 	_, err := out.Write(b)
 	n := uint64(0)
 	rules.export(func(r *sharedRule) {
@@ -243,7 +243,7 @@ func writeCache(to io.Writer, current time.Time, rules *ruleSet) error {
 			b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, uint64(at)), uint64(until))
 		} else {
 			b = append(append(b[:0], tagRule, byte(r.kind), byte(count(r.lift))), r.hash[:]...)
-			b = appendMoment(appendMoment(appendMoment(b, r.at), r.issuedBefore), r.until)
+			b = appendInstant(appendInstant(appendInstant(b, r.at), r.issuedBefore), r.until)
 		}
 		b = binary.BigEndian.AppendUint64(b, r.seq)
 		if _, failed := out.Write(b); err == nil {

@@ -17,7 +17,8 @@ const (
 	lostEvery     = time.Second // how often a store is asked whether it lost rules
 	reportTimeout = 5 * time.Second
 	refillTimeout = 5 * time.Minute
-	refillPause   = 5 * time.Second // after one that failed
+	refillPause   = time.Second // after one that failed; each further failure doubles it
+	longestRefill = 5 * time.Minute
 )
 
 // member is what a list does for a store that replicas share: it reports how far it
@@ -29,28 +30,41 @@ type member struct {
 	gaveCache bool
 }
 
-// replica is the name of this process in reports.
-var replica = sync.OnceValue(rand.Text)
+// replica is the name of a list in reports.
+type replica struct {
+	once sync.Once
+	name string
+}
+
+func (r *replica) text() string {
+	r.once.Do(func() { r.name = rand.Text() })
+	return r.name
+}
 
 // run ends when ctx is done.
 func (m *member) run(ctx context.Context) {
 	tick := time.NewTicker(lostEvery)
 	defer tick.Stop()
-	var reported, failed time.Time
+	var reported, again time.Time
+	pause := refillPause
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.current:
+			again = time.Time{} // It was connected to anew.
 		case <-tick.C:
 		}
 		if !m.list.fresh.isCurrent(m.feed) {
 			continue
 		}
-		if failed.IsZero() || time.Since(failed) >= refillPause {
-			failed = time.Time{}
-			if err := m.refill(ctx); err != nil && ctx.Err() == nil {
-				failed = time.Now()
+		if !time.Now().Before(again) {
+			err := m.refill(ctx)
+			if err == nil {
+				pause = refillPause
+			} else if ctx.Err() == nil {
+				again = time.Now().Add(pause)
+				pause = min(2*pause, longestRefill)
 				m.warn("refill", "revocation: the store lacks rules that this list has, and they could not be given back; allow this process to write to the store", err)
 			}
 		}
@@ -70,7 +84,7 @@ func (m *member) warn(subject, message string, err error) {
 func (m *member) report(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	return guarded(func() error { return m.fleet.Report(ctx, replica(), m.list.fresh.from(m.feed)) })
+	return guarded(func() error { return m.fleet.Report(ctx, m.list.replica.text(), m.list.fresh.from(m.feed)) })
 }
 
 // guarded calls a method of a store, whose panic is an error.

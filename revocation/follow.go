@@ -148,7 +148,7 @@ func (f *follower) keep(ctx context.Context) {
 			f.list.saveCache(true)
 			return
 		}
-		f.list.rules.entries() // removes what has ended
+		f.list.rules.tidy()
 		f.list.saveCache(false)
 		f.warnIfStale()
 	}
@@ -234,7 +234,7 @@ func (r *Receipt) check() (key, error) {
 // skip reports a receipt that is not valid.
 func (s *session) skip(r *Receipt, err error) {
 	err = fmt.Errorf("revocation: the store gave an invalid rule with seq %d, which was skipped: append it again correctly: %w", r.Seq, err)
-	s.list.fresh.skip(s.feed, err)
+	s.list.fresh.skip(s.feed, r.Seq, err)
 	s.mu.Lock()
 	s.skipped++
 	n := s.skipped
@@ -256,8 +256,9 @@ func (s *session) complete(at time.Time) {
 		return // The list no longer follows this call.
 	}
 	s.summarize()
+	s.list.rules.tidy()
 	if at.IsZero() {
-		s.list.fresh.skip(s.feed, errors.New("revocation: the store called current with a zero time, which was ignored"))
+		s.list.fresh.skip(s.feed, 0, errors.New("revocation: the store called current with a zero time, which was ignored"))
 		return
 	}
 	s.list.fresh.complete(s.feed, first, gave)

@@ -118,11 +118,15 @@ func (f *freshness) failed(from *feed, err error) {
 	from.err = err
 }
 
-// skip notes what was wrong with a receipt.
-func (f *freshness) skip(from *feed, err error) {
+// skip notes what was wrong with a receipt. It counts as given: this list will not get
+// more of it. seq may be zero.
+func (f *freshness) skip(from *feed, seq uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	from.skipped, from.skipAt = err, time.Now()
+	if seq > 0 {
+		from.seq, from.highest = seq, max(from.highest, seq)
+	}
 }
 
 // given notes that a store gave a rule, and reports whether it gave one with that seq

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// moment is a time in less memory than a time.Time.
-type moment struct {
+// instant is a time in less memory than a time.Time.
+type instant struct {
 	sec  int64
 	nsec int32
 }
 
-func momentOf(t time.Time) moment { return moment{t.Unix(), int32(t.Nanosecond())} }
+func instantOf(t time.Time) instant { return instant{t.Unix(), int32(t.Nanosecond())} }
 
-func (m moment) time() time.Time { return time.Unix(m.sec, int64(m.nsec)).UTC() }
+func (m instant) time() time.Time { return time.Unix(m.sec, int64(m.nsec)).UTC() }
 
-func (m moment) compare(n moment) int {
+func (m instant) compare(n instant) int {
 	return cmp.Or(cmp.Compare(m.sec, n.sec), cmp.Compare(m.nsec, n.nsec))
 }
 
-func (m moment) add(d time.Duration) moment { return momentOf(m.time().Add(d)) }
+func (m instant) add(d time.Duration) instant { return instantOf(m.time().Add(d)) }
 
-func latest(a, b moment) moment {
+func latest(a, b instant) instant {
 	if a.compare(b) < 0 {
 		return b
 	}
@@ -51,7 +51,7 @@ func keyOf(r *Rule) key {
 
 // heldRule is a rule of a known key, or a lift.
 type heldRule struct {
-	at, issuedBefore, until moment
+	at, issuedBefore, until instant
 	seq                     uint64
 	foreign                 bool // as in tokenRule
 }
@@ -85,7 +85,7 @@ type layer struct {
 // another replica may bring them back.
 type lift struct {
 	heldRule
-	forget moment // when it is dropped
+	forget instant // when it is dropped
 }
 
 // effect is what adding a rule changed.
@@ -128,7 +128,7 @@ func (l layer) with(r heldRule) (layer, effect) {
 }
 
 // withLift returns the layer with one more lift, which is kept until forget or longer.
-func (l layer) withLift(r heldRule, forget moment) (layer, effect) {
+func (l layer) withLift(r heldRule, forget instant) (layer, effect) {
 	next := lift{r, latest(forget, r.until)}
 	result := changed
 	if old := l.lift; old != nil {
@@ -175,9 +175,9 @@ func (l *layer) foreign() (n int) {
 
 // verdict is what the rules of a key say together. The zero verdict revokes nothing.
 type verdict struct {
-	issuedBefore moment // a token with a later "iat" is not revoked
-	until        moment // and nothing is revoked from grace later on
-	seq          uint64 // of the rule with issuedBefore
+	issuedBefore instant // a token with a later "iat" is not revoked
+	until        instant // and nothing is revoked from grace later on
+	seq          uint64  // of the rule with issuedBefore
 	revokes      bool
 }
 
@@ -232,7 +232,7 @@ func (v *verdict) include(r *heldRule) {
 // expired returns the state without what has ended at the moment. The rules in force
 // end together, because the latest Until counts. A lift stays as long as there is
 // something that it lifts.
-func (s *groupState) expired(ended moment) *groupState {
+func (s *groupState) expired(ended instant) *groupState {
 	next, last := *s, s.lastLift()
 	for _, l := range next.layers() {
 		l.rules = slices.DeleteFunc(slices.Clone(l.rules), func(r heldRule) bool {
@@ -265,9 +265,9 @@ func (s *groupState) isEmpty() bool {
 }
 
 // due returns when expired changes something, or later than any moment.
-func (s *groupState) due() moment {
-	due, last := moment{sec: neverDue}, s.lastLift()
-	include := func(m moment) {
+func (s *groupState) due() instant {
+	due, last := instant{sec: neverDue}, s.lastLift()
+	include := func(m instant) {
 		if m.compare(due) < 0 {
 			due = m
 		}

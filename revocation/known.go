@@ -78,11 +78,7 @@ func hashOfIssuer(issuer string) uint64 { return maphash.String(seeds[1], issuer
 // the token was not revoked at that generation.
 func (k *known) look(c *koreauth.Claims, generation uint64) (ref tokenRef, clean bool) {
 	ref.issuer = hashOfIssuer(c.Issuer)
-	key1, key2 := maphash.String(seeds[0], c.ID), maphash.String(seeds[1], c.ID)
-	if c.ID == "" { // Two tokens without an ID are the same if these are.
-		key1, key2 = maphash.String(seeds[0], c.ClientID)+uint64(c.Expiry.UnixNano()), maphash.String(seeds[1], c.Subject)+uint64(c.IssuedAt.UnixNano())
-	}
-	key1, key2 = key1+3*ref.issuer, key2^ref.issuer
+	key1, key2 := keysOf(c, ref.issuer)
 	ref.key1 = key1
 	if t := k.table.Load(); t != nil {
 		if s := t.find(key1, key2); s != nil {
@@ -102,6 +98,14 @@ func (k *known) look(c *koreauth.Claims, generation uint64) (ref tokenRef, clean
 	}
 	ref.slot = k.add(c, key1, key2, ref.hash)
 	return ref, false
+}
+
+// keysOf returns what identifies a token. It depends on all that a rule can select, and
+// on the expiry, in case that the issuer gives one ID to several tokens, or none.
+func keysOf(c *koreauth.Claims, issuer uint64) (key1, key2 uint64) {
+	rest := 3*issuer + 5*maphash.String(seeds[0], c.ClientID) + 7*maphash.String(seeds[0], c.AccountID) + 11*maphash.String(seeds[0], c.Subject) +
+		uint64(c.IssuedAt.Unix())<<32 + uint64(c.IssuedAt.Nanosecond()) + 13*uint64(c.Expiry.Unix())
+	return maphash.String(seeds[0], c.ID) + rest, maphash.String(seeds[1], c.ID) ^ rest
 }
 
 // isClean notes that the token was not revoked at a generation.

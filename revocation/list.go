@@ -61,6 +61,7 @@ type List struct {
 	known   known
 	cache   cacheFile
 	journal journal
+	replica replica
 }
 
 const defaultMaxStale = time.Hour
@@ -194,13 +195,13 @@ func (l *List) Apply(rules ...Rule) error {
 		return errors.Join(faults...)
 	}
 	l.rules.mu.Lock()
-	l.rules.sweep(now)
 	l.rules.tokens.reserve(len(rules))
 	for i := range receipts {
 		receipts[i].At = l.rules.nextAt(now)
 		l.rules.add(&receipts[i], keys[i], fromApply, now)
 	}
 	l.rules.mu.Unlock()
+	l.rules.tidy()
 	l.fresh.apply()
 	for i := range min(len(rules), maxAudited) {
 		l.journal.audit(l.Logger, &receipts[i], keys[i])

@@ -30,7 +30,7 @@ type ruleSet struct {
 	inForce int        // groups that revoke something
 	empty   int        // groups without rules
 	foreign int        // rules that no store has given
-	due     moment     // no group expires earlier
+	due     instant    // no group expires earlier
 	started bool       // the fields below and due are set
 	issuers map[string]string
 	last    time.Time // the latest At
@@ -83,7 +83,7 @@ func (s *ruleSet) find(c *koreauth.Claims, issuer uint64, token *hash) (found, b
 // does not compare the "iat" if it is zero.
 func (v *verdict) applies(issuedAt time.Time) bool {
 	return v.revokes &&
-		(issuedAt.IsZero() || momentOf(issuedAt).compare(v.issuedBefore) <= 0) &&
+		(issuedAt.IsZero() || instantOf(issuedAt).compare(v.issuedBefore) <= 0) &&
 		time.Now().Before(v.until.time().Add(grace))
 }
 
@@ -119,7 +119,7 @@ func (s *ruleSet) start() {
 	}
 	s.started = true
 	s.byHash.placeOf, s.byName.placeOf = groupsByHash, groupsByName
-	s.due = moment{sec: neverDue}
+	s.due = instant{sec: neverDue}
 	s.issuers = make(map[string]string)
 }
 
@@ -188,7 +188,7 @@ func (s *ruleSet) addToGroup(r *Receipt, k key, from origin, now time.Time) effe
 	}
 	old := g.state.Load()
 	next := *old
-	if ended := momentOf(now.Add(-grace)); old.due().compare(ended) <= 0 {
+	if ended := instantOf(now.Add(-grace)); old.due().compare(ended) <= 0 {
 		next = *old.expired(ended)
 	}
 	compact, wasCompact := tokenRule{}, false
@@ -199,11 +199,11 @@ func (s *ruleSet) addToGroup(r *Receipt, k key, from origin, now time.Time) effe
 			s.countForeign(compact.foreign, false) // replace counts it again
 		}
 	}
-	held := heldRule{momentOf(r.At), momentOf(r.Rule.IssuedBefore), momentOf(r.Rule.Until), r.Seq, from == fromCache}
+	held := heldRule{instantOf(r.At), instantOf(r.Rule.IssuedBefore), instantOf(r.Rule.Until), r.Seq, from == fromCache}
 	l, result := next.layer(from == fromApply), changed
 	if r.Rule.Lift {
 		// What it lifts may arrive later, and may last longer than the lift.
-		*l, result = l.withLift(held, latest(momentOf(lifetime(r.At)), momentOf(now.Add(24*time.Hour))))
+		*l, result = l.withLift(held, latest(instantOf(lifetime(r.At)), instantOf(now.Add(24*time.Hour))))
 	} else {
 		*l, result = l.with(held)
 	}
@@ -225,7 +225,7 @@ func (s *ruleSet) addToGroup(r *Receipt, k key, from origin, now time.Time) effe
 
 // held returns the rule in the form of groups.
 func (r *tokenRule) held() heldRule {
-	return heldRule{at: momentOf(time.Unix(0, r.at)), issuedBefore: momentOf(time.Time{}), until: momentOf(time.Unix(0, r.until)), seq: r.seq, foreign: r.foreign}
+	return heldRule{at: instantOf(time.Unix(0, r.at)), issuedBefore: instantOf(time.Time{}), until: instantOf(time.Unix(0, r.until)), seq: r.seq, foreign: r.foreign}
 }
 
 func (s *groupState) layer(local bool) *layer {
@@ -277,11 +277,11 @@ func (s *ruleSet) sweep(now time.Time) {
 	for i := range s.tokens.shards {
 		s.tokens.sweep(i, ended.UnixNano(), func(r tokenRule) { s.countForeign(r.foreign, false) })
 	}
-	last := momentOf(ended)
+	last := instantOf(ended)
 	if s.due.compare(last) > 0 {
 		return
 	}
-	s.due = moment{sec: neverDue}
+	s.due = instant{sec: neverDue}
 	for g := range s.byHash.all() {
 		next := g.state.Load()
 		if next.due().compare(last) <= 0 {
@@ -309,6 +309,14 @@ func (s *ruleSet) dropEmpty() {
 	for g := range s.byName.all() {
 		s.issuers[g.issuer] = g.issuer
 	}
+}
+
+// tidy makes the set as small as it can be.
+func (s *ruleSet) tidy() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sweep(time.Now())
+	s.tokens.trim()
 }
 
 // entries returns how many keys have rules in force.
@@ -345,7 +353,7 @@ func (r *sharedRule) receipt() Receipt {
 // export calls f with all rules that are not from Apply. A rule that is added at the
 // same time may be left out. f is called without the lock.
 func (s *ruleSet) export(f func(*sharedRule)) {
-	ended := momentOf(time.Now().Add(-grace))
+	ended := instantOf(time.Now().Add(-grace))
 	var batch []sharedRule
 	flush := func() {
 		s.mu.Unlock()

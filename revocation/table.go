@@ -86,7 +86,7 @@ func (t *table) insert(r tokenRule) {
 	at := t.shardOf(first)
 	s := at.Load()
 	if s == nil || !s.hasRoom() {
-		s = s.copied(1)
+		s = s.grown()
 		at.Store(s)
 	}
 	s.insert(&r)
@@ -125,13 +125,22 @@ func (t *table) update(r tokenRule) {
 
 // reserve makes room for further entries, so that loading many copies little.
 func (t *table) reserve(more int) {
-	if more < 100*tableShards {
-		return
+	if more < 100*tableShards || more < t.live/4 {
+		return // It would copy more than it saves.
 	}
 	for i := range t.shards {
 		s := t.shards[i].Load()
 		// The hashes are spread evenly, but for a few.
 		t.shards[i].Store(s.copied(more/tableShards + more/tableShards/64))
+	}
+}
+
+// trim gives back what shards have grown too much.
+func (t *table) trim() {
+	for i := range t.shards {
+		if s := t.shards[i].Load(); s != nil && s.size > slotsFor(s.live)*17/16 {
+			t.shards[i].Store(s.copied(0))
+		}
 	}
 }
 
@@ -158,8 +167,6 @@ func (t *table) sweep(i int, ended int64, removed func(tokenRule)) {
 	}
 	if s.live == 0 {
 		t.shards[i].Store(nil)
-	} else if s.used-s.live > s.live/8 {
-		t.shards[i].Store(s.copied(0))
 	}
 }
 
@@ -186,8 +193,12 @@ type shard struct {
 	due        int64 // no entry ends earlier
 }
 
+// slotsFor returns the slots for that many entries: 89 % will be used, and at least one
+// will be empty.
+func slotsFor(entries int) int { return (entries*112/100 + 8) &^ 7 }
+
 func newShard(entries int) *shard {
-	size := max(8, (entries*112/100+7)&^7) // 89 % full
+	size := slotsFor(entries)
 	return &shard{words: make([]uint64, size/8+4*size+size/2), size: size, due: neverDue}
 }
 
@@ -205,6 +216,15 @@ func (s *shard) copied(more int) *shard {
 		}
 	}
 	return c
+}
+
+// grown returns a copy with so much room that loading many entries copies each of them
+// only a few times. trim removes what is not used. s may be nil.
+func (s *shard) grown() *shard {
+	if s == nil {
+		return newShard(1)
+	}
+	return s.copied(1 + s.live/4)
 }
 
 // hasRoom reports whether an entry may be inserted. At most 94 % are filled: more

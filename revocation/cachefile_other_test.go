@@ -1,0 +1,5 @@
+//go:build !unix
+
+package revocation_test
+
+var platformFaults []faultyFile
