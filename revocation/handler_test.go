@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -671,36 +670,6 @@ func TestHandler_PageOfABusyStore(t *testing.T) {
 	})
 }
 
-// follow makes the list follow the store until the test ends.
-func follow(t *testing.T, list *revocation.List, store revocation.Store) {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = list.Follow(ctx, store)
-	}()
-	t.Cleanup(func() { stop(); <-done })
-}
-
-// syncWriter is a log that several goroutines write.
-type syncWriter struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (w *syncWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(p)
-}
-
-func (w *syncWriter) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.String()
-}
-
 // Each change has one record in its process, whether the list follows the store or not.
 func TestHandler_AuditsEachChangeOnce(t *testing.T) {
 	for _, row := range []struct{ body, want string }{
@@ -713,7 +682,7 @@ func TestHandler_AuditsEachChangeOnce(t *testing.T) {
 		for _, follows := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, the list follows: %v", row.body, follows), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					log, store := new(syncWriter), revocation.Memory()
+					log, store := new(records), revocation.Memory()
 					list := &revocation.List{Logger: slog.New(slog.NewTextHandler(log, nil))}
 					if follows {
 						follow(t, list, store)
@@ -742,7 +711,7 @@ func TestHandler_AuditsEachChangeOnce(t *testing.T) {
 	}
 	t.Run("many at once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			log, store := new(syncWriter), revocation.Memory()
+			log, store := new(records), revocation.Memory()
 			list := &revocation.List{Logger: slog.New(slog.NewTextHandler(log, nil))}
 			follow(t, list, store)
 			handler := revocation.Handler(store, list)
