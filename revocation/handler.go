@@ -18,7 +18,7 @@ import (
 // The limits of the handler.
 const (
 	maxBody      = 64 << 10
-	maxReason    = 512 // bytes
+	reasonLimit  = 512 // bytes
 	pageSize     = 100 // rules in an answer
 	maxPageSize  = 1000
 	storeTimeout = 5 * time.Second // of the calls of the store for one request

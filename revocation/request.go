@@ -39,7 +39,7 @@ func invalid(format string, args ...any) error {
 
 // askedRule returns the rule that a body asks for.
 func askedRule(text, by string, lift bool) (Rule, error) {
-	rule, err := readMembers(text, askedMembers)
+	rule, err := readRuleMembers(text, askedMembers)
 	if err != nil {
 		return Rule{}, invalid("%s", err)
 	}
@@ -48,8 +48,8 @@ func askedRule(text, by string, lift bool) (Rule, error) {
 			return Rule{}, invalid(`member %q has a whole token: give its "jti" as "token", and leave it out of the other members`, m.name)
 		}
 	}
-	if len(rule.Reason) > maxReason || strings.ContainsFunc(rule.Reason, func(c rune) bool { return !unicode.IsPrint(c) }) {
-		return Rule{}, invalid(`member "reason" must be printable text of up to %d bytes, on one line`, maxReason)
+	if len(rule.Reason) > reasonLimit || strings.ContainsFunc(rule.Reason, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return Rule{}, invalid(`member "reason" must be printable text of up to %d bytes, on one line`, reasonLimit)
 	}
 	now := time.Now()
 	if !lift && !rule.Until.IsZero() && !rule.Until.After(now) {

@@ -216,11 +216,11 @@ var (
 )
 
 // readRule reads the JSON object of a rule in a store.
-func readRule(text string) (Rule, error) { return readMembers(text, ruleMembers) }
+func readRule(text string) (Rule, error) { return readRuleMembers(text, ruleMembers) }
 
-// readMembers reads the JSON object of a rule, with these members and no others. The
+// readRuleMembers reads the JSON object of a rule, with these members and no others. The
 // error names the member at fault, and never quotes a value, which may be a token.
-func readMembers(text string, members []string) (Rule, error) {
+func readRuleMembers(text string, members []string) (Rule, error) {
 	var rule Rule
 	var faults []error
 	wrong := func(ok bool, name, want string) {
