@@ -49,6 +49,7 @@ var allowedImports = map[string][]string{
 	"internal/jwk":        {"internal/jws", "internal/redact"},
 	"internal/memory":     {"internal/jws"},
 	"internal/fetch":      {"internal/clock"},
+	"internal/bounded":    {nothing},
 	"internal/door":       {nothing},
 	"internal/secret":     {nothing},
 	"internal/trials/...": {everything},

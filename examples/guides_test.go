@@ -38,6 +38,8 @@ var guideImports = []string{
 	"github.com/gorilla/mux",
 	"github.com/koreauth/koreauth",
 	"github.com/koreauth/koreauth/koretest",
+	"github.com/koreauth/koreauth/revocation",
+	"github.com/koreauth/koreauth/revocation/keycloak",
 	"github.com/koreauth/koreauth/source",
 }
 
@@ -51,6 +53,8 @@ var (
 	guard     *koreauth.Middleware
 	logger    *slog.Logger
 	api       http.Handler
+	store     revocation.Store
+	revoked   *revocation.List
 
 	ping, listClients, listSIMs, deleteClient, createMessage, coverage http.Handler
 

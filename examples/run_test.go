@@ -41,6 +41,7 @@ func runOnce(t *testing.T, dir string) {
 	}{
 		{"quickstart", []string{"9. The issuer is down", "503 Service Unavailable"}},
 		{"nethttp", []string{"200 OK", "401 Unauthorized", "403 Forbidden", "anonymous caller"}},
+		{"revocation", []string{"201 Created", "API 2 answers 403", "by=kc_operator", "14. The client has a new secret"}},
 		{"gorillamux", []string{"200 OK", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -56,7 +57,7 @@ func runOnce(t *testing.T, dir string) {
 // runCurlCommands repeats the printed curl commands while the program serves. The
 // program must exit with 0 when it is interrupted.
 func runCurlCommands(t *testing.T, dir string) {
-	for name, want := range map[string]int{"quickstart": 6, "nethttp": 9, "gorillamux": 11} {
+	for name, want := range map[string]int{"quickstart": 6, "nethttp": 9, "gorillamux": 11, "revocation": 4} {
 		t.Run(name, func(t *testing.T) {
 			command := exec.CommandContext(t.Context(), filepath.Join(dir, name))
 			command.WaitDelay = 10 * time.Second
@@ -84,15 +85,18 @@ func runCurlCommands(t *testing.T, dir string) {
 	}
 }
 
-var curlLine = regexp.MustCompile(`^curl -i(?: -X (\w+))?(?: -H '([\w-]+): ([^']+)')? '([^']+)'$`)
+var curlLine = regexp.MustCompile(`^curl -i(?: -X (\w+))?(?: -H '([\w-]+): ([^']+)')?(?: -H 'Content-Type: application/json' -d '([^']+)')? '([^']+)'$`)
 
 // curl sends the request of a curl command and returns the status.
 func curl(t *testing.T, line string) int {
 	t.Helper()
 	parts := curlLine.FindStringSubmatch(line)
 	require.NotNil(t, parts, line)
-	req, err := http.NewRequestWithContext(t.Context(), parts[1], parts[4], nil)
+	req, err := http.NewRequestWithContext(t.Context(), parts[1], parts[5], strings.NewReader(parts[4]))
 	require.NoError(t, err)
+	if parts[4] != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if parts[2] != "" {
 		req.Header.Set(parts[2], parts[3])
 	}

@@ -298,18 +298,6 @@ func TestKeycloak_Outage(t *testing.T) {
 		calls, len(wrong), requests.failed.Load(), requests.sent.Load())
 }
 
-// koreauth does not know what Keycloak stores outside of the token: see README.md.
-func TestKeycloak_NotBeforePolicy(t *testing.T) {
-	a := newAPI(t, keycloakConfig(t))
-	token := credentials(t, "kc_admin")
-	require.True(t, introspect(t, token))
-
-	admin(t, "PUT", "/admin/realms/KORE-CIDP", map[string]any{"notBefore": time.Now().Add(time.Minute).Unix()}, nil)
-	t.Cleanup(func() { admin(t, "PUT", "/admin/realms/KORE-CIDP", map[string]any{"notBefore": 0}, nil) })
-	assert.False(t, introspect(t, token), "Keycloak itself has revoked the token")
-	a.accepts(t, token)
-}
-
 // introspect reports whether Keycloak considers a token active. It asks as the
 // client of the API.
 func introspect(t testing.TB, token string) bool {

@@ -3,6 +3,7 @@ package revocation
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,20 @@ type journal struct {
 	stuck   bool // a call of the Logger has not returned in time
 	lost    int  // records left out because of that
 	warned  map[string]time.Time
+	audited []audited // the last rules with a record, in no order
+	oldest  int       // in audited, when it is full
 }
+
+// audited identifies a rule that has an audit record.
+type audited struct {
+	seq uint64
+	at  int64 // in nanoseconds
+	key hash
+}
+
+// maxRemembered is how many rules with a record are remembered, so that a rule which
+// the handler appends gets one, whether the handler or Follow has it first.
+const maxRemembered = 256
 
 const (
 	logPatience = time.Second // how long a call of the Logger may take
@@ -114,7 +128,7 @@ func (j *journal) warn(to *slog.Logger, subject, message string, attrs ...slog.A
 // audit records that a rule was applied. The ID of a token, the account and the
 // subject are left out, because they may name a person.
 func (j *journal) audit(to *slog.Logger, r *Receipt, k key) {
-	if to == nil {
+	if to == nil || r.Seq != 0 && !j.first(audited{r.Seq, r.At.UnixNano(), k.hash}) {
 		return
 	}
 	attrs := redact.Attrs{slog.String("kind", k.kind.String()), slog.Uint64("seq", r.Seq), slog.Time("at", r.At)}
@@ -126,4 +140,20 @@ func (j *journal) audit(to *slog.Logger, r *Receipt, k key) {
 	attrs.Add("reason", redact.Text(r.Rule.Reason))
 	attrs.Add("by", redact.Text(r.Rule.By))
 	j.log(to, slog.LevelInfo, "revocation: rule applied", attrs...)
+}
+
+// first notes that a rule has a record, and reports whether it had none.
+func (j *journal) first(rule audited) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if slices.Contains(j.audited, rule) {
+		return false
+	}
+	if len(j.audited) < maxRemembered {
+		j.audited = append(j.audited, rule)
+		return true
+	}
+	j.audited[j.oldest] = rule
+	j.oldest = (j.oldest + 1) % maxRemembered
+	return true
 }

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/koreauth/koreauth/internal/secret"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -113,6 +116,7 @@ func (r Rule) Complete(at time.Time) (Rule, error) {
 			set = append(set, m.name)
 		}
 		fault(len(m.value) > maxValue, "Rule.%s is longer than %d bytes: no claim that long is matched", m.name, maxValue)
+		fault(!utf8.ValidString(m.value), "Rule.%s is not valid UTF-8: no claim has such a value", m.name)
 	}
 	if r.Everything {
 		set = append(set, "Everything")
@@ -121,7 +125,8 @@ func (r Rule) Complete(at time.Time) (Rule, error) {
 	fault(len(set) > 1, "Rule has %s: set one of them", strings.Join(set, " and "))
 	fault(r.Issuer == "" && r.Hash == "", `Rule.Issuer is empty: set it to the "iss" of the tokens`)
 	fault(r.Issuer != "" && r.Hash != "", "Rule has Issuer and Hash: the hash already has the issuer, so leave Issuer empty")
-	fault(len(r.Issuer) > maxValue, "Rule.Issuer is longer than %d bytes", maxValue)
+	fault(len(r.Issuer) > maxValue, "Rule.Issuer is longer than %d bytes: no claim that long is matched", maxValue)
+	fault(!utf8.ValidString(r.Issuer), "Rule.Issuer is not valid UTF-8: no claim has such a value")
 	k := kindToken
 	if r.Hash != "" {
 		var err error
@@ -142,7 +147,12 @@ func (r Rule) Complete(at time.Time) (Rule, error) {
 	if r.Until.IsZero() {
 		r.Until = lifetime(from)
 	}
+	r.IssuedBefore, r.Until = r.IssuedBefore.UTC(), r.Until.UTC()
 	fault(r.IssuedBefore.After(r.Until), "Rule.IssuedBefore is after Rule.Until: the rule would be forgotten before it applies, so set a later Until")
+	// JSON and RFC 3339 have no other years. Without a matching Until, it depends on
+	// IssuedBefore.
+	fault(r.IssuedBefore.Year() < 1 || r.Until.Year() < 1 || r.IssuedBefore.Year() > 9999 || r.Until.Year() > 9999,
+		"Rule.IssuedBefore or Rule.Until is not in the years 1 to 9999: set other moments")
 	if len(faults) > 0 {
 		return Rule{}, errors.Join(faults...)
 	}
@@ -199,9 +209,18 @@ func (r *Rule) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// readRule reads the JSON object of a rule. The error names the member at fault, and
-// never quotes a value, which may be a token.
-func readRule(text string) (Rule, error) {
+// The members of a rule that somebody may ask for, and of one in a store.
+var (
+	askedMembers = []string{"issuer", "token", "client", "account", "subject", "everything", "issued_before", "until", "reason"}
+	ruleMembers  = append(slices.Clip(askedMembers), "lift", "hash", "by")
+)
+
+// readRule reads the JSON object of a rule in a store.
+func readRule(text string) (Rule, error) { return readRuleMembers(text, ruleMembers) }
+
+// readRuleMembers reads the JSON object of a rule, with these members and no others. The
+// error names the member at fault, and never quotes a value, which may be a token.
+func readRuleMembers(text string, members []string) (Rule, error) {
 	var rule Rule
 	var faults []error
 	wrong := func(ok bool, name, want string) {
@@ -218,7 +237,10 @@ func readRule(text string) (Rule, error) {
 	r := strictjson.ReadObject(text)
 	for r.More() {
 		name := r.Name()
-		if to := texts[name]; to != nil {
+		if !slices.Contains(members, name) {
+			faults = append(faults, errors.New("revocation: "+unknownName("member", name, members)))
+			r.Skip()
+		} else if to := texts[name]; to != nil {
 			value, ok := r.String()
 			*to = value
 			wrong(ok, name, "a string")
@@ -226,20 +248,63 @@ func readRule(text string) (Rule, error) {
 			value := r.Raw()
 			*to = value == "true"
 			wrong(value == "true" || value == "false", name, "true or false")
-		} else if to := times[name]; to != nil {
+		} else {
 			value, ok := r.String()
 			moment, err := time.Parse(time.RFC3339, value)
-			*to = moment
+			*times[name] = moment
 			wrong(ok && err == nil, name, "a time such as 2026-01-31T12:00:00Z (RFC 3339)")
-		} else {
-			faults = append(faults, errors.New("revocation: unknown member: use issuer, token, client, account, subject, everything, issued_before, until, reason"))
-			r.Skip()
 		}
 	}
 	if err := r.End(); err != nil {
+		if name := duplicateName(text); name != "" {
+			err = fmt.Errorf("%w: give %q once", err, name)
+		}
 		return Rule{}, fmt.Errorf("revocation: not a rule: %w", err)
 	}
 	return rule, errors.Join(faults...)
+}
+
+// unknownName says that a name is not one of the known ones. It quotes the name unless
+// that may be a secret which is in the wrong place.
+func unknownName(what, name string, known []string) string {
+	for _, right := range known {
+		if strings.EqualFold(name, right) {
+			return fmt.Sprintf("unknown %s %q: write %q", what, name, right)
+		}
+	}
+	if quotable(name) {
+		what += fmt.Sprintf(" %q", name)
+	}
+	return fmt.Sprintf("unknown %s: use %s", what, strings.Join(known, ", "))
+}
+
+// quotable reports whether a name of a member can be in an error.
+func quotable(name string) bool {
+	return len(name) <= 32 && !secret.HasJWT(name) && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '-' && c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z')
+	})
+}
+
+// duplicateName returns the first name that the members of a JSON object have twice,
+// or "" if there is none, or none that can be quoted.
+func duplicateName(text string) string {
+	in := json.NewDecoder(strings.NewReader(text))
+	if start, err := in.Token(); err != nil || start != json.Delim('{') {
+		return ""
+	}
+	for names := map[string]bool{}; in.More(); {
+		name, _ := in.Token()
+		member, ok := name.(string)
+		if names[member] && quotable(member) {
+			return member
+		}
+		names[member] = true
+		var value json.RawMessage
+		if !ok || in.Decode(&value) != nil {
+			break
+		}
+	}
+	return ""
 }
 
 // UnmarshalJSON reads a receipt as strictly as [Rule.UnmarshalJSON].

@@ -41,3 +41,47 @@ func TestLike_SegmentsAreAdjacent(t *testing.T) {
 		assert.False(t, secret.Like(text), text)
 	}
 }
+
+func TestHasJWT(t *testing.T) {
+	const header, payload, signature = "eyJhbGciOiJSUzI1NiIsInR5cCIgOiAiSldUIn0", "eyJleHAiOjE3OTU2NjM2NjUsImp0aSI6IjEifQ", "c2lnbmF0dXJl"
+	for name, text := range map[string]string{
+		"a JWT":                         header + "." + payload + "." + signature,
+		"after a scheme":                "Bearer " + header + "." + payload + "." + signature,
+		"in a sentence":                 "the token (" + header + "." + payload + "." + signature + ") leaked",
+		"in a URL":                      "https://example.com/?access_token=" + header + "." + payload + "." + signature,
+		"in quotes":                     `"` + header + "." + payload + "." + signature + `"`,
+		"after an underscore":           "token_" + header + "." + payload,
+		"a header after an underscore":  "token_" + header,
+		"unsigned":                      header + "." + payload + ".",
+		"the header alone":              header,
+		"a part of the header":          header[:12],
+		"the payload and the signature": payload + "." + signature,
+		"the payload alone":             "." + payload,
+		"dots are escaped":              header + "%2E" + payload + "%2E" + signature,
+		"short segments":                "eyJ9.e30.x",
+		"a space after the brace":       "eyAiYWxnIjoiUlMyNTYifQ.e30.x",
+		"a line break after the brace":  "ewogImFsZyI6IlJTMjU2In0.e30.x",
+		"CR LF after the brace":         "ew0KImFsZyI6IlJTMjU2In0.e30.x",
+		"a tab after the brace":         "ewkiYWxnIjoiUlMyNTYifQ.e30.x",
+		"encrypted":                     "eyJhbGciOiJkaXIiLCJlbmMiOiJBMTI4R0NNIn0..a.b.c",
+	} {
+		assert.True(t, secret.HasJWT(text), name)
+	}
+	for name, text := range map[string]string{
+		"empty":                       "",
+		"dots":                        "...",
+		"an identifier of Keycloak":   "trrtcc:7f0c2b51-93c5-41d1-a1f8-b3c7a36cf92b",
+		"an issuer":                   "https://keycloak.example.com/realms/KORE-CIDP",
+		"an issuer with a long name":  "https://authentication.production-cluster.internal-company-network.example/realms/x",
+		"hosts that begin with e":     "e30.example.com node30.example.com eyes.example.com ewok.example.com",
+		"an e-mail address":           "owner@example.com",
+		"a sentence":                  "leaked in ticket 4711; see https://tickets.example.com/4711?x=eyJ",
+		"a short piece":               "eyJhbGciOiJ",
+		"a short end of a word":       "key.xeyJhbGciO.example",
+		"random, and begins like one": "eyJ" + "_4f0-PlA7uq9aT3mYcKZw",
+		"random, and has the start":   "q0eyJ" + "_4f0-PlA7uq9aT3mYcKZw",
+		"base64url of other JSON":     "WyJhIiwiYiIsImMiLCJkIl0",
+	} {
+		assert.False(t, secret.HasJWT(text), name)
+	}
+}

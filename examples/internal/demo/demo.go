@@ -34,6 +34,8 @@ type Step struct {
 	Method, Path string
 	// Token is sent in the Authorization header. If empty, there is no such header.
 	Token string
+	// JSON is the body. If empty, there is no body.
+	JSON string
 	// Status is the expected status.
 	Status int
 	// Body is the exact body expected. If empty, any body is accepted.
@@ -50,6 +52,9 @@ func (s Step) Curl(api string) string {
 	}
 	if s.Token != "" {
 		line += " -H 'Authorization: Bearer " + s.Token + "'"
+	}
+	if s.JSON != "" {
+		line += " -H 'Content-Type: application/json' -d '" + s.JSON + "'"
 	}
 	return line + " '" + api + s.Path + "'"
 }
@@ -75,7 +80,10 @@ func (t *Tour) Show(ctx context.Context, s Step) {
 	if s.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+s.Token)
 	}
-	status, body, err := t.Exchange(req, "")
+	if s.JSON != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	status, body, err := t.Exchange(req, s.JSON)
 	if err == nil {
 		err = s.check(status, string(body))
 	}
@@ -125,21 +133,23 @@ func (t *Tour) Wrong() error {
 	return fmt.Errorf("wrong responses: %s", strings.Join(t.wrong, "; "))
 }
 
-// Exchange sends a request and prints it with its response. If form is not empty,
-// it is the body. Secrets in the request are shortened; the body of the response is
-// printed unchanged.
-func (t *Tour) Exchange(req *http.Request, form string) (status int, body []byte, err error) {
-	if form != "" {
-		req.Body = io.NopCloser(strings.NewReader(form))
-		req.ContentLength = int64(len(form))
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+// Exchange sends a request and prints it with its response. If content is not empty,
+// it is the body, and a form unless the request has a Content-Type. Secrets in the
+// request are shortened; the body of the response is printed unchanged.
+func (t *Tour) Exchange(req *http.Request, content string) (status int, body []byte, err error) {
+	if content != "" {
+		req.Body = io.NopCloser(strings.NewReader(content))
+		req.ContentLength = int64(len(content))
+		if req.Header.Get("Content-Type") == "" {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
 	}
 	fmt.Fprintf(t.Out, "  > %s %s\n  > Host: %s\n", req.Method, req.URL.RequestURI(), req.URL.Host)
 	for _, name := range slices.Sorted(maps.Keys(req.Header)) {
 		fmt.Fprintf(t.Out, "  > %s: %s\n", name, shorten(req.Header.Get(name)))
 	}
-	if form != "" {
-		fmt.Fprintf(t.Out, "  >\n  > %s\n", shorten(form))
+	if content != "" {
+		fmt.Fprintf(t.Out, "  >\n  > %s\n", shorten(content))
 	}
 	res, err := client.Do(req)
 	if err != nil {

@@ -1,0 +1,56 @@
+package bounded_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/koreauth/koreauth/internal/bounded"
+)
+
+func TestCall(t *testing.T) {
+	failed := errors.New("failed")
+	for _, row := range []struct {
+		name string
+		f    func(context.Context) (int, error)
+		want int
+		err  string
+	}{
+		{"a result", func(context.Context) (int, error) { return 7, nil }, 7, ""},
+		{"an error", func(context.Context) (int, error) { return 7, failed }, 7, "failed"},
+		{"a panic", func(context.Context) (int, error) { panic("odd") }, 0, "it panicked with a string"},
+		{"a goroutine that ends", func(context.Context) (int, error) { runtime.Goexit(); return 7, nil }, 0, "it did not return"},
+		{"a function that obeys its context", func(ctx context.Context) (int, error) { <-ctx.Done(); return 0, ctx.Err() }, 0, "context deadline exceeded"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				got, err := bounded.Call(ctx, row.f)
+				assert.Equal(t, row.want, got)
+				if row.err == "" {
+					assert.NoError(t, err)
+				} else {
+					assert.EqualError(t, err, row.err)
+				}
+			})
+		})
+	}
+	t.Run("a function that hangs", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			release := make(chan struct{})
+			start := time.Now()
+			_, err := bounded.Call(ctx, func(context.Context) (int, error) { <-release; return 7, nil })
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Equal(t, time.Second, time.Since(start))
+			close(release) // synctest fails if the goroutine does not end now
+		})
+	})
+}
