@@ -94,6 +94,7 @@ func TestValidator_KeysThatAreTried(t *testing.T) {
 		{"equal keys with different algorithms count once", withoutKid,
 			join(equal(3, koreauth.Key{ID: "a", Algorithm: "EdDSA", Public: edPublic("x")}), equal(3, koreauth.Key{ID: "a", Algorithm: "Ed25519", Public: edPublic("x")}), distinct("c", 2), other), nil},
 		{"kid in another case names a key", `{"alg":"EdDSA","Kid":"k"}`, good, koreauth.ErrUnknownKey},
+		{"kid in another case names a key, whatever follows it", `{"alg":"EdDSA","Kid":"k","x":1}`, good, koreauth.ErrUnknownKey},
 		{"kid in another case beside kid", `{"alg":"EdDSA","Kid":"x","kid":"k"}`, good, nil},
 	} {
 		for set, keys := range map[string]koreauth.KeySet{
