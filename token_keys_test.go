@@ -78,6 +78,7 @@ func TestValidator_KeysThatAreTried(t *testing.T) {
 		{"a key without an ID, if none has the kid", withKid, join(distinct("x", 9), bare), nil},
 		{"a key without an ID, if one has the kid", withKid, join(distinct("k", 1), bare), koreauth.ErrSignature},
 		{"a key without an ID, if one of another type has the kid", withKid, join(rsa, bare), koreauth.ErrUnknownKey},
+		{"a key without an ID, if one has the kid in another case", `{"alg":"EdDSA","kid":"K"}`, join(distinct("k", 1), bare), nil},
 		{"the fourth key without an ID", withKid, join(distinct("", 3), bare), nil},
 		{"the fifth key without an ID", withKid, join(distinct("", 4), bare), koreauth.ErrUnknownKey},
 		{"a key with another ID", withKid, other, koreauth.ErrUnknownKey},

@@ -251,6 +251,14 @@ func TestValidator_CustomKeySet(t *testing.T) {
 		})
 		_, err := v.Validate(t.Context(), issuer.Valid())
 		assert.ErrorIs(t, err, row.want, row.name)
+		var refusal *koreauth.Error
+		if errors.As(err, &refusal) {
+			class := koreauth.ErrInvalidToken
+			if row.err != nil && row.err != koreauth.ErrUnknownKey {
+				class = koreauth.ErrUnavailable
+			}
+			assert.Equal(t, class, refusal.Class, row.name)
+		}
 	}
 }
 
