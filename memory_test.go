@@ -243,6 +243,77 @@ func TestMemory_FollowsKeyRefresh(t *testing.T) {
 	})
 }
 
+func TestMemory_KeysOfRemoteKeySet(t *testing.T) {
+	withFakeTime(t, "an outage does not bring a removed key back", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a", "b"))
+		v := edValidator(t, net.keySet())
+		token := edToken(t, "a", nil)
+		remember(t, v, token)
+		require.True(t, rememberedBy(t, v, token))
+		net.respondKeys(keysOf("b"))
+		wait(keysMaxAge)
+		require.True(t, rememberedBy(t, v, token), "this starts a refresh in the background")
+		synctest.Wait()
+		net.respondKeys(connectionRefused)
+		for range 3 {
+			_, err := v.Validate(t.Context(), token)
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable, "it is not known whether the key is back")
+		}
+		net.respondKeys(keysOf("b"))
+		wait(keysInterval)
+		_, err := v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+	})
+	withFakeTime(t, "after MaxStale the keys are not used, even if no retry is due", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, edSet("a"), "Cache-Control: max-age=60"))
+		set := net.keySet()
+		set.MaxStale = keysMaxAge
+		v := edValidator(t, set)
+		token := edToken(t, "a", nil)
+		remember(t, v, token)
+		net.respondKeys(connectionRefused)
+		start := time.Now()
+		for time.Since(start) < keysMaxAge-time.Second {
+			wait(time.Second)
+			require.True(t, rememberedBy(t, v, token))
+		}
+		last := net.requestTimes(start, 0)[net.requestCount()-1]
+		require.Greater(t, last+8*keysInterval, keysMaxAge+time.Second, "the next retry is due after MaxStale")
+		wait(time.Second - 1)
+		require.True(t, rememberedBy(t, v, token))
+		wait(1)
+		_, err := v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+	})
+	withFakeTime(t, "a new key under the old ID ends the token", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		v := edValidator(t, net.keySet())
+		token := edToken(t, "a", nil)
+		remember(t, v, token)
+		require.True(t, rememberedBy(t, v, token))
+		net.respondKeys(reply(200, strings.Replace(edSet("b"), `"kid":"b"`, `"kid":"a"`, 1)))
+		wait(keysMaxAge)
+		require.True(t, rememberedBy(t, v, token), "this starts a refresh in the background")
+		synctest.Wait()
+		_, err := v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrSignature)
+	})
+	withFakeTime(t, "keys that did not change keep the token", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, edSet("a"), `ETag: "1"`))
+		v := edValidator(t, net.keySet())
+		token := edToken(t, "a", map[string]any{"exp": time.Now().Add(24 * time.Hour).Unix()})
+		remember(t, v, token)
+		for _, respond := range []responder{reply(304, ""), keysOf("a"), connectionRefused, keysOf("a", "b")} {
+			net.respondKeys(respond)
+			wait(keysMaxAge)
+			require.True(t, rememberedBy(t, v, token), "this starts a refresh in the background")
+			synctest.Wait()
+			require.True(t, rememberedBy(t, v, token))
+		}
+		assert.Equal(t, 5, net.requestCount())
+	})
+}
+
 func TestMemory_OmitsRejectedTokens(t *testing.T) {
 	issuer, v, set, signingKey := newIssuerWithKeySet(t)
 	for name, recipe := range map[string]koretest.Token{

@@ -95,6 +95,17 @@ func TestRemoteKeySet_WarnsOfUnusableKeys(t *testing.T) {
 			assert.Contains(t, status.Reasons[0], key.kid)
 		})
 	}
+	withFakeTime(t, "the cause of ErrUnknownKey is that of the one key, and an outage is none", func(t *testing.T, net *network) {
+		net.respondKeys(keysNamed(unusable[0].jwk, unusable[1].jwk, edJWK("good")))
+		v := edValidator(t, net.keySet())
+		_, err := v.Validate(t.Context(), edTokenSignedBy(unusable[0].kid, "signer", nil))
+		assert.ErrorContains(t, err, unusable[0].reason)
+		assert.NotContains(t, err.Error(), unusable[1].reason)
+		net.respondKeys(connectionRefused)
+		_, err = v.Validate(t.Context(), edTokenSignedBy(unusable[0].kid, "signer", nil))
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+		assert.NotErrorIs(t, err, koreauth.ErrInvalidToken, "the issuer may have replaced the key")
+	})
 	withFakeTime(t, "keys for encryption cause no warning, and are in the status", func(t *testing.T, net *network) {
 		var log bytes.Buffer
 		set := net.keySet()

@@ -107,6 +107,23 @@ func TestRemoteKeySet_RefreshesInBackground(t *testing.T) {
 			requireImmediate(t, set, "b", nil)
 		}
 	})
+	withFakeTime(t, "a fetch for an unknown key that fails brings no refresh forward", func(t *testing.T, net *network) {
+		net.respondKeys(keysOf("a"))
+		set := net.keySet()
+		wantKey(t, set, "a", 0)
+		wait(time.Minute)
+		net.respondKeys(connectionRefused)
+		wantUnavailableError(t, set, "b")
+		net.respondKeys(keysOf("a"))
+		wait(keysMaxAge - time.Minute - 1)
+		wantKey(t, set, "a", 0)
+		synctest.Wait()
+		assert.Equal(t, 2, net.requestCount(), "a nanosecond before MaxAge")
+		wait(1)
+		wantKey(t, set, "a", 0)
+		synctest.Wait()
+		assert.Equal(t, 3, net.requestCount(), "at MaxAge")
+	})
 	withFakeTime(t, "a removed key is unknown after the next refresh", func(t *testing.T, net *network) {
 		net.respondKeys(keysOf("a", "b"))
 		set := net.keySet()
@@ -661,6 +678,36 @@ func TestRemoteKeySet_MaxStaleEndsDuringRefresh(t *testing.T) {
 		keys, err := set.Keys(t.Context(), "a", true) // waits until the fetch times out
 		require.ErrorIs(t, err, koreauth.ErrUnavailable)
 		assert.Empty(t, keys)
+	})
+}
+
+// The fetch has read the keys, and then waits for the metadata. When it ends, the keys
+// are older than MaxStale.
+func TestRemoteKeySet_MaxStaleEndsDuringFetch(t *testing.T) {
+	withFakeTime(t, "the keys are not used", func(t *testing.T, net *network) {
+		const metadataURL = edIssuer + "/.well-known/openid-configuration"
+		net.respond(metadataURL, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client(), MaxAge: time.Second, MaxStale: time.Second}
+		wantKey(t, set, "a", 0)
+		wait(900 * time.Millisecond)
+		wantUnknown(t, set, "b", 0) // Its fetch brings the keys anew.
+		wait(300 * time.Millisecond)
+		net.respond(metadataURL, hanging)
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			_, err := set.Keys(t.Context(), "b", true)
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+			assert.ErrorContains(t, err, "older than MaxStale")
+		})
+		wait(2 * time.Second)
+		callers.Go(func() {
+			keys, err := set.Keys(t.Context(), "a", true) // joins the fetch
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+			assert.Empty(t, keys)
+		})
+		callers.Wait()
+		assert.Equal(t, []string{metadataURL, keysURL, keysURL, keysURL, metadataURL}, net.requestURLs())
 	})
 }
 

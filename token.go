@@ -58,6 +58,9 @@ func (t *verifiedToken) bytes() int {
 			size += allocated(len(a))
 		}
 	}
+	if bound := c.Confirmation; bound != nil {
+		size += allocated(32) + allocated(len(bound.CertificateSHA256)) + allocated(len(bound.KeySHA256))
+	}
 	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ, t.header.Kid, t.header.Typ} {
 		size += allocated(len(text))
 	}

@@ -78,6 +78,7 @@ func TestValidator_KeysThatAreTried(t *testing.T) {
 		{"a key without an ID, if none has the kid", withKid, join(distinct("x", 9), bare), nil},
 		{"a key without an ID, if one has the kid", withKid, join(distinct("k", 1), bare), koreauth.ErrSignature},
 		{"a key without an ID, if one of another type has the kid", withKid, join(rsa, bare), koreauth.ErrUnknownKey},
+		{"a key without an ID, if one has the kid in another case", `{"alg":"EdDSA","kid":"K"}`, join(distinct("k", 1), bare), nil},
 		{"the fourth key without an ID", withKid, join(distinct("", 3), bare), nil},
 		{"the fifth key without an ID", withKid, join(distinct("", 4), bare), koreauth.ErrUnknownKey},
 		{"a key with another ID", withKid, other, koreauth.ErrUnknownKey},
@@ -94,6 +95,7 @@ func TestValidator_KeysThatAreTried(t *testing.T) {
 		{"equal keys with different algorithms count once", withoutKid,
 			join(equal(3, koreauth.Key{ID: "a", Algorithm: "EdDSA", Public: edPublic("x")}), equal(3, koreauth.Key{ID: "a", Algorithm: "Ed25519", Public: edPublic("x")}), distinct("c", 2), other), nil},
 		{"kid in another case names a key", `{"alg":"EdDSA","Kid":"k"}`, good, koreauth.ErrUnknownKey},
+		{"kid in another case names a key, whatever follows it", `{"alg":"EdDSA","Kid":"k","x":1}`, good, koreauth.ErrUnknownKey},
 		{"kid in another case beside kid", `{"alg":"EdDSA","Kid":"x","kid":"k"}`, good, nil},
 	} {
 		for set, keys := range map[string]koreauth.KeySet{

@@ -100,6 +100,7 @@ func TestValidator_Checks(t *testing.T) {
 		{"nbf now", claims("nbf", now), nil, nil},
 		{"nbf in one second", claims("nbf", now+1), nil, koreauth.ErrNotYetValid},
 		{"nbf in one second, with leeway", claims("nbf", now+1), func(c *koreauth.Config) { c.Leeway = time.Second }, nil},
+		{"nbf in two seconds, with a leeway of one", claims("nbf", now+2), func(c *koreauth.Config) { c.Leeway = time.Second }, koreauth.ErrNotYetValid},
 		{"nbf after the year 9999", claims("nbf", 1e300), nil, koreauth.ErrNotYetValid},
 		{"nbf is a string", claims("nbf", "0"), nil, koreauth.ErrNotYetValid},
 
@@ -107,9 +108,11 @@ func TestValidator_Checks(t *testing.T) {
 		{"iat is a string, without MaxAge", claims("iat", "yesterday"), nil, nil},
 		{"iat in the future", claims("iat", now+1), withMaxAge, koreauth.ErrTooOld},
 		{"iat in the future, with leeway", claims("iat", now+1), func(c *koreauth.Config) { withMaxAge(c); c.Leeway = time.Second }, nil},
+		{"iat in two seconds, with a leeway of one", claims("iat", now+2), func(c *koreauth.Config) { withMaxAge(c); c.Leeway = time.Second }, koreauth.ErrTooOld},
 		{"iat less than MaxAge ago", claims("iat", now-59), withMaxAge, nil},
 		{"iat MaxAge ago", claims("iat", now-60), withMaxAge, koreauth.ErrTooOld},
 		{"iat MaxAge ago, with leeway", claims("iat", now-60), func(c *koreauth.Config) { withMaxAge(c); c.Leeway = time.Second }, nil},
+		{"iat MaxAge and one leeway ago", claims("iat", now-61), func(c *koreauth.Config) { withMaxAge(c); c.Leeway = time.Second }, koreauth.ErrTooOld},
 		{"no iat", token{Drop: []string{"iat"}}, withMaxAge, koreauth.ErrTooOld},
 		{"iat is a string", claims("iat", "946684800"), withMaxAge, koreauth.ErrTooOld},
 
@@ -181,10 +184,15 @@ func TestValidator_CanceledContext(t *testing.T) {
 	cause := errors.New("the client disconnected")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	_, err := v.Validate(ctx, issuer.Valid())
-	require.ErrorIs(t, err, koreauth.ErrUnavailable)
-	require.ErrorIs(t, err, cause)
-	require.NotErrorIs(t, err, koreauth.ErrInvalidToken)
+	remembered := issuer.Valid()
+	remember(t, v, remembered)
+	for name, token := range map[string]string{"a new token": issuer.Valid(), "a remembered token": remembered} {
+		_, err := v.Validate(ctx, token)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable, name)
+		assert.ErrorIs(t, err, cause, name)
+		assert.NotErrorIs(t, err, koreauth.ErrInvalidToken, name)
+	}
+	assert.True(t, rememberedBy(t, v, remembered), "it stays remembered")
 }
 
 func TestValidator_ClaimsDecideFetch(t *testing.T) {
@@ -243,6 +251,14 @@ func TestValidator_CustomKeySet(t *testing.T) {
 		})
 		_, err := v.Validate(t.Context(), issuer.Valid())
 		assert.ErrorIs(t, err, row.want, row.name)
+		var refusal *koreauth.Error
+		if errors.As(err, &refusal) {
+			class := koreauth.ErrInvalidToken
+			if row.err != nil && row.err != koreauth.ErrUnknownKey {
+				class = koreauth.ErrUnavailable
+			}
+			assert.Equal(t, class, refusal.Class, row.name)
+		}
 	}
 }
 
@@ -255,6 +271,13 @@ func TestValidator_ErrorFields(t *testing.T) {
 	assert.Equal(t, "kc_demo", refusal.ClientID)
 	assert.Equal(t, issuer.KeyIDs()[0], refusal.KeyID)
 	assert.NotContains(t, err.Error(), "kc_demo", "the text must not contain values from the token")
+
+	for name, header := range map[string]string{"a header that ends early": `{"kid":"k","alg":"RS256"`, "an alg that is not a string": `{"kid":"k","alg":1}`} {
+		_, err := v.Validate(t.Context(), rawURL([]byte(header))+".e30.e30")
+		require.ErrorIs(t, err, koreauth.ErrMalformed, name)
+		require.ErrorAs(t, err, &refusal, name)
+		assert.Equal(t, "k", refusal.KeyID, "%s: what could be read", name)
+	}
 }
 
 func TestConfig_ReportsAllFaults(t *testing.T) {

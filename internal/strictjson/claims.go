@@ -52,10 +52,18 @@ func Words(r *Reader) []string {
 	}
 	text, _ := r.String()
 	var words []string
+	sparse := false
 	for text != "" {
 		var word string
 		if word, text, _ = strings.Cut(text, " "); word != "" {
 			words = append(words, word)
+		} else {
+			sparse = true
+		}
+	}
+	if sparse { // The words must not keep many spaces in memory.
+		for i := range words {
+			words[i] = strings.Clone(words[i])
 		}
 	}
 	return words

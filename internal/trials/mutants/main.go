@@ -7,6 +7,7 @@
 //	go run ./internal/trials/mutants -only validator   # those of validator.txt; writes nothing
 //	go run ./internal/trials/mutants iat               # those with this text in their description
 //	go run ./internal/trials/mutants -check            # only reports mutants that do not match the source
+//	go run ./internal/trials/mutants -resume FILE      # keeps the verdicts in FILE, and uses those that it has
 //
 // It exits with status 1 if a mutant survives, does not compile or does not
 // match the source, and with status 2 if nothing could be tried. It does not
@@ -27,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,10 +38,11 @@ func main() {
 	check := flag.Bool("check", false, "run no test; report the mutants whose text is not in the source exactly once")
 	only := flag.String("only", "", "try only the mutants of these `files`, separated by commas: validator,claims")
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many mutants to try at once")
+	resume := flag.String("resume", "", "use the verdicts in this `file` that are of the same source, tests and mutant, and add the others")
 	timeout := flag.Duration("timeout", 2*time.Minute, "after this time a mutant is counted as noticed: the tests hang")
 	flag.Parse()
 
-	failed, err := run(*check, *only, strings.Join(flag.Args(), " "), *workers, *timeout)
+	failed, err := run(*check, *only, strings.Join(flag.Args(), " "), *resume, *workers, *timeout)
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -50,7 +53,7 @@ func main() {
 }
 
 // run returns how many mutants do not match the source or were not noticed.
-func run(check bool, only, words string, workers int, timeout time.Duration) (failed int, err error) {
+func run(check bool, only, words, resume string, workers int, timeout time.Duration) (failed int, err error) {
 	all, err := readLists()
 	if err != nil {
 		return 0, err
@@ -71,18 +74,18 @@ func run(check bool, only, words string, workers int, timeout time.Duration) (fa
 		return failed, nil
 	}
 
-	dir, err := os.MkdirTemp("", "mutants")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	start := time.Now()
 	matching := slices.DeleteFunc(slices.Clone(chosen), func(m *mutant) bool { return m.verdict != "" })
-	t := &trial{dir: dir, timeout: timeout, noticedBy: readPage(page)}
-	if err := t.prepare(matching); err != nil {
+	var past *verdicts
+	if resume != "" {
+		if past, err = openVerdicts(resume, all); err != nil {
+			return 0, err
+		}
+	}
+	start := time.Now()
+	untried := slices.DeleteFunc(slices.Clone(matching), past.find)
+	if err := try(untried, past, workers, timeout); err != nil {
 		return 0, err
 	}
-	t.tryAll(matching, workers)
 
 	survived := 0
 	for _, m := range matching {
@@ -93,9 +96,27 @@ func run(check bool, only, words string, workers int, timeout time.Duration) (fa
 	fmt.Printf("%d mutants: %d noticed, %d not noticed, %d do not match the source; %v\n",
 		len(chosen), len(matching)-survived, survived, failed, time.Since(start).Round(time.Second))
 	if len(chosen) == len(all) {
-		err = os.WriteFile(page, table(all, survived+failed), 0o644)
+		err = os.WriteFile(page, table(all, survived+failed, len(matching)-len(untried)), 0o644)
 	}
 	return failed + survived, err
+}
+
+// try tries the mutants, some at once, and adds their verdicts to past.
+func try(mutants []*mutant, past *verdicts, workers int, timeout time.Duration) error {
+	if len(mutants) == 0 {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	t := &trial{dir: dir, timeout: timeout, noticedBy: readPage(page)}
+	past.noticedBy(t.noticedBy)
+	if err := t.prepare(mutants); err != nil {
+		return err
+	}
+	return t.tryAll(mutants, past, workers)
 }
 
 // choose returns the mutants of the lists named in only, with the words in
@@ -116,16 +137,20 @@ func choose(all []*mutant, only, words string) ([]*mutant, error) {
 	}), nil
 }
 
-// tryAll tries the mutants, some at once.
-func (t *trial) tryAll(mutants []*mutant, workers int) {
+// tryAll tries the mutants after prepare.
+func (t *trial) tryAll(mutants []*mutant, past *verdicts, workers int) error {
 	next := make(chan *mutant)
 	var running sync.WaitGroup
+	var failed atomic.Pointer[error] // to keep a verdict
 	for i := range max(workers, 1) {
 		own := filepath.Join(t.dir, fmt.Sprint("worker", i))
 		running.Go(func() {
 			for m := range next {
 				m.verdict, m.killed = t.try(own, m)
 				fmt.Printf("%s: %s: %s\n", m.source, m.description, m.verdict)
+				if err := past.add(m); err != nil {
+					failed.Store(&err)
+				}
 			}
 		})
 	}
@@ -134,4 +159,8 @@ func (t *trial) tryAll(mutants []*mutant, workers int) {
 	}
 	close(next)
 	running.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }

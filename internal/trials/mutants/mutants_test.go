@@ -127,11 +127,59 @@ func TestPage_IsReadBack(t *testing.T) {
 		{source: "b.go", description: "a check", verdict: survived},
 	}
 	name := filepath.Join(t.TempDir(), "page.md")
-	require.NoError(t, write(name, string(table(mutants, 1))))
+	require.NoError(t, write(name, string(table(mutants, 1, 0))))
 	noticedBy := readPage(name)
 	assert.Equal(t, "TestA", noticedBy[mutants[0].key()])
 	assert.Equal(t, survived, noticedBy[mutants[1].key()])
 	assert.Empty(t, readPage(name+"x"))
+}
+
+func TestVerdicts_CountForTheSameSourceOnly(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"go.mod": "module a\n", "go.sum": "", "a.go": "package a\n", "a_test.go": "package a\n", "testdata/x": "x"} {
+		require.NoError(t, write(name, text))
+	}
+	m := func() *mutant {
+		return &mutant{source: "a.go", tests: []string{"."}, description: "a check", mutated: "package a // changed\n"}
+	}
+	tried := m()
+	tried.verdict, tried.killed = "TestA", true
+	past, err := openVerdicts("verdicts", []*mutant{tried})
+	require.NoError(t, err)
+	require.False(t, past.find(m()))
+	require.NoError(t, past.add(tried))
+
+	found := func(wanted *mutant) bool {
+		past, err := openVerdicts("verdicts", []*mutant{wanted})
+		require.NoError(t, err)
+		return past.find(wanted)
+	}
+	same := m()
+	require.True(t, found(same))
+	assert.Equal(t, tried, same)
+	other := m()
+	other.mutated += "\n"
+	assert.False(t, found(other), "another mutant")
+	for _, name := range []string{"go.mod", "go.sum", "a.go", "a_test.go", "testdata/x"} {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, write(name, string(text)+"\n"))
+		assert.False(t, found(m()), "%s changed", name)
+		require.NoError(t, write(name, string(text)))
+		assert.True(t, found(m()), name)
+	}
+
+	tests := map[string]string{}
+	past.noticedBy(tests)
+	assert.Empty(t, tests, "what was known when the file was read")
+	past, err = openVerdicts("verdicts", []*mutant{tried})
+	require.NoError(t, err)
+	past.noticedBy(tests)
+	assert.Equal(t, map[string]string{"a.go: a check": "TestA"}, tests)
+
+	var none *verdicts
+	assert.False(t, none.find(m()))
+	assert.NoError(t, none.add(m()))
 }
 
 func replaceOnce(text, old, by string) string {

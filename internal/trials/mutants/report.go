@@ -12,10 +12,13 @@ import (
 // key identifies a mutant on the page.
 func (m *mutant) key() string { return m.source + ": " + m.description }
 
-// table returns the page.
-func table(mutants []*mutant, failed int) []byte {
+// table returns the page. earlier is the number of verdicts that are not of this run.
+func table(mutants []*mutant, failed, earlier int) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, intro, time.Now().UTC().Format(time.DateOnly), runtime.Version(), runtime.GOOS, runtime.GOARCH, len(mutants), failed)
+	if earlier > 0 {
+		fmt.Fprintf(&b, resumed, earlier)
+	}
 	source := ""
 	for _, m := range mutants {
 		if m.source != source {
@@ -37,6 +40,11 @@ writes this page; this was on %s, with %s %s/%s.
 same input: a missing ` + "`iat`" + ` is also too old, a fourth segment is also not base64url, a key without a curve fits no EC
 algorithm, and the rate limit for failed refreshes is also kept by the time for which the old keys count as fresh. The
 comments in the lists name the others.
+`
+
+const resumed = `
+The verdicts came from several runs: %d of them are those of earlier ones (` + "`-resume`" + `), which count only if the source,
+the tests and the mutant were the same.
 `
 
 // readPage returns which test noticed each mutant when the page was written.
