@@ -75,10 +75,11 @@
 //
 // # What is not checked
 //
-// The package does not know whether a token was revoked, and it does not compare
-// "ip-range" with the address of the client: a Requirement can do both. It does not
-// accept encrypted tokens, or tokens that are signed with a shared secret. Opaque
-// tokens need [Config].Opaque. The package does not fetch tokens for clients.
+// The package does not ask the issuer whether a token was revoked: package revocation
+// rejects tokens before they expire. It does not compare "ip-range" with the address
+// of the client: a Requirement can. It does not accept encrypted tokens, or tokens
+// that are signed with a shared secret. Opaque tokens need [Config].Opaque. The package
+// does not fetch tokens for clients.
 //
 // Package source finds tokens outside the Authorization header. Package koretest
 // provides an issuer for tests and demos, and a fake validator.
