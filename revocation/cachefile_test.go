@@ -19,11 +19,6 @@ import (
 	"github.com/koreauth/koreauth/revocation"
 )
 
-// down is a store that cannot be reached.
-func down() revocation.Store {
-	return &fakeStore{func(context.Context, uint64, func(revocation.Receipt), func(time.Time)) error { return errDown }}
-}
-
 // someRules are receipts of all kinds.
 func someRules(t testing.TB) []revocation.Receipt {
 	at := time.Now().Add(-time.Hour)
@@ -106,18 +101,18 @@ func TestList_CacheFile_OutlivesTheProcess(t *testing.T) {
 			require.NoError(t, err)
 			assert.NotContains(t, string(text), value, "only hashes")
 		}
-		time.Sleep(59*time.Minute - time.Since(written))
+		pass(59*time.Minute - time.Since(written))
 		list := &revocation.List{CacheFile: path}
 		load(t, list)
 		assert.True(t, hasSomeRules(t, list))
 		status := list.Status()
 		assert.Equal(t, 4, status.Entries)
 		assert.True(t, written.Equal(status.Current))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.NoError(t, list.Check(nil, token("x")))
 		assert.ErrorIs(t, list.Status().Err, errDown)
 		assert.ErrorIs(t, revocation.Fresh(list, time.Minute).Check(nil, token("x")), koreauth.ErrUnavailable)
-		time.Sleep(1)
+		pass(time.Nanosecond)
 		assert.ErrorIs(t, list.Check(nil, token("x")), koreauth.ErrUnavailable, "MaxStale counts from the moment in the file")
 	})
 }
@@ -129,18 +124,18 @@ func TestList_CacheFile_IsWrittenInTime(t *testing.T) {
 		list := &revocation.List{CacheFile: path}
 		follow(t, list, store)
 		for n := range 100 {
-			time.Sleep(700 * time.Millisecond)
+			pass(700 * time.Millisecond)
 			_, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: fmt.Sprint(n)})
 			require.NoError(t, err)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		synctest.Wait()
 		other := &revocation.List{CacheFile: path}
 		stop := load(t, other)
 		assert.Equal(t, 100, other.Status().Entries)
 		stop()
 		// Nothing changes, and the file still does not get old.
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		synctest.Wait()
 		other = &revocation.List{CacheFile: path}
 		load(t, other)
@@ -164,7 +159,7 @@ func TestList_CacheFile_RefillsTheStore(t *testing.T) {
 			list := &revocation.List{CacheFile: path}
 			require.NoError(t, list.Apply(revocation.Rule{Issuer: issuer, Token: "local"}))
 			stop := follow(t, list, store)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			require.Len(t, store.refilled(), row.want, row.name)
 			if row.want > 0 {
 				lift := rules[4]
@@ -253,7 +248,7 @@ func TestList_CacheFile_SurvivesFaults(t *testing.T) {
 				}
 				stop()
 				stop = follow(t, list, &fakeStore{giving(someRules(t)...)})
-				time.Sleep(10 * time.Second)
+				pass(10 * time.Second)
 				assert.True(t, hasSomeRules(t, list), "the store helps")
 				assert.NoError(t, list.Status().Err)
 				stop()
@@ -278,7 +273,7 @@ func TestList_CacheFile_CannotBeWritten(t *testing.T) {
 		log := &records{}
 		list := &revocation.List{CacheFile: filepath.Join(t.TempDir(), "missing", "list"), Logger: log.logger()}
 		follow(t, list, &fakeStore{giving(someRules(t)...)})
-		time.Sleep(58 * time.Second)
+		pass(58 * time.Second)
 		assert.True(t, hasSomeRules(t, list))
 		warnings := log.all(t, "the cache file cannot be used")
 		require.Len(t, warnings, 1)
@@ -321,7 +316,7 @@ func TestList_CacheFile_IsWholeOrNotUsed(t *testing.T) {
 func TestList_CacheFile_FromAClockThatWasAhead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(20 * 24 * time.Hour)
+		pass(20 * 24 * time.Hour)
 		write(t, path)
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -331,7 +326,7 @@ func TestList_CacheFile_FromAClockThatWasAhead(t *testing.T) {
 		assert.NotZero(t, list.Status().Entries, "the rules are still rules")
 		stop()
 		stop = follow(t, list, revocation.Memory())
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		stop()
 		other := &revocation.List{CacheFile: path}
 		load(t, other)
@@ -371,14 +366,14 @@ func TestList_CacheFile_OfSeveralProcesses(t *testing.T) {
 			}
 			_, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: fmt.Sprint(n)})
 			require.NoError(t, err)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			other := &revocation.List{CacheFile: path}
 			stop := load(t, other)
 			require.NoError(t, other.Check(nil, token("x")))
 			require.GreaterOrEqual(t, other.Status().Entries, n-4)
 			stop()
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		require.NoError(t, behind.Check(nil, token("x")))
 		stopBehind()
 		other := &revocation.List{CacheFile: path}

@@ -21,8 +21,6 @@ func (m instant) compare(n instant) int {
 	return cmp.Or(cmp.Compare(m.sec, n.sec), cmp.Compare(m.nsec, n.nsec))
 }
 
-func (m instant) add(d time.Duration) instant { return instantOf(m.time().Add(d)) }
-
 func latest(a, b instant) instant {
 	if a.compare(b) < 0 {
 		return b
