@@ -51,8 +51,8 @@ func hasSomeRules(t testing.TB, list *revocation.List) bool {
 	return has
 }
 
-// write makes a cache file of someRules, and returns when they were complete.
-func write(t testing.TB, path string, rules ...revocation.Receipt) time.Time {
+// writeCache makes a cache file of someRules, and returns when they were complete.
+func writeCache(t testing.TB, path string, rules ...revocation.Receipt) time.Time {
 	t.Helper()
 	if rules == nil {
 		rules = someRules(t)
@@ -76,8 +76,8 @@ func content(t testing.TB, path string) string {
 	return string(text)
 }
 
-// load follows a store that cannot be reached, and returns when the cache file was read.
-func load(t testing.TB, list *revocation.List) (stop func()) {
+// loadCache follows a store that cannot be reached, and returns when the cache file was read.
+func loadCache(t testing.TB, list *revocation.List) (stop func()) {
 	t.Helper()
 	reached := make(chan struct{})
 	once := sync.OnceFunc(func() { close(reached) })
@@ -92,7 +92,7 @@ func load(t testing.TB, list *revocation.List) (stop func()) {
 func TestList_CacheFile_OutlivesTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "list")
-		written := write(t, path)
+		written := writeCache(t, path)
 		info, err := os.Stat(path)
 		require.NoError(t, err)
 		assert.Equal(t, fs.FileMode(0o600), info.Mode())
@@ -103,7 +103,7 @@ func TestList_CacheFile_OutlivesTheProcess(t *testing.T) {
 		}
 		pass(59*time.Minute - time.Since(written))
 		list := &revocation.List{CacheFile: path}
-		load(t, list)
+		loadCache(t, list)
 		assert.True(t, hasSomeRules(t, list))
 		status := list.Status()
 		assert.Equal(t, 4, status.Entries)
@@ -131,14 +131,14 @@ func TestList_CacheFile_IsWrittenInTime(t *testing.T) {
 		pass(5 * time.Second)
 		synctest.Wait()
 		other := &revocation.List{CacheFile: path}
-		stop := load(t, other)
+		stop := loadCache(t, other)
 		assert.Equal(t, 100, other.Status().Entries)
 		stop()
 		// Nothing changes, and the file still does not get old.
 		pass(24 * time.Hour)
 		synctest.Wait()
 		other = &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.NoError(t, other.Check(nil, token("x")))
 		assert.Less(t, time.Since(other.Status().Current), 7*time.Minute)
 	})
@@ -148,7 +148,7 @@ func TestList_CacheFile_RefillsTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "list")
 		rules := someRules(t)
-		write(t, path, rules...)
+		writeCache(t, path, rules...)
 		for _, row := range []struct {
 			name string
 			has  []revocation.Receipt
@@ -184,7 +184,7 @@ func TestList_CacheFile_HasNoRulesOfApply(t *testing.T) {
 		assert.False(t, isRevoked(t, list, token("t")))
 		stop()
 		other := &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.True(t, hasSomeRules(t, other))
 		assert.False(t, isRevoked(t, other, token("local")))
 	})
@@ -228,11 +228,11 @@ func TestList_CacheFile_SurvivesFaults(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				path, log := filepath.Join(t.TempDir(), "list"), &records{}
-				write(t, path)
+				writeCache(t, path)
 				row.spoil(t, path)
 				before := content(t, path)
 				list := &revocation.List{CacheFile: path, Logger: log.logger()}
-				stop := load(t, list)
+				stop := loadCache(t, list)
 				if row.isRead {
 					assert.True(t, hasSomeRules(t, list))
 				} else {
@@ -257,7 +257,7 @@ func TestList_CacheFile_SurvivesFaults(t *testing.T) {
 					assert.Equal(t, before, after)
 				} else {
 					other := &revocation.List{CacheFile: path}
-					load(t, other)
+					loadCache(t, other)
 					assert.True(t, hasSomeRules(t, other), "the file was replaced")
 				}
 				names, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*"))
@@ -286,13 +286,13 @@ func TestList_CacheFile_CannotBeWritten(t *testing.T) {
 func TestList_CacheFile_IsWholeOrNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "list")
-		write(t, path)
+		writeCache(t, path)
 		whole, err := os.ReadFile(path)
 		require.NoError(t, err)
 		try := func(text []byte) (read bool) {
 			require.NoError(t, os.WriteFile(path, text, 0o600))
 			list := &revocation.List{CacheFile: path}
-			defer load(t, list)()
+			defer loadCache(t, list)()
 			if list.Status().Current.IsZero() {
 				require.Zero(t, list.Status().Entries)
 				return false
@@ -317,11 +317,11 @@ func TestList_CacheFile_FromAClockThatWasAhead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	synctest.Test(t, func(t *testing.T) {
 		pass(20 * 24 * time.Hour)
-		write(t, path)
+		writeCache(t, path)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		list := &revocation.List{CacheFile: path}
-		stop := load(t, list)
+		stop := loadCache(t, list)
 		assert.ErrorIs(t, list.Check(nil, token("x")), koreauth.ErrUnavailable, "nobody knows how old the file is")
 		assert.NotZero(t, list.Status().Entries, "the rules are still rules")
 		stop()
@@ -329,7 +329,7 @@ func TestList_CacheFile_FromAClockThatWasAhead(t *testing.T) {
 		pass(10 * time.Second)
 		stop()
 		other := &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.NoError(t, other.Check(nil, token("x")), "the file was replaced")
 	})
 }
@@ -368,7 +368,7 @@ func TestList_CacheFile_OfSeveralProcesses(t *testing.T) {
 			require.NoError(t, err)
 			pass(time.Second)
 			other := &revocation.List{CacheFile: path}
-			stop := load(t, other)
+			stop := loadCache(t, other)
 			require.NoError(t, other.Check(nil, token("x")))
 			require.GreaterOrEqual(t, other.Status().Entries, n-4)
 			stop()
@@ -377,7 +377,7 @@ func TestList_CacheFile_OfSeveralProcesses(t *testing.T) {
 		require.NoError(t, behind.Check(nil, token("x")))
 		stopBehind()
 		other := &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.Equal(t, 50, other.Status().Entries, "a process that is behind does not replace the file")
 	})
 }
@@ -389,7 +389,7 @@ func TestList_CacheFile_RemovesWhatKilledProcessesLeft(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), nil, 0o600))
 		require.NoError(t, os.Chtimes(filepath.Join(folder, name), time.Time{}, time.Now().Add(-age)))
 	}
-	defer load(t, &revocation.List{CacheFile: path})()
+	defer loadCache(t, &revocation.List{CacheFile: path})()
 	entries, err := os.ReadDir(folder)
 	require.NoError(t, err)
 	require.Len(t, entries, 2)
@@ -421,7 +421,7 @@ func TestList_CacheFile_LoadsAMillionRulesInASecond(t *testing.T) {
 	for range 5 { // The machine may be busy.
 		other = &revocation.List{CacheFile: path}
 		start = time.Now()
-		stop := load(t, other)
+		stop := loadCache(t, other)
 		took = min(took, time.Since(start))
 		stop()
 	}

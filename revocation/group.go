@@ -37,8 +37,8 @@ type key struct {
 	issuer, value string
 }
 
-// keyOf returns the key of a complete rule.
-func keyOf(r *Rule) key {
+// keyOfRule returns the key of a complete rule.
+func keyOfRule(r *Rule) key {
 	if r.Hash != "" {
 		k, h, _ := parseHash(r.Hash) // Complete has checked it.
 		return key{kind: k, hash: h}
