@@ -84,7 +84,7 @@ func openCache(path string) (*os.File, time.Time, error) {
 	case !info.Mode().IsRegular():
 		return nil, time.Time{}, foreign("is not a regular file: name a file for this purpose alone")
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|openFlags, 0)
+	file, err := os.OpenFile(path, os.O_RDONLY|cacheFlags, 0)
 	if err != nil {
 		return nil, time.Time{}, foreign("cannot be read: give this user the permission: %w", err)
 	}
@@ -336,7 +336,7 @@ func (*cacheFile) save(path string, current time.Time, rules *ruleSet) (err erro
 	if err := os.Rename(temporary.Name(), path); err != nil {
 		return err
 	}
-	syncFolder(filepath.Dir(path))
+	syncCache(filepath.Dir(path))
 	return nil
 }
 

@@ -20,7 +20,7 @@ func FuzzReadCache(f *testing.F) {
 	} {
 		r, err := r.Complete(at)
 		require.NoError(f, err)
-		set.add(&Receipt{Seq: uint64(n) + 1, At: at, Rule: r}, keyOf(&r), fromStore, at)
+		set.add(&Receipt{Seq: uint64(n) + 1, At: at, Rule: r}, keyOfRule(&r), fromStore, at)
 	}
 	var file bytes.Buffer
 	require.NoError(f, writeCache(&file, at, set))

@@ -4,10 +4,10 @@ package revocation
 
 import "os"
 
-const openFlags = 0
+const cacheFlags = 0
 
 // checkOwner checks nothing: permissions are not those of Unix.
 func checkOwner(*os.File) error { return nil }
 
-// syncFolder does nothing: folders cannot be opened for that.
-func syncFolder(string) {}
+// syncCache does nothing: folders cannot be opened for that.
+func syncCache(string) {}

@@ -19,11 +19,6 @@ import (
 	"github.com/koreauth/koreauth/revocation"
 )
 
-// down is a store that cannot be reached.
-func down() revocation.Store {
-	return &fakeStore{func(context.Context, uint64, func(revocation.Receipt), func(time.Time)) error { return errDown }}
-}
-
 // someRules are receipts of all kinds.
 func someRules(t testing.TB) []revocation.Receipt {
 	at := time.Now().Add(-time.Hour)
@@ -56,8 +51,8 @@ func hasSomeRules(t testing.TB, list *revocation.List) bool {
 	return has
 }
 
-// write makes a cache file of someRules, and returns when they were complete.
-func write(t testing.TB, path string, rules ...revocation.Receipt) time.Time {
+// writeCache makes a cache file of someRules, and returns when they were complete.
+func writeCache(t testing.TB, path string, rules ...revocation.Receipt) time.Time {
 	t.Helper()
 	if rules == nil {
 		rules = someRules(t)
@@ -81,8 +76,8 @@ func content(t testing.TB, path string) string {
 	return string(text)
 }
 
-// load follows a store that cannot be reached, and returns when the cache file was read.
-func load(t testing.TB, list *revocation.List) (stop func()) {
+// loadCache follows a store that cannot be reached, and returns when the cache file was read.
+func loadCache(t testing.TB, list *revocation.List) (stop func()) {
 	t.Helper()
 	reached := make(chan struct{})
 	once := sync.OnceFunc(func() { close(reached) })
@@ -97,7 +92,7 @@ func load(t testing.TB, list *revocation.List) (stop func()) {
 func TestList_CacheFile_OutlivesTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "list")
-		written := write(t, path)
+		written := writeCache(t, path)
 		info, err := os.Stat(path)
 		require.NoError(t, err)
 		assert.Equal(t, fs.FileMode(0o600), info.Mode())
@@ -106,18 +101,18 @@ func TestList_CacheFile_OutlivesTheProcess(t *testing.T) {
 			require.NoError(t, err)
 			assert.NotContains(t, string(text), value, "only hashes")
 		}
-		time.Sleep(59*time.Minute - time.Since(written))
+		pass(59*time.Minute - time.Since(written))
 		list := &revocation.List{CacheFile: path}
-		load(t, list)
+		loadCache(t, list)
 		assert.True(t, hasSomeRules(t, list))
 		status := list.Status()
 		assert.Equal(t, 4, status.Entries)
 		assert.True(t, written.Equal(status.Current))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.NoError(t, list.Check(nil, token("x")))
 		assert.ErrorIs(t, list.Status().Err, errDown)
 		assert.ErrorIs(t, revocation.Fresh(list, time.Minute).Check(nil, token("x")), koreauth.ErrUnavailable)
-		time.Sleep(1)
+		pass(time.Nanosecond)
 		assert.ErrorIs(t, list.Check(nil, token("x")), koreauth.ErrUnavailable, "MaxStale counts from the moment in the file")
 	})
 }
@@ -129,21 +124,21 @@ func TestList_CacheFile_IsWrittenInTime(t *testing.T) {
 		list := &revocation.List{CacheFile: path}
 		follow(t, list, store)
 		for n := range 100 {
-			time.Sleep(700 * time.Millisecond)
+			pass(700 * time.Millisecond)
 			_, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: fmt.Sprint(n)})
 			require.NoError(t, err)
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		synctest.Wait()
 		other := &revocation.List{CacheFile: path}
-		stop := load(t, other)
+		stop := loadCache(t, other)
 		assert.Equal(t, 100, other.Status().Entries)
 		stop()
 		// Nothing changes, and the file still does not get old.
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		synctest.Wait()
 		other = &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.NoError(t, other.Check(nil, token("x")))
 		assert.Less(t, time.Since(other.Status().Current), 7*time.Minute)
 	})
@@ -153,7 +148,7 @@ func TestList_CacheFile_RefillsTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "list")
 		rules := someRules(t)
-		write(t, path, rules...)
+		writeCache(t, path, rules...)
 		for _, row := range []struct {
 			name string
 			has  []revocation.Receipt
@@ -164,7 +159,7 @@ func TestList_CacheFile_RefillsTheStore(t *testing.T) {
 			list := &revocation.List{CacheFile: path}
 			require.NoError(t, list.Apply(revocation.Rule{Issuer: issuer, Token: "local"}))
 			stop := follow(t, list, store)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			require.Len(t, store.refilled(), row.want, row.name)
 			if row.want > 0 {
 				lift := rules[4]
@@ -189,7 +184,7 @@ func TestList_CacheFile_HasNoRulesOfApply(t *testing.T) {
 		assert.False(t, isRevoked(t, list, token("t")))
 		stop()
 		other := &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.True(t, hasSomeRules(t, other))
 		assert.False(t, isRevoked(t, other, token("local")))
 	})
@@ -233,11 +228,11 @@ func TestList_CacheFile_SurvivesFaults(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				path, log := filepath.Join(t.TempDir(), "list"), &records{}
-				write(t, path)
+				writeCache(t, path)
 				row.spoil(t, path)
 				before := content(t, path)
 				list := &revocation.List{CacheFile: path, Logger: log.logger()}
-				stop := load(t, list)
+				stop := loadCache(t, list)
 				if row.isRead {
 					assert.True(t, hasSomeRules(t, list))
 				} else {
@@ -253,7 +248,7 @@ func TestList_CacheFile_SurvivesFaults(t *testing.T) {
 				}
 				stop()
 				stop = follow(t, list, &fakeStore{giving(someRules(t)...)})
-				time.Sleep(10 * time.Second)
+				pass(10 * time.Second)
 				assert.True(t, hasSomeRules(t, list), "the store helps")
 				assert.NoError(t, list.Status().Err)
 				stop()
@@ -262,7 +257,7 @@ func TestList_CacheFile_SurvivesFaults(t *testing.T) {
 					assert.Equal(t, before, after)
 				} else {
 					other := &revocation.List{CacheFile: path}
-					load(t, other)
+					loadCache(t, other)
 					assert.True(t, hasSomeRules(t, other), "the file was replaced")
 				}
 				names, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*"))
@@ -278,7 +273,7 @@ func TestList_CacheFile_CannotBeWritten(t *testing.T) {
 		log := &records{}
 		list := &revocation.List{CacheFile: filepath.Join(t.TempDir(), "missing", "list"), Logger: log.logger()}
 		follow(t, list, &fakeStore{giving(someRules(t)...)})
-		time.Sleep(58 * time.Second)
+		pass(58 * time.Second)
 		assert.True(t, hasSomeRules(t, list))
 		warnings := log.all(t, "the cache file cannot be used")
 		require.Len(t, warnings, 1)
@@ -291,13 +286,13 @@ func TestList_CacheFile_CannotBeWritten(t *testing.T) {
 func TestList_CacheFile_IsWholeOrNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "list")
-		write(t, path)
+		writeCache(t, path)
 		whole, err := os.ReadFile(path)
 		require.NoError(t, err)
 		try := func(text []byte) (read bool) {
 			require.NoError(t, os.WriteFile(path, text, 0o600))
 			list := &revocation.List{CacheFile: path}
-			defer load(t, list)()
+			defer loadCache(t, list)()
 			if list.Status().Current.IsZero() {
 				require.Zero(t, list.Status().Entries)
 				return false
@@ -321,20 +316,20 @@ func TestList_CacheFile_IsWholeOrNotUsed(t *testing.T) {
 func TestList_CacheFile_FromAClockThatWasAhead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(20 * 24 * time.Hour)
-		write(t, path)
+		pass(20 * 24 * time.Hour)
+		writeCache(t, path)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		list := &revocation.List{CacheFile: path}
-		stop := load(t, list)
+		stop := loadCache(t, list)
 		assert.ErrorIs(t, list.Check(nil, token("x")), koreauth.ErrUnavailable, "nobody knows how old the file is")
 		assert.NotZero(t, list.Status().Entries, "the rules are still rules")
 		stop()
 		stop = follow(t, list, revocation.Memory())
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		stop()
 		other := &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.NoError(t, other.Check(nil, token("x")), "the file was replaced")
 	})
 }
@@ -371,18 +366,18 @@ func TestList_CacheFile_OfSeveralProcesses(t *testing.T) {
 			}
 			_, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: fmt.Sprint(n)})
 			require.NoError(t, err)
-			time.Sleep(time.Second)
+			pass(time.Second)
 			other := &revocation.List{CacheFile: path}
-			stop := load(t, other)
+			stop := loadCache(t, other)
 			require.NoError(t, other.Check(nil, token("x")))
 			require.GreaterOrEqual(t, other.Status().Entries, n-4)
 			stop()
 		}
-		time.Sleep(5 * time.Second)
+		pass(5 * time.Second)
 		require.NoError(t, behind.Check(nil, token("x")))
 		stopBehind()
 		other := &revocation.List{CacheFile: path}
-		load(t, other)
+		loadCache(t, other)
 		assert.Equal(t, 50, other.Status().Entries, "a process that is behind does not replace the file")
 	})
 }
@@ -394,7 +389,7 @@ func TestList_CacheFile_RemovesWhatKilledProcessesLeft(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), nil, 0o600))
 		require.NoError(t, os.Chtimes(filepath.Join(folder, name), time.Time{}, time.Now().Add(-age)))
 	}
-	defer load(t, &revocation.List{CacheFile: path})()
+	defer loadCache(t, &revocation.List{CacheFile: path})()
 	entries, err := os.ReadDir(folder)
 	require.NoError(t, err)
 	require.Len(t, entries, 2)
@@ -426,7 +421,7 @@ func TestList_CacheFile_LoadsAMillionRulesInASecond(t *testing.T) {
 	for range 5 { // The machine may be busy.
 		other = &revocation.List{CacheFile: path}
 		start = time.Now()
-		stop := load(t, other)
+		stop := loadCache(t, other)
 		took = min(took, time.Since(start))
 		stop()
 	}

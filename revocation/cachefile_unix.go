@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// openFlags keep a file that was replaced by a link or a pipe from being followed or
+// cacheFlags keep a file that was replaced by a link or a pipe from being followed or
 // from blocking.
-const openFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+const cacheFlags = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 // checkOwner returns an error if another user owns the file or can write it.
 func checkOwner(file *os.File) error {
@@ -27,9 +27,9 @@ func checkOwner(file *os.File) error {
 	return nil
 }
 
-// syncFolder makes a rename last. Some file systems cannot do that; then the older file
+// syncCache makes a rename last. Some file systems cannot do that; then the older file
 // may come back after a crash.
-func syncFolder(name string) {
+func syncCache(name string) {
 	if folder, err := os.Open(name); err == nil {
 		_ = folder.Sync()
 		_ = folder.Close()

@@ -18,8 +18,8 @@ const issuer = "https://keycloak.example.com/realms/KORE-CIDP"
 // id returns the ID of a token in the form of Keycloak.
 func id(n int) string { return fmt.Sprintf("trrtcc:%08x-5a2b-4c3d-8e4f-%012x", n*2654435761, n) }
 
-// manyRules fills a list with rules for tokens, and a hundredth as many others.
-func manyRules(tb testing.TB, list *revocation.List, tokens int) {
+// fillList fills a list with rules for tokens, and a hundredth as many others.
+func fillList(tb testing.TB, list *revocation.List, tokens int) {
 	tb.Helper()
 	const batch = 10_000
 	for start := 0; start < tokens; start += batch {
@@ -39,7 +39,7 @@ func manyRules(tb testing.TB, list *revocation.List, tokens int) {
 	require.NoError(tb, list.Apply(others...))
 }
 
-// claimsOf returns the claims of a token that no rule of manyRules revokes.
+// claimsOf returns the claims of a token that no rule of fillList revokes.
 func claimsOf(n int) *koreauth.Claims {
 	return &koreauth.Claims{
 		Issuer: issuer, ID: id(-n - 1), ClientID: fmt.Sprintf("client-%d", n%100), AccountID: fmt.Sprintf("account-%d", n%100),
@@ -49,7 +49,7 @@ func claimsOf(n int) *koreauth.Claims {
 
 func BenchmarkList_Check(b *testing.B) {
 	list := &revocation.List{}
-	manyRules(b, list, 1_000_000)
+	fillList(b, list, 1_000_000)
 	for _, row := range []struct {
 		name   string
 		tokens int
@@ -103,7 +103,7 @@ func TestList_KeepsAMillionRulesInFewBytes(t *testing.T) {
 	for _, tokens := range []int{10_000, 1_000_000} {
 		before := heap()
 		list := &revocation.List{}
-		manyRules(t, list, tokens)
+		fillList(t, list, tokens)
 		for n := range 10_000 {
 			require.NoError(t, list.Check(nil, claimsOf(n)))
 		}

@@ -24,7 +24,7 @@ const (
 // member is what a list does for a store that replicas share: it reports how far it
 // is, and gives back what the store lacks.
 type member struct {
-	*follower
+	*following
 	fleet Fleet
 	// gaveCache: the store was given all rules, also those of the cache file.
 	gaveCache bool

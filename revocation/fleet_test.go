@@ -58,13 +58,13 @@ func TestList_Follow_ReportsToItsFleet(t *testing.T) {
 			}
 		}
 		stop := follow(t, &revocation.List{}, store)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Empty(t, store.reports, "nothing was loaded")
 		close(up)
 		synctest.Wait()
 		assert.Equal(t, []uint64{0}, store.reports)
 		more <- receipt(t, 7, time.Now(), revocation.Rule{Issuer: issuer, Token: "t"})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.InDelta(t, 13, len(store.reports), 1)
 		assert.EqualValues(t, 7, store.reports[len(store.reports)-1])
 		assert.Len(t, slices.Compact(slices.Clone(store.names)), 1)
@@ -77,7 +77,7 @@ func TestList_Follow_ReportsToItsFleet(t *testing.T) {
 		stopOther()
 		stop()
 		n := len(store.reports)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Len(t, store.reports, n)
 	})
 }
@@ -109,7 +109,7 @@ func TestList_Follow_RefillsAStoreThatLostRules(t *testing.T) {
 			receipt(t, 8, at.Add(7), revocation.Rule{Issuer: issuer, Client: "lifted", Lift: true}),
 		}
 		inForce := slices.Concat(rules[:5], rules[7:])
-		lose, broken := make(chan struct{}), make(chan struct{})
+		broken := make(chan struct{})
 		store := &losingFleet{}
 		store.follow = func(ctx context.Context, from uint64, apply func(revocation.Receipt), current func(time.Time)) error {
 			ctx, cancel := context.WithCancel(ctx)
@@ -130,17 +130,15 @@ func TestList_Follow_RefillsAStoreThatLostRules(t *testing.T) {
 		require.NoError(t, list.Apply(revocation.Rule{Issuer: issuer, Token: "local"}, revocation.Rule{Issuer: issuer, Token: "t", Lift: true},
 			revocation.Rule{Issuer: issuer, Client: "c", Lift: true}, revocation.Rule{Issuer: issuer, Token: "u"}))
 		follow(t, list, store)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Empty(t, store.refilled(), "the store lacks nothing")
-		close(broken)
-		broken = make(chan struct{})
-		time.Sleep(time.Minute)
+		broken <- struct{}{}
+		pass(time.Minute)
 		assert.Empty(t, store.refilled(), "the connection was lost, and no rule")
-		close(lose)
 		store.mu.Lock()
 		store.lost = true
 		store.mu.Unlock()
-		time.Sleep(time.Second)
+		pass(time.Second)
 		synctest.Wait()
 		require.Len(t, store.refilled(), 1)
 		got := store.refilled()[0]
@@ -151,7 +149,7 @@ func TestList_Follow_RefillsAStoreThatLostRules(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, r.Rule, complete)
 		}
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		assert.Len(t, store.refilled(), 1)
 	})
 }
@@ -192,15 +190,15 @@ func TestList_Follow_RefillsWhenAStoreCannotSay(t *testing.T) {
 				}
 				list := &revocation.List{}
 				follow(t, list, store)
-				time.Sleep(time.Second / 2)
+				pass(time.Second / 2)
 				assert.Empty(t, fleet.refilled())
-				time.Sleep(time.Second)
+				pass(time.Second)
 				synctest.Wait()
 				require.Len(t, fleet.refilled(), row.want)
 				if row.want > 0 {
 					assert.Len(t, fleet.refilled()[0], list.Status().Entries)
 				}
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				assert.Len(t, fleet.refilled(), row.want)
 			})
 		})
@@ -214,7 +212,7 @@ func TestList_Follow_TriesToRefillAgain(t *testing.T) {
 		store.follow = giving(receipt(t, 1, time.Now(), revocation.Rule{Issuer: issuer, Token: "t"}))
 		list := &revocation.List{Logger: log.logger()}
 		follow(t, list, store)
-		time.Sleep(55 * time.Second)
+		pass(55 * time.Second)
 		synctest.Wait()
 		assert.Len(t, store.refilled(), 6, "after 0, 1, 3, 7, 15 and 31 seconds")
 		assert.NoError(t, list.Status().Err, "the list is current")
@@ -225,9 +223,9 @@ func TestList_Follow_TriesToRefillAgain(t *testing.T) {
 		store.mu.Lock()
 		store.err = nil
 		store.mu.Unlock()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		n := len(store.refilled())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Len(t, store.refilled(), n)
 		assert.Equal(t, 7, n)
 	})
@@ -246,7 +244,7 @@ func TestList_Follow_SurvivesAFleetThatPanics(t *testing.T) {
 		log := &records{}
 		list := &revocation.List{Logger: log.logger()}
 		follow(t, list, &panickingFleet{fakeStore{giving(receipt(t, 1, time.Now(), revocation.Rule{Issuer: issuer, Token: "t"}))}})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.True(t, isRevoked(t, list, token("t")))
 		assert.NotEmpty(t, log.all(t, "could not report"))
 		assert.NotEmpty(t, log.all(t, "could not be given back"))
@@ -281,13 +279,13 @@ func TestList_Follow_GivesEachStoreWhatTheOtherHas(t *testing.T) {
 		follow(t, list, a)
 		synctest.Wait()
 		follow(t, list, b)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		require.Len(t, a.refilled(), 1)
 		assert.Equal(t, rulesOf([]revocation.Receipt{onlyB}), rulesOf(a.refilled()[0]))
 		require.Len(t, b.refilled(), 1)
 		assert.Equal(t, rulesOf([]revocation.Receipt{both, onlyA, onlyB}), rulesOf(b.refilled()[0]))
 		more <- later
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		require.Len(t, b.refilled(), 2)
 		assert.Equal(t, []revocation.Receipt{later}, b.refilled()[1], "with its reason")
 		assert.Len(t, a.refilled(), 1)

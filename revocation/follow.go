@@ -24,8 +24,8 @@ const (
 	maxAudited   = 100 // rules between two calls of current with a record each
 )
 
-// follower is a call of Follow.
-type follower struct {
+// following is a call of Follow.
+type following struct {
 	list    *List
 	store   Store
 	feed    *feed
@@ -34,7 +34,7 @@ type follower struct {
 }
 
 // follow follows the store until ctx is done.
-func (f *follower) follow(ctx context.Context) error {
+func (f *following) follow(ctx context.Context) error {
 	f.feed = f.list.fresh.begin(f.store)
 	defer f.list.fresh.end(f.feed)
 	f.start, f.current = time.Now(), make(chan struct{}, 1)
@@ -43,7 +43,7 @@ func (f *follower) follow(ctx context.Context) error {
 	done := make(chan struct{})
 	background.Go(func() { f.keep(ctx) })
 	if fleet, ok := f.store.(Fleet); ok {
-		background.Go(func() { (&member{follower: f, fleet: fleet}).run(ctx) })
+		background.Go(func() { (&member{following: f, fleet: fleet}).run(ctx) })
 	}
 	go func() {
 		background.Wait()
@@ -92,10 +92,10 @@ var (
 
 // session follows the store once, from the last rule that it gave. It returns when the
 // store does, and when the store is silent for too long.
-func (f *follower) session(ctx context.Context, patience time.Duration) error {
+func (f *following) session(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{follower: f, sign: make(chan struct{}, 1)}
+	s := &session{following: f, sign: make(chan struct{}, 1)}
 	done := make(chan error, 1)
 	go func() {
 		err := errEnded
@@ -138,7 +138,7 @@ func (f *follower) session(ctx context.Context, patience time.Duration) error {
 }
 
 // keep does what is due while the store is followed.
-func (f *follower) keep(ctx context.Context) {
+func (f *following) keep(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -155,7 +155,7 @@ func (f *follower) keep(ctx context.Context) {
 }
 
 // warnIfStale warns once a minute while the list is not current.
-func (f *follower) warnIfStale() {
+func (f *following) warnIfStale() {
 	age := time.Since(f.start)
 	if s := f.list.fresh.standing.Load(); s != nil && s.stamp != nil {
 		age = s.stamp.age()
@@ -173,7 +173,7 @@ func (f *follower) warnIfStale() {
 // session is a call of Store.Follow. The store must not call it from two goroutines at
 // once, but nothing breaks if it does.
 type session struct {
-	*follower
+	*following
 	sign chan struct{} // has an element when the store has called
 
 	mu      sync.Mutex
@@ -228,7 +228,7 @@ func (r *Receipt) check() (key, error) {
 		return key{}, err
 	}
 	r.Rule = rule
-	return keyOf(&rule), nil
+	return keyOfRule(&rule), nil
 }
 
 // skip reports a receipt that is not valid.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,11 +49,20 @@ func TestList_Follow_ConnectsAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				list := &revocation.List{}
-				var attempts []time.Time
-				up, broken := false, make(chan struct{})
+				var mu sync.Mutex
+				var made []time.Time
+				attempts := func() []time.Time {
+					mu.Lock()
+					defer mu.Unlock()
+					return slices.Clone(made)
+				}
+				var up atomic.Bool
+				broken := make(chan struct{})
 				follow(t, list, &fakeStore{func(ctx context.Context, from uint64, apply func(revocation.Receipt), current func(time.Time)) error {
-					attempts = append(attempts, time.Now())
-					if !up {
+					mu.Lock()
+					made = append(made, time.Now())
+					mu.Unlock()
+					if !up.Load() {
 						return fail(ctx)
 					}
 					ctx, cancel := context.WithCancel(ctx)
@@ -65,31 +75,32 @@ func TestList_Follow_ConnectsAgain(t *testing.T) {
 					}()
 					return giving(receipt(t, 1, time.Now(), revocation.Rule{Issuer: issuer, Token: "t"}))(ctx, from, apply, current)
 				}})
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				synctest.Wait()
 				require.Error(t, list.Status().Err)
 				assert.NotContains(t, list.Status().Err.Error(), "secret")
 				assert.ErrorIs(t, list.Check(nil, token("t")), koreauth.ErrUnavailable)
-				for n := 1; n < len(attempts); n++ {
-					pause := attempts[n].Sub(attempts[n-1])
+				first := attempts()
+				for n := 1; n < len(first); n++ {
+					pause := first[n].Sub(first[n-1])
 					longest := min(50*time.Millisecond<<(n-1), 5*time.Second)
 					assert.GreaterOrEqual(t, pause, longest/2, "pause %d", n)
 					assert.Less(t, pause, longest, "pause %d", n)
 				}
-				assert.Greater(t, len(attempts), 15)
-				up = true
-				time.Sleep(5 * time.Second)
+				assert.Greater(t, len(first), 15)
+				up.Store(true)
+				pass(5 * time.Second)
 				synctest.Wait()
 				assert.NoError(t, list.Status().Err)
 				assert.True(t, isRevoked(t, list, token("t")))
-				up = false
-				time.Sleep(time.Minute)
+				up.Store(false)
+				pass(time.Minute)
 				close(broken)
 				synctest.Wait()
-				n := len(attempts)
-				time.Sleep(50 * time.Millisecond)
+				n := len(attempts())
+				pass(50 * time.Millisecond)
 				synctest.Wait()
-				assert.Len(t, attempts, n+1, "the pauses are short again")
+				assert.Len(t, attempts(), n+1, "the pauses are short again")
 				assert.Error(t, list.Status().Err)
 				assert.True(t, isRevoked(t, list, token("t")), "the list is still used")
 			})
@@ -109,7 +120,7 @@ func TestList_Follow_JittersItsPauses(t *testing.T) {
 				return errDown
 			}})
 		}
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		synctest.Wait()
 		assert.Greater(t, len(attempts), 100)
 	})
@@ -127,13 +138,13 @@ func TestList_Follow_NoticesASilentStore(t *testing.T) {
 			apply(receipt(t, 1, time.Now(), revocation.Rule{Issuer: issuer, Token: "t"}))
 			return idle(ctx, current)
 		}})
-		time.Sleep(29 * time.Second)
+		pass(29 * time.Second)
 		assert.NoError(t, list.Status().Err)
-		time.Sleep(1100 * time.Millisecond)
+		pass(1100 * time.Millisecond)
 		synctest.Wait()
 		assert.True(t, isRevoked(t, list, token("t")))
 		assert.NoError(t, list.Status().Err)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		synctest.Wait()
 		assert.Equal(t, 2, calls, "a store that calls current is not silent")
 	})
@@ -160,7 +171,7 @@ func TestList_Follow_EndsThoughTheStoreDoesNot(t *testing.T) {
 		assert.Equal(t, context.Canceled, <-done)
 		assert.LessOrEqual(t, time.Since(begun), 2*time.Second)
 		last := list.Status().Current
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		(<-calls)(time.Now())
 		assert.Equal(t, last, list.Status().Current, "what the store says after the end does not count")
 	})
@@ -193,7 +204,7 @@ func TestList_Follow_SkipsWhatIsNotValid(t *testing.T) {
 		assert.EqualValues(t, 5, warnings[3]["seq"])
 		assert.Contains(t, warnings[3]["cause"], "Rule has Token and Client")
 		assert.NotContains(t, log.String(), "secret")
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		assert.NoError(t, list.Status().Err)
 	})
 }
@@ -208,17 +219,17 @@ func TestList_Follow_WarnsWhileStale(t *testing.T) {
 			}
 			return errDown
 		}})
-		time.Sleep(9 * time.Second)
+		pass(9 * time.Second)
 		synctest.Wait()
 		assert.Empty(t, log.all(t, ""))
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		synctest.Wait()
 		warnings := log.all(t, "the list is not current")
 		require.Len(t, warnings, 1)
 		assert.Equal(t, "WARN", warnings[0]["level"])
 		assert.Contains(t, warnings[0]["cause"], "connection refused")
 		assert.EqualValues(t, 10*time.Second, warnings[0]["age"])
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		synctest.Wait()
 		assert.Len(t, log.all(t, "the list is not current"), 11)
 	})
@@ -297,16 +308,16 @@ func TestList_Follow_TwoStores(t *testing.T) {
 		assert.True(t, isRevoked(t, list, token("b")))
 		assert.Equal(t, 2, list.Status().Entries)
 		last := time.Now()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		assert.Equal(t, last.Add(time.Minute), list.Status().Current)
 		stopB() // The list is moved from one store to another: what is not followed does not count.
-		time.Sleep(2 * time.Hour)
+		pass(2 * time.Hour)
 		synctest.Wait()
 		assert.NoError(t, list.Check(nil, token("x")))
 		last = time.Now()
 		stopA()
-		time.Sleep(time.Hour + 1)
+		pass(time.Hour + 1)
 		assert.ErrorIs(t, list.Check(nil, token("x")), koreauth.ErrUnavailable)
 		assert.Equal(t, last, list.Status().Current)
 	})
@@ -366,7 +377,7 @@ func TestList_Follow_AuditsARuleOnce(t *testing.T) {
 			time.Sleep(time.Second)
 			return errDown
 		}})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Len(t, log.all(t, "rule applied"), 1)
 	})
 }
@@ -414,7 +425,7 @@ func TestList_Follow_SurvivesItsLogger(t *testing.T) {
 				_, err := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: id(n)})
 				require.NoError(t, err)
 			}
-			time.Sleep(1100 * time.Millisecond)
+			pass(1100 * time.Millisecond)
 			synctest.Wait()
 			assert.True(t, isRevoked(t, list, token(id(49))), "the Logger delays all rules together by a second at most")
 			assert.Equal(t, 1, calls)
@@ -452,7 +463,7 @@ func TestList_Follow_LeavesNothing(t *testing.T) {
 			}})
 		}()
 		assert.Equal(t, context.Canceled, <-done)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		synctest.Wait()
 		assert.Equal(t, before, runtime.NumGoroutine())
 	})

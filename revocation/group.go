@@ -21,8 +21,6 @@ func (m instant) compare(n instant) int {
 	return cmp.Or(cmp.Compare(m.sec, n.sec), cmp.Compare(m.nsec, n.nsec))
 }
 
-func (m instant) add(d time.Duration) instant { return instantOf(m.time().Add(d)) }
-
 func latest(a, b instant) instant {
 	if a.compare(b) < 0 {
 		return b
@@ -39,8 +37,8 @@ type key struct {
 	issuer, value string
 }
 
-// keyOf returns the key of a complete rule.
-func keyOf(r *Rule) key {
+// keyOfRule returns the key of a complete rule.
+func keyOfRule(r *Rule) key {
 	if r.Hash != "" {
 		k, h, _ := parseHash(r.Hash) // Complete has checked it.
 		return key{kind: k, hash: h}

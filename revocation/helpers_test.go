@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -154,4 +155,10 @@ func isRevoked(t testing.TB, list *revocation.List, c *koreauth.Claims) bool {
 		require.ErrorIs(t, err, koreauth.ErrRevoked)
 	}
 	return err != nil
+}
+
+// pass lets time pass in a bubble, and waits until all that is due then has happened.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

@@ -261,7 +261,7 @@ func (k *known) partyOf(c *koreauth.Claims) *partyRef {
 // stoppedBy returns how many known tokens that have not expired a complete rule
 // selects, and their clients in order.
 func (k *known) stoppedBy(r *Rule, now time.Time) (tokens int, clients []string) {
-	id, before, at := keyOf(r), nearest(r.IssuedBefore), nearest(now)
+	id, before, at := keyOfRule(r), nearest(r.IssuedBefore), nearest(now)
 	found := make(map[string]bool)
 	k.mu.Lock()
 	defer k.mu.Unlock()

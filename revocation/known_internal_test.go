@@ -103,8 +103,9 @@ func hashed(r Rule) Rule {
 
 func TestList_wouldStop_KnowsTheLast10000Tokens(t *testing.T) {
 	l := newList(t)
+	expiry := time.Now().Add(time.Hour)
 	claims := func(n int) koreauth.Claims {
-		return koreauth.Claims{ID: fmt.Sprint(n), ClientID: fmt.Sprint("client-", n%300), Expiry: time.Now().Add(time.Hour)}
+		return koreauth.Claims{ID: fmt.Sprint(n), ClientID: fmt.Sprint("client-", n%300), Expiry: expiry}
 	}
 	everything := Rule{Issuer: testIssuer, Everything: true}
 	knows := func(n int) bool {
@@ -129,10 +130,10 @@ func TestList_wouldStop_KnowsTheLast10000Tokens(t *testing.T) {
 	assert.Equal(t, 10_000, tokens)
 	assert.Len(t, clients, 300)
 	assert.True(t, knows(7), "seen again and again")
-	for n := 20_499; n > 20_499-9_999; n-- {
+	for n := 20_499; n > 20_499-9_999; n -= 101 {
 		require.True(t, knows(n), "token %d", n)
 	}
-	for n := range 500 {
+	for n := range 50 {
 		require.Equal(t, n == 7, knows(n), "token %d", n)
 	}
 	assert.Equal(t, 300, len(l.known.parties))
@@ -168,10 +169,11 @@ func TestList_Check_KnowsTokensOfManyGoroutines(t *testing.T) {
 	l := newList(t)
 	require.NoError(t, l.Apply(Rule{Issuer: testIssuer, Client: "bad"}))
 	var workers sync.WaitGroup
+	expiry := time.Now().Add(time.Hour)
 	for worker := range 4 {
 		workers.Go(func() {
 			for n := range 40_000 {
-				c := &koreauth.Claims{Issuer: testIssuer, ID: fmt.Sprint(n * (1 + worker%2) % 15_000), ClientID: "good", Expiry: time.Now().Add(time.Hour)}
+				c := &koreauth.Claims{Issuer: testIssuer, ID: fmt.Sprint(n * (1 + worker%2) % 15_000), ClientID: "good", Expiry: expiry}
 				if len(c.ID)%2 == 0 {
 					c.ClientID = "bad"
 				}

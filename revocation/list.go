@@ -167,7 +167,7 @@ func (l *List) Follow(ctx context.Context, s Store) error {
 		return err
 	}
 	l.cache.once.Do(l.loadCache)
-	return (&follower{list: l, store: s}).follow(ctx)
+	return (&following{list: l, store: s}).follow(ctx)
 }
 
 // Apply applies rules in this process only: no store and no CacheFile gets them. It is
@@ -189,7 +189,7 @@ func (l *List) Apply(rules ...Rule) error {
 			faults = append(faults, fmt.Errorf("rule %d of %d: %w", i+1, len(rules), err))
 			continue
 		}
-		receipts[i].Rule, keys[i] = complete, keyOf(&complete)
+		receipts[i].Rule, keys[i] = complete, keyOfRule(&complete)
 	}
 	if len(faults) > 0 {
 		return errors.Join(faults...)

@@ -170,17 +170,6 @@ func (t *table) sweep(i int, ended int64, removed func(tokenRule)) {
 	}
 }
 
-// due returns when the first entry ends, or later than any moment.
-func (t *table) due() int64 {
-	due := int64(neverDue)
-	for i := range t.shards {
-		if s := t.shards[i].Load(); s != nil {
-			due = min(due, s.due)
-		}
-	}
-	return due
-}
-
 const neverDue = math.MaxInt64
 
 // shard is a part of a table. words has the fields of all slots, one field after the
@@ -256,19 +245,37 @@ func (s *shard) start(second uint64) int {
 	return int(word)
 }
 
-// find returns the slot of the live entry with a hash, or -1.
+// find returns the slot of the live entry with a hash, or -1. An entry may be replaced
+// during a scan, which then sees the old one removed and not yet the new one. So it
+// scans again, until no other entry was removed since the last scan.
 func (s *shard) find(first, second uint64) int {
+	for before := 0; ; {
+		slot, removed := s.scan(first, second)
+		if slot >= 0 || removed == before {
+			return slot
+		}
+		before = removed
+	}
+}
+
+// scan returns the slot of a live entry with a hash, or -1, and how many removed
+// entries with it there are before that.
+func (s *shard) scan(first, second uint64) (slot, removed int) {
 	pattern, words := control(first)*lowBits, s.size/8
 	for word := s.start(second); ; {
 		controls := atomic.LoadUint64(&s.words[word])
 		for found := zeroBytes(controls ^ pattern); found != 0; found &= found - 1 {
-			slot := word*8 + bits.TrailingZeros64(found)/8
-			if atomic.LoadUint64(s.firstAt(slot)) == first && atomic.LoadUint64(s.secondAt(slot)) == second && s.isLive(slot) {
-				return slot
+			slot = word*8 + bits.TrailingZeros64(found)/8
+			if atomic.LoadUint64(s.firstAt(slot)) != first || atomic.LoadUint64(s.secondAt(slot)) != second {
+				continue
 			}
+			if s.isLive(slot) {
+				return slot, removed
+			}
+			removed++
 		}
 		if zeroBytes(controls) != 0 {
-			return -1 // An insert would have used the empty slot.
+			return -1, removed // An insert would have used the empty slot.
 		}
 		if word++; word == words {
 			word = 0
