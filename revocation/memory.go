@@ -14,6 +14,7 @@ func Memory() Store { return &memory{changed: make(chan struct{})} }
 type memory struct {
 	mu       sync.Mutex
 	receipts []Receipt
+	latest   time.Time     // the latest At
 	changed  chan struct{} // closed when receipts has grown
 }
 
@@ -23,10 +24,7 @@ func (m *memory) Append(ctx context.Context, r Rule) (Receipt, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := time.Now().UTC()
-	if n := len(m.receipts); n > 0 && !at.After(m.receipts[n-1].At) {
-		at = m.receipts[n-1].At.Add(1)
-	}
+	at := nextAt(m.latest)
 	r, err := r.Complete(at)
 	if err != nil {
 		return Receipt{}, err
@@ -36,7 +34,11 @@ func (m *memory) Append(ctx context.Context, r Rule) (Receipt, error) {
 
 // add appends a receipt. The caller holds mu.
 func (m *memory) add(r Receipt) Receipt {
+	r = utc(r)
 	r.Seq = uint64(len(m.receipts)) + 1
+	if r.At.After(m.latest) {
+		m.latest = r.At
+	}
 	m.receipts = append(m.receipts, r)
 	close(m.changed)
 	m.changed = make(chan struct{})
@@ -46,7 +48,7 @@ func (m *memory) add(r Receipt) Receipt {
 func (m *memory) Follow(ctx context.Context, from uint64, apply func(Receipt), current func(at time.Time)) error {
 	idle := time.NewTicker(time.Second)
 	defer idle.Stop()
-	for {
+	for ctx.Err() == nil {
 		m.mu.Lock()
 		if from > uint64(len(m.receipts)) {
 			from = 0
@@ -54,43 +56,36 @@ func (m *memory) Follow(ctx context.Context, from uint64, apply func(Receipt), c
 		news, changed, at := m.receipts[from:], m.changed, time.Now()
 		m.mu.Unlock()
 		for _, r := range news {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			apply(r)
 		}
 		from += uint64(len(news))
 		current(at)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
 		case <-changed:
 		case <-idle.C:
-		}
-	}
-}
-
-func (m *memory) Refill(ctx context.Context, receipts []Receipt) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	type identity struct {
-		at   int64
-		rule Rule
-	}
-	has := make(map[identity]bool, len(m.receipts))
-	for _, r := range m.receipts {
-		has[identity{r.At.UnixNano(), utc(r.Rule.Hashed())}] = true
-	}
-	for _, r := range receipts {
-		if id := (identity{r.At.UnixNano(), utc(r.Rule.Hashed())}); !has[id] {
-			has[id] = true
-			m.add(r)
 		}
 	}
 	return ctx.Err()
 }
 
-// utc makes equal moments equal values.
-func utc(r Rule) Rule {
-	r.IssuedBefore, r.Until = r.IssuedBefore.UTC(), r.Until.UTC()
-	return r
+func (m *memory) Refill(ctx context.Context, receipts []Receipt) error {
+	lacking, fault := findLacking(receipts)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, r := range m.receipts {
+		lacking.remove(r)
+	}
+	for _, r := range lacking.receipts() {
+		m.add(r)
+	}
+	return fault
 }
 
 func (m *memory) Lost() bool { return false }
