@@ -167,7 +167,7 @@ func (l *List) Follow(ctx context.Context, s Store) error {
 		return err
 	}
 	l.cache.once.Do(l.loadCache)
-	return (&following{list: l, store: s}).follow(ctx)
+	return (&following{list: l, store: s}).follow(withLogger(ctx, l.Logger))
 }
 
 // Apply applies rules in this process only: no store and no CacheFile gets them. It is
