@@ -7,4 +7,8 @@
 // A [Rule] is appended to the store and never changed. It says which tokens are
 // revoked: one token, or all tokens of a client, an account, a subject or an issuer
 // that were issued at or before a moment. A rule with Lift ends earlier ones.
+//
+// Operators append rules with [Handler], programs with the Store. Package keycloak
+// receives the not-before policy of Keycloak. The guide docs/revocation.md has the
+// commands for an emergency.
 package revocation

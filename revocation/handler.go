@@ -246,7 +246,7 @@ func (h *handler) read(ctx context.Context, after uint64, limit int) ([]Receipt,
 
 // call calls a function of the store, which may hang or panic.
 func call[T any](ctx context.Context, h *handler, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(withLogger(ctx, h.list.Logger), storeTimeout)
 	defer cancel()
 	select {
 	case h.calls <- struct{}{}:
