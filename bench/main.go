@@ -50,6 +50,7 @@ func run(ctx context.Context, c clock, out, only string) error {
 		{"bad signatures", func() error { return b.badSignatures(ctx) }},
 		{"sizes", b.sizes},
 		{"issuers", b.issuers},
+		{"revocation", func() error { return b.revocation(ctx) }},
 		{"servers", b.servers},
 	} {
 		if !strings.Contains(part.name, only) {
