@@ -196,7 +196,6 @@ type lossy struct {
 	net.Conn
 	swallow   *atomic.Bool
 	swallowed *atomic.Int64
-	once      sync.Once
 }
 
 func (c *lossy) Read(b []byte) (int, error) {
