@@ -2,6 +2,7 @@ package koreredis_test
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -14,20 +15,28 @@ import (
 )
 
 // documentedUsers returns the ACL commands of the package comment for a name.
-func documentedUsers(t *testing.T, name string) (commands [][]any) {
+func documentedUsers(t *testing.T, name string) [][]any {
 	t.Helper()
-	text, err := os.ReadFile("doc.go")
+	commands := usersOf(t, "doc.go", name)
+	require.Len(t, commands, 2)
+	require.Equal(t, commands, usersOf(t, "README.md", name), "the documents agree")
+	return commands
+}
+
+// usersOf returns the ACL commands in a file.
+func usersOf(t *testing.T, file, name string) (commands [][]any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	for _, part := range strings.Split(string(text), "//\tACL SETUSER ")[1:] {
-		part, _, _ = strings.Cut(part, "//\n")
-		part = strings.ReplaceAll(strings.ReplaceAll(part, "//", " "), "koreauth:koreauth", "koreauth:"+name)
+	text = regexp.MustCompile("(?m)^//[ \t]*|^```$").ReplaceAll(text, nil)
+	for _, part := range strings.Split(string(text), "ACL SETUSER ")[1:] {
+		part, _, _ = strings.Cut(part, "\n\n")
 		command := []any{"ACL", "SETUSER"}
-		for _, word := range strings.Fields(part) {
+		for word := range strings.FieldsSeq(strings.ReplaceAll(part, "koreauth:koreauth", "koreauth:"+name)) {
 			command = append(command, word)
 		}
 		commands = append(commands, command)
 	}
-	require.Len(t, commands, 2)
 	return commands
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -196,7 +195,6 @@ type lossy struct {
 	net.Conn
 	swallow   *atomic.Bool
 	swallowed *atomic.Int64
-	once      sync.Once
 }
 
 func (c *lossy) Read(b []byte) (int, error) {
