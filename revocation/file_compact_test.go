@@ -77,10 +77,14 @@ func TestCompaction_ChangesNoVerdict(t *testing.T) {
 		return r
 	}
 	dropped := 0
-	for range 20_000 {
+	for range 5_000 {
 		var stored, known, later []revocation.Receipt
+		old := random.IntN(12) // so many are as old as the oldest token
 		for i := range 1 + random.IntN(12) {
 			at := now.Add(time.Duration(i-20) * time.Hour)
+			if i < old {
+				at = now.AddDate(0, -24, -1).Add(time.Duration(i-6) * time.Hour)
+			}
 			if random.IntN(4) == 0 {
 				at = hours(-20, 20) // It was refilled.
 			}
@@ -91,10 +95,14 @@ func TestCompaction_ChangesNoVerdict(t *testing.T) {
 		}
 		for i := range random.IntN(4) {
 			r := revocation.Receipt{Seq: uint64(100 + i), At: hours(-20, 22), Rule: rule()}
+			if random.IntN(4) == 0 {
+				r.At = now.AddDate(0, -24, -1).Add(time.Duration(random.IntN(12)-6) * time.Hour)
+			}
 			// A rule that the file never had may be longer than a lift of its key that is
 			// past and forgotten.
 			if !slices.ContainsFunc(stored, func(l revocation.Receipt) bool {
-				return l.Rule.Lift && l.Rule.Hashed().Hash == r.Rule.Hashed().Hash && !l.At.Before(r.At) && l.Rule.Until.Before(r.Rule.Until)
+				return l.Rule.Lift && l.Rule.Hashed().Hash == r.Rule.Hashed().Hash && !l.At.Before(r.At) &&
+					l.Rule.Until.Before(r.Rule.Until) && l.At.AddDate(0, 24, 1).Before(r.Rule.Until)
 			}) {
 				later = append(later, r)
 			}
@@ -110,12 +118,12 @@ func TestCompaction_ChangesNoVerdict(t *testing.T) {
 			}
 		}
 		assert.Equal(t, stored[len(stored)-1], kept[len(kept)-1], "the last Seq must stay")
-		assert.True(t, latest(kept).Equal(latest(stored)), "the latest At must stay")
+		assert.True(t, latestAt(kept).Equal(latestAt(stored)), "the latest At must stay")
 	}
-	assert.Greater(t, dropped, 20_000)
+	assert.Greater(t, dropped, 5_000)
 }
 
-func latest(receipts []revocation.Receipt) time.Time {
+func latestAt(receipts []revocation.Receipt) time.Time {
 	return slices.MaxFunc(receipts, func(a, b revocation.Receipt) int { return a.At.Compare(b.At) }).At
 }
 
@@ -141,6 +149,11 @@ func TestCompaction_DropsWhatIsNotNeeded(t *testing.T) {
 	client := func(before, until time.Time) revocation.Receipt {
 		return next(revocation.Rule{Issuer: fileIssuer, Client: "c", IssuedBefore: before, Until: until})
 	}
+	old := func(r revocation.Receipt) revocation.Receipt {
+		r.At = r.At.AddDate(0, -25, 0)
+		return r
+	}
+	years := now.AddDate(3, 0, 0)
 	ever := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, row := range []struct {
 		name  string
@@ -157,11 +170,14 @@ func TestCompaction_DropsWhatIsNotNeeded(t *testing.T) {
 		{"an earlier moment", []revocation.Receipt{client(now.Add(1), far), client(now, far)}, "0 1"},
 		{"a later moment that ends earlier", []revocation.Receipt{client(now, far), client(now.Add(1), soon)}, "0 1"},
 		{"a rule that was lifted", []revocation.Receipt{token("a", far, false), token("a", far, true)}, "1"},
-		{"a rule that is longer than its lift", []revocation.Receipt{token("a", far, false), token("a", soon, true)}, "0 1"},
-		{"a rule that is longer than a lift that is past", []revocation.Receipt{token("a", far, false), token("a", past, true)}, "0 1"},
-		{"a lift that is past, as its rule", []revocation.Receipt{token("a", past, false), token("a", past, true)}, ""},
+		{"a rule that is longer than its lift", []revocation.Receipt{token("a", far, false), token("a", soon, true)}, "1"},
+		{"a rule that is longer than its lift, and than the oldest token", []revocation.Receipt{token("a", years, false), token("a", soon, true)}, "0 1"},
+		{"a rule that is longer than an old lift that is past", []revocation.Receipt{old(token("a", far, false)), old(token("a", past, true))}, "0 1"},
+		{"a lift that is past, as its rule", []revocation.Receipt{token("a", past, false), token("a", past, true)}, "1"},
+		{"an old lift that is past, as its rule", []revocation.Receipt{old(token("a", past, false)), old(token("a", past, true))}, ""},
+		{"an old lift that is not past", []revocation.Receipt{old(token("a", soon, true))}, "0"},
 		{"a lift before a rule", []revocation.Receipt{token("a", far, true), token("a", far, false)}, "0 1"},
-		{"a lift that is past before a rule", []revocation.Receipt{token("a", past, true), token("a", far, false)}, "1"},
+		{"an old lift that is past before a rule", []revocation.Receipt{old(token("a", past, true)), token("a", far, false)}, "1"},
 		{"a lift twice", []revocation.Receipt{token("a", far, true), token("a", far, true)}, "1"},
 		{"a lifted rule, made again", []revocation.Receipt{token("a", far, false), token("a", far, true), token("a", far, false)}, "1 2"},
 		{"a moment out of range", []revocation.Receipt{client(ever, ever), client(ever.AddDate(0, 1, 0), ever)}, "0 1"},
@@ -252,24 +268,24 @@ func TestFile_RemovesExpiredLines(t *testing.T) {
 		path := newFile(t)
 		store := revocation.File(path)
 		for i := range 700 {
-			rule := tokenRule("short-%d", i)
+			rule := fileRule("short-%d", i)
 			rule.Until, rule.Reason = time.Now().Add(time.Hour), padding
 			appendRule(t, store, rule)
 		}
 		for i := range 300 {
-			appendRule(t, store, tokenRule("long-%d", i))
+			appendRule(t, store, fileRule("long-%d", i))
 		}
 		w := watch(t, store, 0)
 		time.Sleep(time.Hour + 5*time.Minute - time.Second)
-		appendRule(t, store, tokenRule("before"))
+		appendRule(t, store, fileRule("before"))
 		assert.Equal(t, 1002, bytes.Count(readFile(t, path), []byte("\n")), "they are kept for five minutes more")
 		time.Sleep(3 * time.Second)
-		last := appendRule(t, store, tokenRule("after"))
+		last := appendRule(t, store, fileRule("after"))
 		assert.Equal(t, 303, bytes.Count(readFile(t, path), []byte("\n")))
 		time.Sleep(time.Second)
 		assert.Len(t, w.all(), 1002)
 		assert.Equal(t, last, w.all()[1001])
-		added := appendRule(t, store, tokenRule("more"))
+		added := appendRule(t, store, fileRule("more"))
 		time.Sleep(time.Second)
 		assert.Equal(t, added, w.all()[1002])
 		w.end()
@@ -281,7 +297,7 @@ func TestFile_KeepsLinesThatAreNeeded(t *testing.T) {
 	path := newFile(t)
 	store := revocation.File(path)
 	for i := range 700 {
-		rule := tokenRule("t-%d", i%351) // just under half of them are not needed
+		rule := fileRule("t-%d", i%351) // just under half of them are not needed
 		rule.Reason = padding
 		appendRule(t, store, rule)
 	}

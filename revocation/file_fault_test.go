@@ -54,11 +54,11 @@ func TestFile_FailedAppendLeavesNoHalfRule(t *testing.T) {
 				store := revocation.FileWithFaults(path, &faults)
 				want := fill(t, store, 2)
 				faults = row.faults
-				_, err := store.Append(t.Context(), tokenRule("failed"))
+				_, err := store.Append(t.Context(), fileRule("failed"))
 				require.ErrorIs(t, err, broken)
 				assert.ErrorContains(t, err, "revocation: file "+path+": "+row.says)
 				for range 2 {
-					_, err := store.Append(t.Context(), tokenRule("failed"))
+					_, err := store.Append(t.Context(), fileRule("failed"))
 					require.ErrorIs(t, err, broken)
 				}
 				given := mustLoad(t, revocation.File(path))
@@ -66,7 +66,7 @@ func TestFile_FailedAppendLeavesNoHalfRule(t *testing.T) {
 				if another {
 					store = revocation.File(path)
 				}
-				added := appendRule(t, store, tokenRule("added"))
+				added := appendRule(t, store, fileRule("added"))
 				for _, all := range [][]revocation.Receipt{given, mustLoad(t, store), mustLoad(t, revocation.File(path))} {
 					whole := slices.DeleteFunc(slices.Clone(all), func(r revocation.Receipt) bool { return r.Rule.Token == "failed" })
 					if !row.mayAppear {
@@ -98,7 +98,7 @@ func TestFile_FailedFirstAppendIsRepaired(t *testing.T) {
 			faults := row
 			store := revocation.FileWithFaults(path, &faults)
 			for range 2 {
-				_, err := store.Append(t.Context(), tokenRule("failed"))
+				_, err := store.Append(t.Context(), fileRule("failed"))
 				require.ErrorIs(t, err, broken)
 				_, err = load(store, 0)
 				if err != nil { // A follower may find what is enough for it.
@@ -151,12 +151,12 @@ func TestFile_FailedRuleThatWasSeen(t *testing.T) {
 		w := watch(t, store, 0)
 		time.Sleep(time.Second)
 		faults.Sync = func(*os.File) error { time.Sleep(time.Second); return errors.New("broken") }
-		_, err := store.Append(t.Context(), tokenRule("failed"))
+		_, err := store.Append(t.Context(), fileRule("failed"))
 		require.Error(t, err)
 		require.Len(t, w.all(), 5, "it was given, then gone, and everything was given again")
 		assert.Equal(t, "failed", w.all()[2].Rule.Token)
 		faults.Sync = nil
-		added := appendRule(t, store, tokenRule("added"))
+		added := appendRule(t, store, fileRule("added"))
 		time.Sleep(time.Second)
 		assert.Equal(t, w.all()[2].Seq, added.Seq)
 		assert.Equal(t, append(want[:2:2], added), w.all()[3:])
@@ -167,9 +167,9 @@ func TestFile_FailedRuleThatWasSeen(t *testing.T) {
 			faults.Sync = nil
 			return errors.New("broken")
 		}
-		_, err = store.Append(t.Context(), tokenRule("failed"))
+		_, err = store.Append(t.Context(), fileRule("failed"))
 		require.Error(t, err)
-		again := appendRule(t, store, tokenRule("again"))
+		again := appendRule(t, store, fileRule("again"))
 		assert.Equal(t, added.Seq+1, again.Seq)
 		time.Sleep(time.Second)
 		n := len(w.all())
@@ -185,15 +185,15 @@ func TestFile_HeedsTheContext(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "revoked.log")
 		slow := revocation.Faults{Sync: func(f *os.File) error { time.Sleep(time.Minute); return f.Sync() }}
 		store, other := revocation.FileWithFaults(path, &slow), revocation.File(path)
-		go func() { _, _ = store.Append(context.Background(), tokenRule("slow")) }()
+		go func() { _, _ = store.Append(context.Background(), fileRule("slow")) }()
 		synctest.Wait()
 		for _, s := range []revocation.Store{store, other} { // one waits for the turn, the other for the lock
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			began := time.Now()
-			_, err := s.Append(ctx, tokenRule("t"))
+			_, err := s.Append(ctx, fileRule("t"))
 			assert.Equal(t, context.DeadlineExceeded, err)
 			assert.Equal(t, time.Second, time.Since(began).Truncate(10*time.Millisecond))
-			assert.ErrorIs(t, s.(revocation.Fleet).Refill(ctx, []revocation.Receipt{{At: time.Now(), Rule: tokenRule("t")}}), context.DeadlineExceeded)
+			assert.ErrorIs(t, s.(revocation.Fleet).Refill(ctx, []revocation.Receipt{{At: time.Now(), Rule: fileRule("t")}}), context.DeadlineExceeded)
 			cancel()
 		}
 		// A follower waits for nobody.
@@ -201,7 +201,7 @@ func TestFile_HeedsTheContext(t *testing.T) {
 		defer cancel()
 		time.Sleep(2 * time.Minute)
 		assert.ErrorIs(t, other.Follow(ctx, 0, func(revocation.Receipt) {}, func(time.Time) {}), context.DeadlineExceeded)
-		_, err := other.Append(t.Context(), tokenRule("later"))
+		_, err := other.Append(t.Context(), fileRule("later"))
 		assert.NoError(t, err)
 		assert.Len(t, mustLoad(t, other), 2)
 	})

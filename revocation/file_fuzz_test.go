@@ -24,8 +24,8 @@ func FuzzFile(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "revoked.log")
 	store := revocation.File(path)
 	for _, rule := range []revocation.Rule{
-		tokenRule("a"), {Issuer: fileIssuer, Client: "c", Reason: "a \"reason\"\n"}, {Issuer: fileIssuer, Everything: true},
-		{Issuer: fileIssuer, Client: "c", Lift: true}, tokenRule("a").Hashed(),
+		fileRule("a"), {Issuer: fileIssuer, Client: "c", Reason: "a \"reason\"\n"}, {Issuer: fileIssuer, Everything: true},
+		{Issuer: fileIssuer, Client: "c", Lift: true}, fileRule("a").Hashed(),
 	} {
 		_, err := store.Append(f.Context(), rule)
 		require.NoError(f, err)

@@ -28,7 +28,7 @@ var setBack = map[string]func(path string, copied []byte) error{
 	"cut in the first line": func(path string, _ []byte) error { return os.Truncate(path, 30) },
 	"replaced by another": func(path string, _ []byte) error {
 		other := filepath.Join(filepath.Dir(path), "other.log")
-		if _, err := revocation.File(other).Append(context.Background(), tokenRule("other")); err != nil {
+		if _, err := revocation.File(other).Append(context.Background(), fileRule("other")); err != nil {
 			return err
 		}
 		return os.Rename(other, path)
@@ -70,7 +70,7 @@ func TestFile_NoticesAnOlderFile(t *testing.T) {
 				}
 
 				n := len(w.all())
-				added := []revocation.Receipt{appendRule(t, writer, tokenRule("a")), appendRule(t, revocation.File(path), tokenRule("b")), appendRule(t, store, tokenRule("c"))}
+				added := []revocation.Receipt{appendRule(t, writer, fileRule("a")), appendRule(t, revocation.File(path), fileRule("b")), appendRule(t, store, fileRule("c"))}
 				require.Eventually(t, func() bool { return len(w.all()) >= n+3 }, 5*time.Second, time.Millisecond)
 				assert.Equal(t, added, w.all()[n:])
 				assert.True(t, added[0].At.After(old[4].At), "a new rule is later than those that lists know")
@@ -185,7 +185,7 @@ func TestFile_ListKeepsWhatItKnows(t *testing.T) {
 			go func() { _ = list.Follow(t.Context(), revocation.File(path)) }()
 			require.Eventually(t, func() bool { return list.Status().Entries >= 5 }, 5*time.Second, time.Millisecond)
 			require.NoError(t, change(path, copied))
-			added := appendRule(t, revocation.File(path), tokenRule("added"))
+			added := appendRule(t, revocation.File(path), fileRule("added"))
 			require.Eventually(t, func() bool { return list.Status().Seq == added.Seq && list.Status().Entries > 5 }, 5*time.Second, time.Millisecond)
 		})
 	}

@@ -75,7 +75,7 @@ func childAppends(path string, args []string) {
 	for g := range goroutines {
 		wait.Go(func() {
 			for i := range n {
-				rule := tokenRule("%s-%d-%d", name, g, i)
+				rule := fileRule("%s-%d-%d", name, g, i)
 				if len(args) > 3 && i%2 == 1 {
 					rule = clientRule(i)
 				}
@@ -174,7 +174,7 @@ func TestFile_KilledProcessLosesNothing(t *testing.T) {
 				require.Equal(t, token, have[seq], "round %d lost an acknowledged rule", round)
 			}
 		}
-		added := appendRule(t, revocation.File(path), tokenRule("after-%d", round))
+		added := appendRule(t, revocation.File(path), fileRule("after-%d", round))
 		assert.NotContains(t, acknowledged, added.Seq)
 		acknowledged[added.Seq] = added.Rule.Token
 	}
@@ -188,7 +188,7 @@ func makeCompactable(t *testing.T, path string) {
 	at := time.Now().UTC().Add(-48 * time.Hour)
 	var receipts []revocation.Receipt
 	for i := range 5000 {
-		rule := tokenRule("past-%d", i)
+		rule := fileRule("past-%d", i)
 		rule.Until, rule.Reason = at.Add(time.Hour), padding[:300]
 		receipts = append(receipts, revocation.Receipt{At: at.Add(time.Duration(i)), Rule: rule})
 	}
@@ -249,7 +249,7 @@ func TestFile_ReachesOtherProcessesSoon(t *testing.T) {
 	var delays []time.Duration
 	for i := range 20 {
 		<-time.After(rand.N(100 * time.Millisecond)) // at any moment between two looks
-		appendRule(t, store, tokenRule("t-%d", i))
+		appendRule(t, store, fileRule("t-%d", i))
 		returned := time.Now()
 		select {
 		case at := <-given:
@@ -282,14 +282,14 @@ func childHasALimit(path string, _ []string) {
 		full := limit
 		full.Cur = uint64(info.Size()) + uint64(i)
 		check(syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full))
-		receipt, err := store.Append(context.Background(), tokenRule("limited-%d", i))
+		receipt, err := store.Append(context.Background(), fileRule("limited-%d", i))
 		check(syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
 		if after, _ := os.Stat(path); err != nil && after.Size() != info.Size() {
 			fmt.Println("error the file has", after.Size(), "bytes after a failed Append, and had", info.Size())
 		}
 		if err != nil {
 			fmt.Println("failed", err)
-			receipt, err = store.Append(context.Background(), tokenRule("free-%d", i))
+			receipt, err = store.Append(context.Background(), fileRule("free-%d", i))
 		}
 		check(err)
 		fmt.Println("appended", receipt.Seq, receipt.Rule.Token)
