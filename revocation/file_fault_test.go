@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -124,6 +125,50 @@ func TestFile_FailedFirstAppendIsRepaired(t *testing.T) {
 		fill(t, store, 1)
 		assert.Equal(t, 2, synced, "the name of another file may not be stored yet")
 	})
+}
+
+// TestFile_SyncsBeforeItGoesOn shows that nothing is acknowledged or replaced before it is
+// on the disk. A process that is killed does not show that, but a machine that loses
+// power.
+func TestFile_SyncsBeforeItGoesOn(t *testing.T) {
+	path := newFile(t)
+	var calls []string
+	note := func(call string, name string) {
+		call += " " + strings.TrimPrefix(filepath.Base(name), "revoked.log")
+		if len(calls) == 0 || calls[len(calls)-1] != call {
+			calls = append(calls, strings.TrimSpace(call))
+		}
+	}
+	store := revocation.FileWithFaults(path, &revocation.Faults{
+		Write:      func(f *os.File, text []byte) (int, error) { note("write", f.Name()); return f.Write(text) },
+		Sync:       func(f *os.File) error { note("sync", f.Name()); return f.Sync() },
+		Truncate:   func(f *os.File, size int64) error { note("truncate", f.Name()); return f.Truncate(size) },
+		Rename:     func(from, to string) error { note("rename", from); return os.Rename(from, to) },
+		SyncFolder: func(string) error { note("sync folder", "revoked.log"); return nil },
+	})
+	after := func() string {
+		defer func() { calls = nil }()
+		return strings.Join(calls, ", ")
+	}
+	fill(t, store, 1)
+	assert.Equal(t, "write, sync, sync folder, write, sync", after())
+	fill(t, store, 1)
+	assert.Equal(t, "write, sync", after())
+	require.NoError(t, os.Truncate(path, int64(len(readFile(t, path))-3)))
+	fill(t, store, 1)
+	assert.Equal(t, "truncate, sync, write, sync", after())
+	makeCompactable(t, path)
+	fill(t, store, 1)
+	assert.Equal(t, "sync folder, write, sync, write .new, sync .new, rename .new, sync folder", after())
+	receipts := mustLoad(t, store)
+	for i := range 100 {
+		at := time.Now().Add(time.Duration(i)).UTC().Round(0)
+		receipts = append(receipts, revocation.Receipt{At: at, Rule: fileRule("refill-%d", i)})
+	}
+	require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), receipts))
+	assert.Equal(t, "write .new, sync .new, rename .new, sync folder", after())
+	fill(t, store, 1)
+	assert.Equal(t, "write, sync", after())
 }
 
 func TestFile_AppendCostsOneSync(t *testing.T) {

@@ -124,6 +124,39 @@ func TestFile_NoticesAnOlderFileThatGrew(t *testing.T) {
 	}
 }
 
+// TestFile_NoticesAnOlderFileThatWasCompacted has a file that is put back, grows, and is
+// compacted, so that the line with the Seq of the follower is gone.
+func TestFile_NoticesAnOlderFileThatWasCompacted(t *testing.T) {
+	path := newFile(t)
+	writer := revocation.File(path)
+	fill(t, writer, 2)
+	copied := readFile(t, path)
+	old := fill(t, writer, 8)
+	store := revocation.File(path)
+	given, err := load(store, 0)
+	require.NoError(t, err)
+	require.Len(t, given, 10)
+
+	require.NoError(t, setBack["put back by a rename"](path, copied))
+	writer = revocation.File(path)
+	added := fill(t, writer, 3)
+	past := fileRule("past")
+	past.Until = time.Now().Add(-time.Hour)
+	for range 4 {
+		appendRule(t, writer, past)
+	}
+	require.Equal(t, old[7].Seq, appendRule(t, writer, past).Seq, "up to where the follower is")
+	makeCompactable(t, path)
+	last := appendRule(t, writer, fileRule("last"))
+	all := mustLoad(t, revocation.File(path))
+	require.Less(t, len(all), 10, "it was compacted")
+
+	given, err = load(store, old[7].Seq)
+	require.NoError(t, err)
+	assert.Equal(t, all, given, "it must give everything again")
+	assert.Subset(t, given, append(added, last))
+}
+
 // TestFile_KnowsItsFollowersApart has followers of one store, of which one has seen the
 // new file already when another one comes back.
 func TestFile_KnowsItsFollowersApart(t *testing.T) {

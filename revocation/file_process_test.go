@@ -29,7 +29,7 @@ import (
 
 // children are what this test does in a process of its own.
 var children = map[string]func(path string, args []string){
-	"append": childAppends, "follow": childFollows, "limit": childHasALimit,
+	"append": childAppends, "follow": childFollows, "limit": childHasALimit, "die": childDies,
 }
 
 const childVariable = "KOREAUTH_TEST_CHILD"
@@ -76,9 +76,6 @@ func childAppends(path string, args []string) {
 		wait.Go(func() {
 			for i := range n {
 				rule := fileRule("%s-%d-%d", name, g, i)
-				if len(args) > 3 && i%2 == 1 {
-					rule = clientRule(i)
-				}
 				receipt, err := store.Append(context.Background(), rule)
 				mu.Lock()
 				if err != nil {
@@ -130,56 +127,141 @@ func readLines(t *testing.T, out io.Reader, each func(line string)) map[uint64]s
 	return appended
 }
 
-// TestFile_KilledProcessLosesNothing kills a process while it appends, and, in the
-// second half, while it replaces the file.
+// TestFile_KilledProcessLosesNothing kills a process at random moments.
 func TestFile_KilledProcessLosesNothing(t *testing.T) {
 	path := newFile(t)
 	acknowledged := make(map[uint64]string)
-	torn, interrupted := 0, 0
-	rounds := 40
+	rounds := 20
 	if testing.Short() {
-		rounds = 6
+		rounds = 3
 	}
 	for round := range rounds {
-		args := []string{"append", path, fmt.Sprint("r", round), "2", "1000000"}
-		wait := rand.N(40 * time.Millisecond)
-		if round >= rounds/2 {
-			args = append(args, "with clients")
-			makeCompactable(t, path)
-			wait = rand.N(25 * time.Millisecond)
-		}
-		cmd, out := child(t, args...)
+		cmd, out := child(t, "append", path, fmt.Sprint("r", round), "2", "1000000")
 		line, err := out.ReadString('\n')
 		require.NoError(t, err)
 		require.Equal(t, "ready\n", line)
-		time.AfterFunc(wait, func() { _ = cmd.Process.Kill() })
+		time.AfterFunc(rand.N(40*time.Millisecond), func() { _ = cmd.Process.Kill() })
 		for seq, token := range readLines(t, out, nil) {
 			assert.NotContains(t, acknowledged, seq, "a Seq must not come twice")
 			acknowledged[seq] = token
 		}
 		_ = cmd.Wait()
-		if data := readFile(t, path); data[len(data)-1] != '\n' {
-			torn++
-		}
-		if _, err := os.Stat(path + ".new"); err == nil {
-			interrupted++
-		}
-
-		have := make(map[uint64]string)
-		for _, r := range mustLoad(t, revocation.File(path)) {
-			have[r.Seq] = r.Rule.Token
-		}
-		for seq, token := range acknowledged {
-			if token != "" { // Rules for clients may have been dropped.
-				require.Equal(t, token, have[seq], "round %d lost an acknowledged rule", round)
-			}
-		}
-		added := appendRule(t, revocation.File(path), fileRule("after-%d", round))
-		assert.NotContains(t, acknowledged, added.Seq)
+		added := wantStored(t, path, acknowledged)
 		acknowledged[added.Seq] = added.Rule.Token
 	}
-	t.Logf("%d rules were acknowledged in %d rounds; %d kills left an incomplete line, %d an incomplete new file", len(acknowledged), rounds, torn, interrupted)
-	assert.Greater(t, len(acknowledged), 2*rounds)
+	t.Logf("%d rules were acknowledged in %d rounds", len(acknowledged), rounds)
+}
+
+// wantStored fails unless a file has these rules, and one that is appended then.
+func wantStored(t *testing.T, path string, acknowledged map[uint64]string) revocation.Receipt {
+	t.Helper()
+	added := appendRule(t, revocation.File(path), fileRule("added"))
+	assert.NotContains(t, acknowledged, added.Seq)
+	have := make(map[uint64]string)
+	for _, r := range mustLoad(t, revocation.File(path)) {
+		have[r.Seq] = r.Rule.Token
+	}
+	for seq, token := range acknowledged {
+		require.Equal(t, token, have[seq], "an acknowledged rule is lost")
+	}
+	require.Equal(t, "added", have[added.Seq])
+	return added
+}
+
+// childDies appends two rules, and ends like a killed process at a given call of the
+// disk: before it, or in the middle of a write.
+func childDies(path string, args []string) {
+	at, _ := strconv.Atoi(args[0])
+	calls := 0
+	die := func(moment string, half func()) {
+		if calls == at && moment == args[1] {
+			half()
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	nothing := func() {}
+	call := func(f func() error) error {
+		calls++
+		die("before", nothing)
+		return f()
+	}
+	store := revocation.FileWithFaults(path, &revocation.Faults{
+		Write: func(f *os.File, text []byte) (n int, err error) {
+			return len(text), call(func() error {
+				die("middle", func() { _, _ = f.Write(text[:len(text)/2]) })
+				_, err := f.Write(text)
+				return err
+			})
+		},
+		Sync:       func(f *os.File) error { return call(f.Sync) },
+		Truncate:   func(f *os.File, size int64) error { return call(func() error { return f.Truncate(size) }) },
+		Rename:     func(from, to string) error { return call(func() error { return os.Rename(from, to) }) },
+		SyncFolder: func(string) error { return call(func() error { return nil }) },
+	})
+	for i := range 2 {
+		receipt, err := store.Append(context.Background(), fileRule("dying-%d", i))
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		fmt.Println("appended", receipt.Seq, receipt.Rule.Token)
+	}
+	fmt.Println("done", calls)
+}
+
+// TestFile_ProcessKilledAtEachCallLosesNothing kills a process at each call of the disk,
+// while it makes a file, while it appends, repairs a torn line, and replaces the file.
+func TestFile_ProcessKilledAtEachCallLosesNothing(t *testing.T) {
+	folder := fastFolder(t)
+	template := filepath.Join(folder, "template")
+	receipts := fill(t, revocation.File(template), 5)
+	makeCompactable(t, template)
+	large := readFile(t, template)
+	second := len(bytes.Join(bytes.SplitAfter(large, []byte("\n"))[:3], nil))
+	for _, row := range []struct {
+		name string
+		data []byte // nil: there is no file
+		has  int    // of the receipts
+	}{
+		{"a new file", nil, 0},
+		{"a small file", large[:second], 2},
+		{"a file that ends within its first line", large[:20], 0},
+		{"a file that ends within a line", large[:second+20], 2},
+		{"a large file", large, 5},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			calls, leftOver := 0, 0
+			for at := 1; calls == 0 && at < 50; at++ {
+				for _, moment := range []string{"before", "middle"} {
+					path := filepath.Join(folder, fmt.Sprintf("%s %d %s", row.name, at, moment))
+					if row.data != nil {
+						writeFile(t, path, row.data)
+					}
+					cmd, out := child(t, "die", path, fmt.Sprint(at), moment)
+					acknowledged := readLines(t, out, func(line string) {
+						if words := strings.Split(line, " "); words[0] == "done" && words[1] == fmt.Sprint(at-1) {
+							calls = at - 1 // It made all calls, so that this is the last round.
+						}
+					})
+					_ = cmd.Wait()
+					if _, err := os.Stat(path + ".new"); err == nil {
+						leftOver++
+					}
+					for _, r := range receipts[:row.has] {
+						acknowledged[r.Seq] = r.Rule.Token
+					}
+					wantStored(t, path, acknowledged)
+					if row.has == 5 {
+						assert.Less(t, len(readFile(t, path)), 10<<10, "it must be replaced in the end")
+					}
+					assert.NoFileExists(t, path+".new")
+				}
+			}
+			assert.Positive(t, calls)
+			t.Logf("%d calls; %d new files were left over", calls, leftOver)
+		})
+	}
 }
 
 // makeCompactable makes a file larger than 1 MiB, so that the next Append replaces it.

@@ -302,6 +302,33 @@ func TestFile_DamagedLineCanBeDeleted(t *testing.T) {
 	assert.Equal(t, []revocation.Receipt{receipts[0], receipts[2], want}, mustLoad(t, store))
 }
 
+// TestFile_RejectsLinesOfAnotherVersion has undamaged lines that this version would
+// understand wrongly.
+func TestFile_RejectsLinesOfAnotherVersion(t *testing.T) {
+	for _, text := range []string{
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i","scope":"s"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i","token":"t","client":"c"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i","everything":true,"client":"c"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"token":"t"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"hash":"token:00"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i","token":"t","lift":1}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i","token":"` + strings.Repeat("x", 257) + `"}}`,
+		`{"seq":2,"at":"2026-01-01T00:00:00Z","rule":{"issuer":"i","token":"t"},"node":"a"}`,
+	} {
+		path := newFile(t)
+		first := fill(t, revocation.File(path), 1)
+		whole := fmt.Appendf(readFile(t, path), "%08x %s\n", crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)), text)
+		writeFile(t, path, whole)
+		given, err := load(revocation.File(path), 0)
+		assert.ErrorContains(t, err, "line 3: a newer version of koreauth wrote it: update this program", text)
+		assert.Equal(t, first, given, text)
+		assert.ErrorContains(t, revocation.File(path).(revocation.Fleet).Refill(t.Context(), first), "line 3", text)
+		assert.Equal(t, whole, readFile(t, path), text)
+	}
+}
+
 func TestFile_LeavesForeignFilesAlone(t *testing.T) {
 	for name, content := range map[string]string{
 		"a text":                  "hello\n",
