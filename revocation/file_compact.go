@@ -71,7 +71,11 @@ func (w *writer) summarize(ctx context.Context) ([]summary, error) {
 
 func summarizeReceipt(r Receipt, place int) summary {
 	k, key, _ := keyOf(r.Rule) // A file has no rule that Complete rejects.
-	return summary{key, nanoseconds(r.At), nanoseconds(r.Rule.IssuedBefore), nanoseconds(r.Rule.Until), place, k, r.Rule.Lift}
+	until := r.Rule.Until
+	if longest := lifetime(r.At); r.Rule.Lift && longest.After(until) {
+		until = longest // A list that comes back late may still know what was lifted.
+	}
+	return summary{key, nanoseconds(r.At), nanoseconds(r.Rule.IssuedBefore), nanoseconds(until), place, k, r.Rule.Lift}
 }
 
 // compact drops the lines that are not needed, if it is due and if they are more than
@@ -96,7 +100,7 @@ func (w *writer) compact(ctx context.Context) error {
 //   - a rule past Until;
 //   - a rule, if a later one of the same key revokes all that it does, for as long;
 //   - a rule or lift, if a later lift of the same key is kept for as long;
-//   - a lift past Until, if no rule before it is needed.
+//   - a lift past Until and 24 months old, if no rule before it is needed.
 //
 // The last line is always needed, since its Seq is where followers continue, and so is
 // the latest At, after which the next rule must be.

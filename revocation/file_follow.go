@@ -104,7 +104,7 @@ func (f *follower) line(l *line) error {
 	}
 	r, err := l.receipt()
 	if err != nil {
-		return &damage{l.number}
+		return err
 	}
 	f.from = l.seq
 	f.apply(r)

@@ -134,8 +134,30 @@ type line struct {
 	at     time.Time
 }
 
-// receipt returns the receipt.
-func (l *line) receipt() (Receipt, error) { return readReceipt(l.text) }
+// receipt returns the receipt. A line that is not damaged, but has something else, was
+// written by a newer version.
+func (l *line) receipt() (Receipt, error) {
+	r, err := readReceipt(l.text)
+	if err != nil || !selectsOnce(r.Rule) {
+		return Receipt{}, fmt.Errorf("line %d: %w", l.number, errNewer)
+	}
+	return r, nil
+}
+
+// selectsOnce reports whether a rule has one of the members that select tokens.
+func selectsOnce(r Rule) bool {
+	n := 0
+	for _, value := range []string{r.Token, r.Client, r.Account, r.Subject, r.Hash} {
+		if value != "" {
+			n++
+		}
+	}
+	if r.Everything {
+		n++
+	}
+	_, _, err := keyOf(r)
+	return n == 1 && err == nil && (r.Issuer == "") == (r.Hash != "")
+}
 
 // parse reads whole, and reports whether the line is undamaged.
 func (l *line) parse() bool {
@@ -164,7 +186,7 @@ func (l *line) parseStart() bool {
 			return true
 		}
 	}
-	r, err := l.receipt()
+	r, err := readReceipt(l.text)
 	l.seq, l.at = r.Seq, r.At
 	return err == nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 )
 
@@ -30,6 +31,9 @@ func (d *damage) Error() string {
 // errOther is returned by the function given to read if the file is another than the
 // one that was read before.
 var errOther = errors.New("the file is another one")
+
+// maxSeq leaves room for rules that are appended.
+const maxSeq = math.MaxUint64 / 2
 
 // tail is what follows the last undamaged line of a file.
 type tail struct {
@@ -92,7 +96,7 @@ func (p *position) lines(ctx context.Context, chunk []byte, end bool, each func(
 		if !undamaged && end && used+length == len(chunk) {
 			return used, nil // read checks it.
 		}
-		if !undamaged || l.seq <= p.seq {
+		if !undamaged || l.seq <= p.seq || l.seq > maxSeq {
 			return used, &damage{l.number}
 		}
 		if err := ctx.Err(); err != nil {

@@ -25,7 +25,7 @@ import (
 
 const fileIssuer = "https://keycloak.example.com/realms/KORE-CIDP"
 
-func tokenRule(format string, args ...any) revocation.Rule {
+func fileRule(format string, args ...any) revocation.Rule {
 	return revocation.Rule{Issuer: fileIssuer, Token: fmt.Sprintf(format, args...)}
 }
 
@@ -44,7 +44,7 @@ func fill(t testing.TB, s revocation.Store, n int) []revocation.Receipt {
 	t.Helper()
 	var all []revocation.Receipt
 	for i := range n {
-		all = append(all, appendRule(t, s, tokenRule("t-%d", i)))
+		all = append(all, appendRule(t, s, fileRule("t-%d", i)))
 	}
 	return all
 }
@@ -157,7 +157,7 @@ func TestFile_IsMadeByAFollower(t *testing.T) {
 	assert.ErrorContains(t, err, "make its folder")
 	_, err = load(revocation.File(""), 0)
 	assert.ErrorContains(t, err, "revocation: File has no path")
-	_, err = revocation.File("").Append(t.Context(), tokenRule("t"))
+	_, err = revocation.File("").Append(t.Context(), fileRule("t"))
 	assert.ErrorContains(t, err, "revocation: File has no path")
 }
 
@@ -202,9 +202,9 @@ func TestFile_SurvivesTruncation(t *testing.T) {
 			assert.Equal(t, data[:size], readFile(t, cut), "a follower changed the file, size %d", size)
 		}
 		store := revocation.File(cut)
-		added := appendRule(t, store, tokenRule("added"))
+		added := appendRule(t, store, fileRule("added"))
 		assert.Equal(t, uint64(len(complete)+1), added.Seq, "size %d", size)
-		added2 := appendRule(t, store, tokenRule("added later"))
+		added2 := appendRule(t, store, fileRule("added later"))
 		want := append(append([]revocation.Receipt(nil), complete...), added, added2)
 		for _, s := range []revocation.Store{store, revocation.File(cut)} {
 			require.Equal(t, want, mustLoad(t, s), "size %d", size)
@@ -245,7 +245,7 @@ func testDamage(t *testing.T) {
 		writeFile(t, damaged, changed)
 		_ = os.Remove(damaged + ".lock")
 		given, err := load(revocation.File(damaged), 0)
-		_, appendErr := revocation.File(damaged).Append(t.Context(), tokenRule("added"))
+		_, appendErr := revocation.File(damaged).Append(t.Context(), fileRule("added"))
 		switch {
 		case i >= last && i < len(data)-1 || i == len(data)-1: // The last line is ignored.
 			require.NoError(t, err, "byte %d", i)
@@ -286,7 +286,7 @@ func TestFile_DamagedLineCanBeDeleted(t *testing.T) {
 	assert.Equal(t, receipts[:1], w.all())
 	assert.True(t, w.current.IsZero(), "a list that has not seen all rules is not current")
 	assert.True(t, store.(interface{ Lost() bool }).Lost(), "lists must append the rule again")
-	_, err := revocation.File(path).Append(t.Context(), tokenRule("new"))
+	_, err := revocation.File(path).Append(t.Context(), fileRule("new"))
 	assert.ErrorContains(t, err, "line 3 is damaged")
 	assert.ErrorContains(t, store.(revocation.Fleet).Refill(t.Context(), receipts), "line 3 is damaged")
 	assert.Equal(t, damaged, string(readFile(t, path)), "nothing must be lost")
@@ -323,8 +323,8 @@ func TestFile_LeavesForeignFilesAlone(t *testing.T) {
 			writeFile(t, path, []byte(content))
 			store := revocation.File(path)
 			given, err := load(store, 0)
-			_, appendErr := store.Append(t.Context(), tokenRule("t"))
-			refillErr := store.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: time.Now(), Rule: tokenRule("t")}})
+			_, appendErr := store.Append(t.Context(), fileRule("t"))
+			refillErr := store.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: time.Now(), Rule: fileRule("t")}})
 			for _, err := range []error{err, appendErr, refillErr} {
 				require.ErrorContains(t, err, "revocation: file "+path+": ")
 				assert.Regexp(t, "it is not a file of revocations.*give another path|update this program|line 1 is damaged: put back a copy", err.Error())
@@ -344,7 +344,7 @@ func TestFile_LeavesForeignFilesAlone(t *testing.T) {
 		w.waitCurrent(t)
 		writeFile(t, path, []byte("hello\n"))
 		assert.ErrorContains(t, <-w.err, "not a file of revocations")
-		_, err := store.Append(t.Context(), tokenRule("t"))
+		_, err := store.Append(t.Context(), fileRule("t"))
 		assert.ErrorContains(t, err, "not a file of revocations")
 		assert.ErrorContains(t, store.(revocation.Fleet).Refill(t.Context(), receipts), "not a file of revocations")
 		assert.Equal(t, "hello\n", string(readFile(t, path)))
@@ -389,7 +389,7 @@ func TestFile_ReportsATornLastLine(t *testing.T) {
 	w.waitCurrent(t)
 	w.waitCurrent(t)
 
-	added := appendRule(t, store, tokenRule("added"))
+	added := appendRule(t, store, fileRule("added"))
 	assert.Equal(t, uint64(3), added.Seq)
 	require.Eventually(t, func() bool { return len(w.all()) == 3 }, 10*time.Second, time.Millisecond)
 	assert.Equal(t, append(receipts[:2:2], added), w.all())

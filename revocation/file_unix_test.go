@@ -66,8 +66,8 @@ func TestFile_RejectsFilesOfOthers(t *testing.T) {
 			row.change(t, path)
 			for _, store := range []revocation.Store{old, revocation.File(path)} {
 				given, err := load(store, 0)
-				_, appendErr := store.Append(t.Context(), tokenRule("t"))
-				refillErr := store.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: time.Now(), Rule: tokenRule("t")}})
+				_, appendErr := store.Append(t.Context(), fileRule("t"))
+				refillErr := store.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: time.Now(), Rule: fileRule("t")}})
 				if row.says == "" {
 					assert.NoError(t, err)
 					assert.NoError(t, appendErr)
@@ -104,7 +104,7 @@ func TestFile_RejectsALockFileOfOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := newFile(t)
 			require.NoError(t, change(path+".lock"))
-			_, err := revocation.File(path).Append(t.Context(), tokenRule("t"))
+			_, err := revocation.File(path).Append(t.Context(), fileRule("t"))
 			assert.ErrorContains(t, err, path+".lock: ")
 			assert.NoFileExists(t, path)
 			assert.NoFileExists(t, filepath.Join(filepath.Dir(path), "other"))
@@ -146,7 +146,7 @@ func TestFile_NeedsPermission(t *testing.T) {
 	receipts := fill(t, store, 2)
 	refuses := func(says string) {
 		t.Helper()
-		_, err := store.Append(t.Context(), tokenRule("t"))
+		_, err := store.Append(t.Context(), fileRule("t"))
 		assert.ErrorIs(t, err, os.ErrPermission)
 		assert.ErrorContains(t, err, says)
 	}
@@ -185,7 +185,7 @@ func TestFile_ReleasesFiles(t *testing.T) {
 		store := revocation.File(path)
 		fill(t, store, 1)
 		mustLoad(t, store)
-		require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: time.Unix(int64(i), 0), Rule: tokenRule("t")}}))
+		require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: time.Unix(int64(i), 0), Rule: fileRule("t")}}))
 	}
 	assert.Equal(t, before, open())
 }

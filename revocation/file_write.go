@@ -153,8 +153,11 @@ func (w *writer) load(ctx context.Context, size int64) error {
 		return nil
 	}
 	w.lost = w.lost || rest.whole
+	if err := w.cut(); err != nil {
+		return fmt.Errorf("cannot remove line %d, the last, which is incomplete or damaged: %w", end.number+1, err)
+	}
 	w.repaired = fmt.Sprintf("line %d, the last, was incomplete or damaged: %d bytes were removed", end.number+1, rest.length)
-	return w.cut()
+	return nil
 }
 
 // start writes the first line of a file that is new, was emptied, or ends within it.

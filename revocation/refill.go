@@ -113,11 +113,8 @@ func (l lacking) seek(ctx context.Context, at *position, f io.ReaderAt, size int
 	}
 	_, err := at.read(ctx, f, size, func(line *line) error {
 		r, err := line.receipt()
-		if err != nil {
-			return &damage{line.number}
-		}
 		l.remove(r)
-		return nil
+		return err
 	})
 	return err
 }

@@ -1,0 +1,192 @@
+package revocation_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth/revocation"
+)
+
+// setBack changes a file that has five rules, of which copy has the first two.
+var setBack = map[string]func(path string, copied []byte) error{
+	"put back in place": func(path string, copied []byte) error { return os.WriteFile(path, copied, 0o600) },
+	"put back by a rename": func(path string, copied []byte) error {
+		if err := os.WriteFile(path+".copy", copied, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(path+".copy", path)
+	},
+	"emptied":               func(path string, _ []byte) error { return os.Truncate(path, 0) },
+	"removed":               func(path string, _ []byte) error { return os.Remove(path) },
+	"cut in the first line": func(path string, _ []byte) error { return os.Truncate(path, 30) },
+	"replaced by another": func(path string, _ []byte) error {
+		other := filepath.Join(filepath.Dir(path), "other.log")
+		if _, err := revocation.File(other).Append(context.Background(), fileRule("other")); err != nil {
+			return err
+		}
+		return os.Rename(other, path)
+	},
+}
+
+// TestFile_NoticesAnOlderFile has followers in this process, and appends through another
+// store, as another process does.
+func TestFile_NoticesAnOlderFile(t *testing.T) {
+	for name, change := range setBack {
+		for _, followed := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, followed %t", name, followed), func(t *testing.T) {
+				path := newFile(t)
+				writer := revocation.File(path)
+				old := fill(t, writer, 2)
+				copied := readFile(t, path)
+				old = append(old, fill(t, writer, 3)...)
+				store := revocation.File(path)
+				w := watch(t, store, 0)
+				w.waitCurrent(t)
+				require.Equal(t, old, w.all())
+				assert.False(t, store.(interface{ Lost() bool }).Lost())
+				if !followed {
+					w.end()
+					<-w.err
+				}
+				require.NoError(t, change(path, copied))
+				if !followed {
+					w = watch(t, store, old[4].Seq)
+				}
+				w.waitCurrent(t)
+				w.waitCurrent(t)
+				assert.True(t, store.(interface{ Lost() bool }).Lost(), "the store must notice")
+				kept := mustLoad(t, revocation.File(path))
+				if !followed {
+					assert.Equal(t, kept, w.all())
+				} else {
+					assert.Equal(t, append(old[:5:5], kept...), w.all(), "it must give everything again")
+				}
+
+				n := len(w.all())
+				added := []revocation.Receipt{appendRule(t, writer, fileRule("a")), appendRule(t, revocation.File(path), fileRule("b")), appendRule(t, store, fileRule("c"))}
+				require.Eventually(t, func() bool { return len(w.all()) >= n+3 }, 5*time.Second, time.Millisecond)
+				assert.Equal(t, added, w.all()[n:])
+				assert.True(t, added[0].At.After(old[4].At), "a new rule is later than those that lists know")
+				assert.True(t, writer.(interface{ Lost() bool }).Lost(), "the writer must notice")
+
+				require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), old))
+				assert.False(t, store.(interface{ Lost() bool }).Lost())
+				have := make(map[string]int)
+				for _, r := range mustLoad(t, revocation.File(path)) {
+					have[r.Rule.Token+r.At.String()]++
+				}
+				for _, r := range append(old, added...) {
+					assert.Equal(t, 1, have[r.Rule.Token+r.At.String()])
+				}
+			})
+		}
+	}
+}
+
+// TestFile_NoticesAnOlderFileThatGrew has a file that is put back and is larger than
+// before when the follower looks again.
+func TestFile_NoticesAnOlderFileThatGrew(t *testing.T) {
+	for _, name := range []string{"put back in place", "put back by a rename", "emptied", "removed", "replaced by another"} {
+		for _, more := range []int{2, 3, 4, 10} {
+			t.Run(fmt.Sprintf("%s, %d more", name, more), func(t *testing.T) {
+				path := newFile(t)
+				writer := revocation.File(path)
+				old := fill(t, writer, 2)
+				copied := readFile(t, path)
+				old = append(old, fill(t, writer, 3)...)
+				store := revocation.File(path)
+				given, err := load(store, 0)
+				require.NoError(t, err)
+				require.Equal(t, old, given)
+
+				require.NoError(t, setBack[name](path, copied))
+				fill(t, revocation.File(path), more)
+				all := mustLoad(t, revocation.File(path))
+				given, err = load(store, old[4].Seq)
+				require.NoError(t, err)
+				assert.Equal(t, all, given, "it must give everything again")
+				assert.True(t, store.(interface{ Lost() bool }).Lost())
+
+				// From here on it continues, unless a rule of the old file had the same Seq.
+				last := all[len(all)-1].Seq
+				given, err = load(store, last)
+				require.NoError(t, err)
+				assert.True(t, len(given) == 0 || last == old[4].Seq)
+			})
+		}
+	}
+}
+
+// TestFile_KnowsItsFollowersApart has followers of one store, of which one has seen the
+// new file already when another one comes back.
+func TestFile_KnowsItsFollowersApart(t *testing.T) {
+	path := newFile(t)
+	writer := revocation.File(path)
+	fill(t, writer, 2)
+	copied := readFile(t, path)
+	fill(t, writer, 8)
+	store := revocation.File(path)
+	late, err := load(store, 0)
+	require.NoError(t, err)
+	require.Len(t, late, 10)
+	require.NoError(t, setBack["put back by a rename"](path, copied))
+	fill(t, revocation.File(path), 20)
+	early, err := load(store, 0)
+	require.NoError(t, err)
+	require.Len(t, early, 22)
+
+	given, err := load(store, late[9].Seq)
+	require.NoError(t, err)
+	assert.Equal(t, early, given, "the late one has seen other rules")
+	given, err = load(store, early[21].Seq)
+	require.NoError(t, err)
+	assert.Empty(t, given, "the early one has seen these")
+	given, err = load(store, early[14].Seq)
+	require.NoError(t, err)
+	assert.Equal(t, early[15:], given)
+}
+
+func TestFile_GivesARuleOnceIfTheFileIsTheSame(t *testing.T) {
+	path := newFile(t)
+	store := revocation.File(path)
+	receipts := fill(t, store, 5)
+	w := watch(t, store, 0)
+	w.waitCurrent(t)
+	data := readFile(t, path)
+	for range 3 { // A copy of the same content, as a backup that was made last.
+		require.NoError(t, setBack["put back by a rename"](path, data))
+		w.waitCurrent(t)
+		receipts = append(receipts, fill(t, store, 1)...)
+		data = readFile(t, path)
+	}
+	require.NoError(t, os.Chtimes(path, time.Now(), time.Now().Add(time.Hour)))
+	w.waitCurrent(t)
+	w.waitCurrent(t)
+	assert.Equal(t, receipts, w.all())
+	assert.False(t, store.(interface{ Lost() bool }).Lost())
+}
+
+func TestFile_ListKeepsWhatItKnows(t *testing.T) {
+	for name, change := range setBack {
+		t.Run(name, func(t *testing.T) {
+			path := newFile(t)
+			store := revocation.File(path)
+			fill(t, store, 2)
+			copied := readFile(t, path)
+			fill(t, store, 5)
+			list := &revocation.List{}
+			go func() { _ = list.Follow(t.Context(), revocation.File(path)) }()
+			require.Eventually(t, func() bool { return list.Status().Entries >= 5 }, 5*time.Second, time.Millisecond)
+			require.NoError(t, change(path, copied))
+			added := appendRule(t, revocation.File(path), fileRule("added"))
+			require.Eventually(t, func() bool { return list.Status().Seq == added.Seq && list.Status().Entries > 5 }, 5*time.Second, time.Millisecond)
+		})
+	}
+}
