@@ -13,9 +13,9 @@ import (
 
 const (
 	// block is how long a read waits for new rules.
-	block = time.Second
+	block = 750 * time.Millisecond
 	// silence is how long a connection may say nothing before it is given up.
-	silence = block + 500*time.Millisecond
+	silence = 1500 * time.Millisecond
 	// dialing is how long it may take to open a connection.
 	dialing = 3 * time.Second
 )
@@ -30,6 +30,8 @@ type conn struct {
 // do calls f, which sends commands to the server.
 func (c *conn) do(ctx context.Context, f func(context.Context) error) error {
 	if c.ownLine {
+		ctx, cancel := context.WithTimeout(ctx, dialing) // the context counts until the connection is open
+		defer cancel()
 		return f(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, silence)
@@ -99,7 +101,10 @@ type line struct {
 func (l *line) options(of *redis.Options) *redis.Options {
 	o := *of
 	o.Dialer = l.dialer(of.Dialer)
-	o.DialTimeout, o.DialerRetries = min(o.DialTimeout, dialing), 1
+	o.DialerRetries = 1
+	if o.DialTimeout <= 0 || o.DialTimeout > dialing {
+		o.DialTimeout = dialing
+	}
 	o.MaxRetries = -1 // whoever follows must know that the connection was lost
 	o.ReadTimeout, o.WriteTimeout = time.Hour, time.Hour
 	o.PoolSize, o.PipelinePoolSize, o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns = 1, -1, 0, 0, 0

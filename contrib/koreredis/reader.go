@@ -68,8 +68,13 @@ func (r *reader) look(ctx context.Context) (v view, err error) {
 		}
 		next = p.XRead(ctx, &redis.XReadArgs{Streams: []string{r.log, r.pos.last}, Count: page, Block: -1})
 		after = p.HMGet(ctx, r.head, "epoch", "seq", "count")
-		_, _ = p.Exec(ctx) // the commands have the errors
-		return ctx.Err()
+		cmds, err := p.Exec(ctx)
+		for _, c := range cmds {
+			if c.Err() != nil && isReply(err) {
+				return nil // See below.
+			}
+		}
+		return err
 	})
 	if err != nil {
 		return view{}, err
@@ -100,6 +105,12 @@ func (r *reader) look(ctx context.Context) (v view, err error) {
 	return v, v.readHead(before.Val(), after.Val(), length.Val())
 }
 
+// isReply reports whether an error is a reply of Redis, so that the connection works.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
 // readHead sets the fields that come from the head.
 func (v *view) readHead(before, after []any, length int64) error {
 	if len(before) != 3 || len(after) != 3 {
@@ -124,8 +135,7 @@ func (v *view) readHead(before, after []any, length int64) error {
 // without knowing it. A user who may not ask is trusted to know.
 func (r *reader) checkRole(role *redis.Cmd) error {
 	reply, err := role.Slice()
-	var refused redis.Error
-	if errors.As(err, &refused) && (redis.IsPermissionError(err) || strings.Contains(err.Error(), "unknown command")) {
+	if isReply(err) && (redis.IsPermissionError(err) || strings.Contains(err.Error(), "unknown command")) {
 		r.noRole = true
 		return nil
 	}

@@ -3,7 +3,6 @@ package koreredis_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -19,22 +18,34 @@ import (
 
 // server is a Redis server of its own for a test.
 type server struct {
-	t    testing.TB
-	dir  string
-	port string
-	args []string
-	cmd  *exec.Cmd
-	done chan struct{}
+	t      testing.TB
+	dir    string
+	port   string
+	config string // of a Sentinel
+	args   []string
+	cmd    *exec.Cmd
+	done   chan struct{}
 }
 
 // startRedis starts a server on a free port of the loopback interface. It is killed
 // at the end of the test.
 func startRedis(t testing.TB, args ...string) *server {
 	t.Helper()
+	return start(t, "", args...)
+}
+
+// startSentinel starts a Sentinel that alone decides about a failover.
+func startSentinel(t testing.TB, master *server) *server {
+	t.Helper()
+	return start(t, fmt.Sprintf("sentinel monitor main 127.0.0.1 %s 1\nsentinel down-after-milliseconds main 300\nsentinel failover-timeout main 3000\n", master.port), "--sentinel")
+}
+
+func start(t testing.TB, config string, args ...string) *server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed (Debian: apt-get install redis-server)")
 	}
-	s := &server{t: t, dir: t.TempDir(), port: freePort(t), args: args}
+	s := &server{t: t, dir: t.TempDir(), port: freePort(t), config: config, args: args}
 	t.Cleanup(s.kill)
 	s.start()
 	return s
@@ -55,8 +66,13 @@ func (s *server) start() {
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(s.t, err)
 	defer log.Close()
-	args := append([]string{"--bind", "127.0.0.1", "--port", s.port, "--dir", s.dir, "--save", "", "--appendonly", "no", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"}, s.args...)
-	s.cmd = exec.Command("redis-server", args...)
+	args := []string{"--bind", "127.0.0.1", "--port", s.port, "--dir", s.dir, "--save", "", "--appendonly", "no", "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0"}
+	if s.config != "" {
+		file := filepath.Join(s.dir, "redis.conf")
+		require.NoError(s.t, os.WriteFile(file, []byte(s.config), 0o600))
+		args = []string{file, "--bind", "127.0.0.1", "--port", s.port, "--dir", s.dir}
+	}
+	s.cmd = exec.Command("redis-server", append(args, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	require.NoError(s.t, s.cmd.Start())
 	s.done = make(chan struct{})
@@ -209,6 +225,3 @@ func (p *proxy) point(target string) {
 	defer p.mu.Unlock()
 	p.target = target
 }
-
-var _ = io.EOF
-var _ = fmt.Sprint
