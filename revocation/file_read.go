@@ -32,8 +32,8 @@ func (d *damage) Error() string {
 // one that was read before.
 var errOther = errors.New("the file is another one")
 
-// maxSeq leaves room for rules that are appended.
-const maxSeq = math.MaxUint64 / 2
+// maxFileSeq leaves room for rules that are appended.
+const maxFileSeq = math.MaxUint64 / 2
 
 // tail is what follows the last undamaged line of a file.
 type tail struct {
@@ -96,7 +96,7 @@ func (p *position) lines(ctx context.Context, chunk []byte, end bool, each func(
 		if !undamaged && end && used+length == len(chunk) {
 			return used, nil // read checks it.
 		}
-		if !undamaged || l.seq <= p.seq || l.seq > maxSeq {
+		if !undamaged || l.seq <= p.seq || l.seq > maxFileSeq {
 			return used, &damage{l.number}
 		}
 		if err := ctx.Err(); err != nil {

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -842,4 +844,35 @@ func FuzzHandler(f *testing.F) {
 			assert.Contains(t, w.Body.String(), `"rules":[]`, "nothing was appended")
 		})
 	})
+}
+
+// Two processes have a handler each, and one file.
+func TestHandler_File(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "revoked.log")
+	first, second := revocation.Handler(revocation.File(path), new(revocation.List)), revocation.Handler(revocation.File(path), new(revocation.List))
+	assert.Equal(t, `{"rules":[],"next":0,"replicas":{"known":1,"current":1}}`, send(second, request("GET", "/", "")).Body.String())
+	var receipts []string
+	for i, handler := range []http.Handler{first, second, first} {
+		w := send(handler, request("POST", "/", fmt.Sprintf(`{"issuer":"i","token":"%d"}`, i)))
+		require.Equal(t, 201, w.Code, w.Body)
+		receipts = append(receipts, w.Body.String())
+	}
+	w := send(first, request("DELETE", "/", `{"issuer":"i","token":"1"}`))
+	require.Equal(t, 201, w.Code, w.Body)
+	receipts = append(receipts, w.Body.String())
+	for _, handler := range []http.Handler{first, second} {
+		w := send(handler, request("GET", "/?after=1&limit=2", ""))
+		assert.Equal(t, `{"rules":[`+receipts[1]+`,`+receipts[2]+`],"next":3,"replicas":{"known":1,"current":1}}`, w.Body.String())
+		w = send(handler, request("GET", "/?after=3", ""))
+		assert.Equal(t, `{"rules":[`+receipts[3]+`],"next":4,"replicas":{"known":1,"current":1}}`, w.Body.String())
+		w = send(handler, request("GET", "/?after=9", ""))
+		assert.Equal(t, `{"rules":[],"next":9,"replicas":{"known":1,"current":1}}`, w.Body.String())
+	}
+
+	require.NoError(t, os.WriteFile(path, []byte("not ours\n"), 0o600))
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		w := send(first, request(method, "/", `{"issuer":"i","token":"t"}`))
+		assert.Equal(t, 503, w.Code)
+		assert.Equal(t, unavailable, w.Body.String())
+	}
 }
