@@ -269,4 +269,3 @@ func startRedis(ctx context.Context, folder string) (client *redis.Client, stop 
 	stop()
 	return nil, nil, err
 }
-
