@@ -142,11 +142,12 @@ func TestConformance_FindsFaults(t *testing.T) {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			path := strings.Split(row.test, "/")
-			run := "^TestConformance_OfFaultyStore$"
+			var run strings.Builder
+			run.WriteString("^TestConformance_OfFaultyStore$")
 			for _, name := range path {
-				run += "/^" + strings.ReplaceAll(name, " ", "_") + "$"
+				run.WriteString("/^" + strings.ReplaceAll(name, " ", "_") + "$")
 			}
-			cmd := exec.Command(os.Args[0], "-test.run", run, "-test.timeout=60s")
+			cmd := exec.Command(os.Args[0], "-test.run", run.String(), "-test.timeout=60s")
 			cmd.Env = append(os.Environ(), variable+"="+row.promise)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
