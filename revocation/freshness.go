@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
 	"sync"
@@ -53,10 +54,11 @@ type freshness struct {
 // feed is what is known of a store that is followed. freshness.mu guards its fields.
 type feed struct {
 	store    Store
-	follows  int    // calls of Follow that run
-	stamp    *stamp // nil: it was never current in this process
-	err      error  // why the store is not current, or nil
-	seq      uint64 // of the last rule that it gave
+	follows  int           // calls of Follow that run
+	begun    clock.Instant // when the last of them began
+	stamp    *stamp        // nil: it was never current in this process
+	err      error         // why the store is not current, or nil
+	seq      uint64        // of the last rule that it gave
 	highest  uint64
 	connects int       // how often it was current after it was followed anew
 	skipped  error     // what was wrong with the last receipt that was skipped
@@ -81,6 +83,7 @@ func (f *freshness) begin(s Store) *feed {
 		f.feeds = append(f.feeds, &feed{store: s, owesAll: f.seq > 0}) // Another store gave rules.
 	}
 	f.feeds[i].follows++
+	f.feeds[i].begun = clock.Now()
 	f.update()
 	return f.feeds[i]
 }
@@ -198,6 +201,18 @@ func (f *freshness) isCurrent(from *feed) bool {
 	return from.stamp != nil && from.err == nil
 }
 
+// quiet returns an error if the store should have been current since.
+func (f *feed) quiet() error {
+	age := f.begun.Age()
+	if f.stamp != nil {
+		age = min(age, f.stamp.age())
+	}
+	if age < warnAge {
+		return nil
+	}
+	return fmt.Errorf("revocation: the store has not said for %v that it gave all rules", age.Round(time.Second))
+}
+
 // load notes that the cache file was read: the list was complete at a moment. err is
 // why the file was not read.
 func (f *freshness) load(at time.Time, err error) {
@@ -248,7 +263,7 @@ func (f *freshness) status() (seq uint64, current time.Time, err error) {
 	}
 	for _, from := range f.feeds {
 		if from.follows > 0 {
-			err = cmp.Or(err, from.err)
+			err = cmp.Or(err, from.err, from.quiet())
 		}
 	}
 	for _, from := range f.feeds {
