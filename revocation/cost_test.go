@@ -17,7 +17,9 @@ import (
 const issuer = "https://keycloak.example.com/realms/KORE-CIDP"
 
 // id returns the ID of a token in the form of Keycloak.
-func id(n int) string { return fmt.Sprintf("trrtcc:%08x-5a2b-4c3d-8e4f-%012x", n*2654435761, n) }
+func id(n int) string {
+	return fmt.Sprintf("trrtcc:%08x-5a2b-4c3d-8e4f-%012x", uint32(n)*2654435761, uint32(n))
+}
 
 // fillList fills a list with rules for tokens, and a hundredth as many others.
 func fillList(tb testing.TB, list *revocation.List, tokens int) {

@@ -45,7 +45,7 @@ type freshness struct {
 
 	mu      sync.Mutex // guards the fields below, and changes of standing
 	feeds   []*feed    // the stores that are followed, and the last that was
-	cached  *stamp     // from the cache file
+	earlier *stamp     // from the cache file, or of a store that is no longer followed
 	applied bool       // Apply was called
 	seq     uint64     // of the last rule applied
 	fault   error      // why the cache file was not read
@@ -76,7 +76,14 @@ const (
 func (f *freshness) begin(s Store) *feed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.feeds = slices.DeleteFunc(f.feeds, func(old *feed) bool { return old.follows == 0 && !sameStore(old.store, s) })
+	f.feeds = slices.DeleteFunc(f.feeds, func(old *feed) bool {
+		if old.follows > 0 || sameStore(old.store, s) {
+			return false
+		}
+		// s may be another value for the same store, so the list gets no older than it is.
+		f.earlier = cmp.Or(old.stamp, f.earlier)
+		return true
+	})
 	i := slices.IndexFunc(f.feeds, func(old *feed) bool { return sameStore(old.store, s) })
 	if i < 0 {
 		i = len(f.feeds)
@@ -220,7 +227,7 @@ func (f *freshness) load(at time.Time, err error) {
 	defer f.mu.Unlock()
 	f.fault = err
 	if err == nil && !at.IsZero() {
-		f.cached = newStamp(at)
+		f.earlier = newStamp(at)
 	}
 	f.update()
 }
@@ -249,8 +256,8 @@ func (f *freshness) update() {
 	}
 }
 
-// stampOf returns the stamp of a store, or that of the cache file.
-func (f *freshness) stampOf(from *feed) *stamp { return cmp.Or(from.stamp, f.cached) }
+// stampOf returns the stamp of a store or, until it has one, that of an earlier one.
+func (f *freshness) stampOf(from *feed) *stamp { return cmp.Or(from.stamp, f.earlier) }
 
 // status returns the parts of Status that freshness knows.
 func (f *freshness) status() (seq uint64, current time.Time, err error) {
