@@ -3,6 +3,7 @@ package revocation_test
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -114,4 +115,64 @@ func TestList_KeepsAMillionRulesInFewBytes(t *testing.T) {
 		assert.LessOrEqual(t, bytes, 48*tokens+2_000_000*(1_000_000/tokens/100))
 		assert.Equal(t, tokens+tokens/100, list.Status().Entries)
 	}
+}
+
+func TestList_Check_AllocatesNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("measures allocations")
+	}
+	list := &revocation.List{}
+	follow(t, list, revocation.Memory())
+	require.Eventually(t, func() bool { return list.Check(nil, claimsOf(0)) == nil }, 10*time.Second, time.Millisecond)
+	fillList(t, list, 10_000)
+	tokens := make([]*koreauth.Claims, 11_000)
+	for n := range tokens {
+		tokens[n] = claimsOf(n)
+		require.NoError(t, list.Check(nil, tokens[n]))
+	}
+	n := 0
+	for name, count := range map[string]int{"a known token": 1, "more tokens than are known, of known clients": len(tokens)} {
+		assert.Zero(t, testing.AllocsPerRun(3*len(tokens), func() {
+			_ = list.Check(nil, tokens[n%count])
+			n++
+		}), name)
+	}
+}
+
+// BenchmarkList_Check_UnderUpdates shows how long single checks take while a thousand
+// rules a second are applied.
+func BenchmarkList_Check_UnderUpdates(b *testing.B) {
+	list := &revocation.List{}
+	fillList(b, list, 1_000_000)
+	tokens := make([]*koreauth.Claims, 1000)
+	for n := range tokens {
+		tokens[n] = claimsOf(n)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+			for i := range 10 {
+				_ = list.Apply(revocation.Rule{Issuer: issuer, Token: id(1_000_000 + 10*n + i)})
+			}
+		}
+	}()
+	var took []time.Duration
+	for n := 0; b.Loop(); n++ {
+		start := time.Now()
+		if err := list.Check(nil, tokens[n%len(tokens)]); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2]), "p50-ns")
+	b.ReportMetric(float64(took[len(took)*999/1000]), "p99.9-ns")
 }

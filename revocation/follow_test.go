@@ -138,8 +138,10 @@ func TestList_Follow_NoticesASilentStore(t *testing.T) {
 			apply(receipt(t, 1, time.Now(), revocation.Rule{Issuer: issuer, Token: "t"}))
 			return idle(ctx, current)
 		}})
-		pass(29 * time.Second)
+		pass(9 * time.Second)
 		assert.NoError(t, list.Status().Err)
+		pass(20 * time.Second)
+		assert.ErrorContains(t, list.Status().Err, "has not said for 29s that it gave all rules")
 		pass(1100 * time.Millisecond)
 		synctest.Wait()
 		assert.True(t, isRevoked(t, list, token("t")))
@@ -323,6 +325,25 @@ func TestList_Follow_TwoStores(t *testing.T) {
 	})
 }
 
+// TestList_Follow_AnotherValueOfTheStore follows a store that a program makes anew after
+// a failure.
+func TestList_Follow_AnotherValueOfTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		list := &revocation.List{}
+		stop := follow(t, list, &fakeStore{giving(someRules(t)...)})
+		synctest.Wait()
+		last := time.Now()
+		stop()
+		pass(30 * time.Minute)
+		follow(t, list, &fakeStore{func(context.Context, uint64, func(revocation.Receipt), func(time.Time)) error { return errDown }})
+		pass(time.Minute)
+		assert.True(t, hasSomeRules(t, list))
+		assert.Equal(t, last, list.Status().Current)
+		pass(29*time.Minute + time.Nanosecond)
+		assert.ErrorIs(t, list.Check(nil, token("x")), koreauth.ErrUnavailable)
+	})
+}
+
 func TestList_Follow_AuditsRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, store := &records{}, revocation.Memory()
@@ -442,7 +463,6 @@ func TestList_Follow_SurvivesItsLogger(t *testing.T) {
 
 func TestList_Follow_LeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		before := runtime.NumGoroutine()
 		list, store := &revocation.List{Logger: slog.New(slog.DiscardHandler)}, revocation.Memory()
 		for n := range 1000 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n)*time.Millisecond)
@@ -464,8 +484,9 @@ func TestList_Follow_LeavesNothing(t *testing.T) {
 		}()
 		assert.Equal(t, context.Canceled, <-done)
 		pass(time.Minute)
-		synctest.Wait()
-		assert.Equal(t, before, runtime.NumGoroutine())
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		assert.NotContains(t, string(stacks), "koreauth/revocation.", "no goroutine is left")
 	})
 }
 

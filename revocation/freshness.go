@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"cmp"
+	"fmt"
 	"reflect"
 	"slices"
 	"sync"
@@ -44,7 +45,7 @@ type freshness struct {
 
 	mu      sync.Mutex // guards the fields below, and changes of standing
 	feeds   []*feed    // the stores that are followed, and the last that was
-	cached  *stamp     // from the cache file
+	earlier *stamp     // from the cache file, or of a store that is no longer followed
 	applied bool       // Apply was called
 	seq     uint64     // of the last rule applied
 	fault   error      // why the cache file was not read
@@ -53,10 +54,11 @@ type freshness struct {
 // feed is what is known of a store that is followed. freshness.mu guards its fields.
 type feed struct {
 	store    Store
-	follows  int    // calls of Follow that run
-	stamp    *stamp // nil: it was never current in this process
-	err      error  // why the store is not current, or nil
-	seq      uint64 // of the last rule that it gave
+	follows  int           // calls of Follow that run
+	begun    clock.Instant // when the last of them began
+	stamp    *stamp        // nil: it was never current in this process
+	err      error         // why the store is not current, or nil
+	seq      uint64        // of the last rule that it gave
 	highest  uint64
 	connects int       // how often it was current after it was followed anew
 	skipped  error     // what was wrong with the last receipt that was skipped
@@ -74,13 +76,21 @@ const (
 func (f *freshness) begin(s Store) *feed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.feeds = slices.DeleteFunc(f.feeds, func(old *feed) bool { return old.follows == 0 && !sameStore(old.store, s) })
+	f.feeds = slices.DeleteFunc(f.feeds, func(old *feed) bool {
+		if old.follows > 0 || sameStore(old.store, s) {
+			return false
+		}
+		// s may be another value for the same store, so the list gets no older than it is.
+		f.earlier = cmp.Or(old.stamp, f.earlier)
+		return true
+	})
 	i := slices.IndexFunc(f.feeds, func(old *feed) bool { return sameStore(old.store, s) })
 	if i < 0 {
 		i = len(f.feeds)
 		f.feeds = append(f.feeds, &feed{store: s, owesAll: f.seq > 0}) // Another store gave rules.
 	}
 	f.feeds[i].follows++
+	f.feeds[i].begun = clock.Now()
 	f.update()
 	return f.feeds[i]
 }
@@ -198,6 +208,18 @@ func (f *freshness) isCurrent(from *feed) bool {
 	return from.stamp != nil && from.err == nil
 }
 
+// quiet returns an error if the store should have been current since.
+func (f *feed) quiet() error {
+	age := f.begun.Age()
+	if f.stamp != nil {
+		age = min(age, f.stamp.age())
+	}
+	if age < warnAge {
+		return nil
+	}
+	return fmt.Errorf("revocation: the store has not said for %v that it gave all rules", age.Round(time.Second))
+}
+
 // load notes that the cache file was read: the list was complete at a moment. err is
 // why the file was not read.
 func (f *freshness) load(at time.Time, err error) {
@@ -205,7 +227,7 @@ func (f *freshness) load(at time.Time, err error) {
 	defer f.mu.Unlock()
 	f.fault = err
 	if err == nil && !at.IsZero() {
-		f.cached = newStamp(at)
+		f.earlier = newStamp(at)
 	}
 	f.update()
 }
@@ -234,8 +256,8 @@ func (f *freshness) update() {
 	}
 }
 
-// stampOf returns the stamp of a store, or that of the cache file.
-func (f *freshness) stampOf(from *feed) *stamp { return cmp.Or(from.stamp, f.cached) }
+// stampOf returns the stamp of a store or, until it has one, that of an earlier one.
+func (f *freshness) stampOf(from *feed) *stamp { return cmp.Or(from.stamp, f.earlier) }
 
 // status returns the parts of Status that freshness knows.
 func (f *freshness) status() (seq uint64, current time.Time, err error) {
@@ -248,7 +270,7 @@ func (f *freshness) status() (seq uint64, current time.Time, err error) {
 	}
 	for _, from := range f.feeds {
 		if from.follows > 0 {
-			err = cmp.Or(err, from.err)
+			err = cmp.Or(err, from.err, from.quiet())
 		}
 	}
 	for _, from := range f.feeds {

@@ -237,6 +237,7 @@ func (l *List) loadCache() {
 		return
 	}
 	current, err := l.cache.load(l.CacheFile, &l.rules)
+	l.cache.generation, l.cache.current = l.rules.generation.Load(), current
 	l.fresh.load(current, err)
 	if err != nil {
 		l.warnOfCache(err)

@@ -51,6 +51,29 @@ func (o oracle) revokes(c *koreauth.Claims, start, now time.Time) bool {
 	return false
 }
 
+// entries returns how many keys have rules in force.
+func (o oracle) entries(start, now time.Time) (n int) {
+	keys := map[string]bool{}
+	for _, r := range o {
+		keys[r.Rule.Hashed().Hash] = true
+	}
+	for key := range keys {
+		var until time.Time
+		for _, r := range o {
+			lifted := slices.ContainsFunc(o, func(l revocation.Receipt) bool {
+				return l.Rule.Lift && l.Rule.Hashed().Hash == key && (l.At.After(r.At) || l.At.Equal(r.At) && l.Seq > r.Seq)
+			})
+			if r.Rule.Hashed().Hash == key && !r.Rule.Lift && !lifted && start.Before(r.Rule.Until.Add(5*time.Minute)) && r.Rule.Until.After(until) {
+				until = r.Rule.Until
+			}
+		}
+		if now.Before(until.Add(5 * time.Minute)) {
+			n++
+		}
+	}
+	return n
+}
+
 // world makes random rules about few tokens, so that they meet.
 type world struct{ *rand.Rand }
 
@@ -163,6 +186,11 @@ func TestList_GivesTheSameVerdictsInAnyOrder(t *testing.T) {
 			}
 			for _, later := range []time.Duration{0, time.Duration(w.IntN(40)) * time.Minute} {
 				time.Sleep(later)
+				if n%2 == 0 {
+					for _, list := range lists {
+						require.Equal(t, oracle(receipts).entries(start, time.Now()), list.Status().Entries, "set %d, +%v\n%s", n, later, show(receipts))
+					}
+				}
 				for range 10 {
 					c := w.claims(start)
 					want := oracle(receipts).revokes(c, start, time.Now())
@@ -179,5 +207,59 @@ func TestList_GivesTheSameVerdictsInAnyOrder(t *testing.T) {
 			check(n)
 		}
 		t.Logf("%d tokens were revoked", revoked)
+	})
+}
+
+// TestList_GivesBackAllThatStoresGave mixes rules of a store with rules of Apply. What
+// a list gives back to a store that lost rules must give other lists the verdicts of
+// the store alone.
+func TestList_GivesBackAllThatStoresGave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		check := func(n int) {
+			w := world{rand.New(rand.NewPCG(2, uint64(n)))}
+			start := time.Now()
+			receipts := w.receipts(start)
+			all := slices.Clone(receipts)
+			list := &revocation.List{MaxStale: 24 * time.Hour}
+			apply := func() {
+				for range w.IntN(4) {
+					r := w.rule()
+					r.Lift = w.IntN(2) == 0
+					require.NoError(t, list.Apply(r))
+					r, err := r.Complete(time.Now())
+					require.NoError(t, err)
+					all = append(all, revocation.Receipt{At: start.Add(time.Duration(len(all))), Rule: r})
+				}
+			}
+			if w.IntN(2) == 0 {
+				apply()
+			}
+			store := &losingFleet{lost: true}
+			store.follow = giving(w.arrival(receipts)...)
+			stop := follow(t, list, store)
+			synctest.Wait()
+			apply()
+			store.mu.Lock()
+			store.lost, store.refills = true, nil
+			store.mu.Unlock()
+			pass(time.Second)
+			stop()
+			var given []revocation.Receipt
+			if len(store.refilled()) > 0 {
+				given = store.refilled()[0]
+			}
+			other := &revocation.List{MaxStale: 24 * time.Hour}
+			stop = follow(t, other, &fakeStore{giving(w.arrival(given)...)})
+			synctest.Wait()
+			stop()
+			for range 10 {
+				c := w.claims(start)
+				require.Equal(t, oracle(all).revokes(c, start, time.Now()), isRevoked(t, list, c), "set %d, the list\n%s\n%v, ID %s, iat %v", n, show(all), c, c.ID, c.IssuedAt)
+				require.Equal(t, oracle(receipts).revokes(c, start, time.Now()), isRevoked(t, other, c), "set %d, the other\n%s\n%s\n%v, ID %s, iat %v", n, show(all), show(given), c, c.ID, c.IssuedAt)
+			}
+		}
+		for n := range 1000 {
+			check(n)
+		}
 	})
 }
