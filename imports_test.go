@@ -58,7 +58,7 @@ var allowedImports = map[string][]string{
 	"examples/...": {everything},
 	"interop":      {everything},
 	"interop/...":  {everything},
-	"bench":        {everything, "contrib/koreredis"}, // to measure it
+	"bench":        {everything},
 	"bench/...":    {everything},
 }
 

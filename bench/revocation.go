@@ -4,19 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/bench/subjects"
-	"github.com/koreauth/koreauth/contrib/koreredis"
 	"github.com/koreauth/koreauth/revocation"
 )
 
@@ -42,36 +40,69 @@ func (b *bench) revocation(ctx context.Context) error {
 	if err := b.cacheFile(ctx, receipts, filepath.Join(folder, "cache")); err != nil {
 		return fmt.Errorf("cache file: %w", err)
 	}
-	stores := []struct {
-		name      string
-		store     revocation.Store
-		load      float64 // seconds at most
-		p99, most float64 // milliseconds at most
-	}{{"file", revocation.File(filepath.Join(folder, "rules")), 5, 500, 500}}
-	if client, stop, err := startRedis(ctx, folder); err != nil {
-		b.report.told("revocation, Redis: not measured, because redis-server is not installed", exactly(0), "%.0f")
-	} else {
-		defer stop()
-		stores = append(stores, stores[0])
-		stores[1].name, stores[1].store, stores[1].p99, stores[1].most = "Redis", koreredis.Revocations(client, "bench"), 50, 1000
+	if err := b.file(ctx, receipts, filepath.Join(folder, "rules")); err != nil {
+		return fmt.Errorf("file: %w", err)
 	}
-	for _, s := range stores {
-		all, err := deliver(ctx, s.store)
+	return b.redis(ctx)
+}
+
+// file measures a store in a file.
+func (b *bench) file(ctx context.Context, receipts []revocation.Receipt, path string) error {
+	store := revocation.File(path)
+	all, err := deliver(ctx, store)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("revocation, file: from `Append` until all of %d replicas reject", replicas)
+	b.report.told(what+", median: ms", exactly(all[len(all)/2]), "%.1f")
+	b.report.atMost(what+", p99: ms", exactly(all[len(all)*99/100]), 500, "%.1f")
+	b.report.atMost(what+", longest: ms", exactly(all[len(all)-1]), 500, "%.1f")
+	if err := store.(revocation.Fleet).Refill(ctx, receipts); err != nil {
+		return err
+	}
+	seconds, err := timeLoad(ctx, new(revocation.List), store)
+	b.report.atMost(fmt.Sprintf("revocation, file: %d rules are loaded, s", len(receipts)), exactly(seconds), 5, "%.2f")
+	return err
+}
+
+// redis runs the benchmarks of the module contrib/koreredis, which no package imports.
+func (b *bench) redis(ctx context.Context) error {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		b.report.told("revocation, Redis: not measured, because redis-server is not installed", exactly(0), "%.0f")
+		return nil
+	}
+	metrics := map[string]float64{}
+	for _, run := range [][]string{
+		{"-bench", "AppendReaches50Lists", "-benchtime", fmt.Sprint(deliveries, "x")}, {"-bench", "Million", "-benchtime", "1x"},
+	} {
+		cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-run", "^$"}, run...)...)
+		cmd.Dir = filepath.Join("..", "contrib", "koreredis")
+		out, err := cmd.CombinedOutput()
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			return fmt.Errorf("go test %v: %w\n%s", run, err, out)
 		}
-		what := fmt.Sprintf("revocation, %s: from `Append` until all of %d replicas reject", s.name, replicas)
-		b.report.told(what+", median: ms", exactly(all[len(all)/2]), "%.1f")
-		b.report.atMost(what+", p99: ms", exactly(all[len(all)*99/100]), s.p99, "%.1f")
-		b.report.atMost(what+", longest: ms", exactly(all[len(all)-1]), s.most, "%.1f")
-		if err := s.store.(revocation.Fleet).Refill(ctx, receipts); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		fields := strings.Fields(string(out))
+		for i := 1; i < len(fields); i++ {
+			if value, err := strconv.ParseFloat(fields[i-1], 64); err == nil {
+				metrics[fields[i]] = value
+			}
 		}
-		seconds, err := timeLoad(ctx, new(revocation.List), s.store)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+	}
+	what := "revocation, Redis: from `Append` until all of 50 replicas reject"
+	for _, row := range []struct {
+		what, metric string
+		limit        float64
+	}{
+		{what + ", median: ms", "reach-p50-ms", 50},
+		{what + ", p99: ms", "reach-p99-ms", 50},
+		{what + ", longest: ms", "reach-max-ms", 1000},
+		{"revocation, Redis: 1000000 rules are loaded, s", "list-s", 5},
+	} {
+		value, ok := metrics[row.metric]
+		if !ok {
+			return fmt.Errorf("the benchmark of contrib/koreredis has no %s", row.metric)
 		}
-		b.report.atMost(fmt.Sprintf("revocation, %s: %d rules are loaded, s", s.name, len(receipts)), exactly(seconds), s.load, "%.2f")
+		b.report.atMost(row.what, exactly(value), row.limit, "%.1f")
 	}
 	return nil
 }
@@ -235,37 +266,4 @@ func deliver(ctx context.Context, store revocation.Store) ([]float64, error) {
 	}
 	slices.Sort(took)
 	return took, nil
-}
-
-// startRedis starts a Redis server on a free port of the loopback interface.
-func startRedis(ctx context.Context, folder string) (client *redis.Client, stop func(), err error) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return nil, nil, err
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	addr := free.Addr().String()
-	free.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	server := exec.CommandContext(ctx, path, "--bind", "127.0.0.1", "--port", port, "--dir", folder, "--save", "", "--appendonly", "yes")
-	if err := server.Start(); err != nil {
-		return nil, nil, err
-	}
-	client = redis.NewClient(&redis.Options{Addr: addr, PoolSize: 2 * replicas})
-	stop = func() {
-		client.Close()
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	}
-	for range 100 {
-		if err = client.Ping(ctx).Err(); err == nil {
-			return client, stop, nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	stop()
-	return nil, nil, err
 }

@@ -264,19 +264,6 @@ func TestFile_ProcessKilledAtEachCallLosesNothing(t *testing.T) {
 	}
 }
 
-// makeCompactable makes a file larger than 1 MiB, so that the next Append replaces it.
-func makeCompactable(t *testing.T, path string) {
-	t.Helper()
-	at := time.Now().UTC().Add(-48 * time.Hour)
-	var receipts []revocation.Receipt
-	for i := range 5000 {
-		rule := fileRule("past-%d", i)
-		rule.Until, rule.Reason = at.Add(time.Hour), padding[:300]
-		receipts = append(receipts, revocation.Receipt{At: at.Add(time.Duration(i)), Rule: rule})
-	}
-	require.NoError(t, revocation.File(path).(revocation.Fleet).Refill(t.Context(), receipts))
-}
-
 // TestFile_IsSharedByProcesses has eight writers in two processes, and readers in a
 // third.
 func TestFile_IsSharedByProcesses(t *testing.T) {
