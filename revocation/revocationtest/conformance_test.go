@@ -121,6 +121,7 @@ func openFaulty(spoil func(*faulty)) revocation.Store {
 }
 
 func TestConformance_PassesGoodStores(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	t.Run("a fleet", func(t *testing.T) {
 		revocationtest.Conformance(t, func(*testing.T) revocation.Store { return openFaulty(func(*faulty) {}) })
 	})
@@ -132,6 +133,7 @@ func TestConformance_PassesGoodStores(t *testing.T) {
 }
 
 func TestConformance_FindsFaults(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("it starts a process for each fault")
 	}
