@@ -26,10 +26,10 @@ const maxKnown = 10_000
 type known struct {
 	table atomic.Pointer[knownTable]
 
-	mu      sync.Mutex // guards the fields below, and changes of table
-	used    int        // slots
-	hand    int        // the slot to use next, when all are used
-	parties map[party]*partyRef
+	mu      sync.Mutex           // guards the fields below, and changes of table
+	used    int                  // slots
+	hand    int                  // the slot to use next, when all are used
+	parties map[uint64]*partyRef // by partyHash, or the next number that is free
 }
 
 // party is who a token belongs to. All tokens of a client have the same.
@@ -38,6 +38,7 @@ type party struct{ issuer, client, account, subject string }
 // partyRef is shared by the tokens of a party.
 type partyRef struct {
 	party
+	place  uint64 // in parties
 	tokens int
 }
 
@@ -78,7 +79,8 @@ func hashOfIssuer(issuer string) uint64 { return maphash.String(seeds[1], issuer
 // the token was not revoked at that generation.
 func (k *known) look(c *koreauth.Claims, generation uint64) (ref tokenRef, clean bool) {
 	ref.issuer = hashOfIssuer(c.Issuer)
-	key1, key2 := keysOf(c, ref.issuer)
+	who := partyHash(c, ref.issuer)
+	key1, key2 := keysOf(c, who)
 	ref.key1 = key1
 	if t := k.table.Load(); t != nil {
 		if s := t.find(key1, key2); s != nil {
@@ -96,16 +98,20 @@ func (k *known) look(c *koreauth.Claims, generation uint64) (ref tokenRef, clean
 	if len(c.ID) <= maxValue && len(c.Issuer) <= maxValue {
 		ref.hash = hashOf(kindToken, c.Issuer, c.ID)
 	}
-	ref.slot = k.add(c, key1, key2, ref.hash)
+	ref.slot = k.add(c, who, key1, key2, ref.hash)
 	return ref, false
 }
 
 // keysOf returns what identifies a token. It depends on all that a rule can select, and
 // on the expiry, in case that the issuer gives one ID to several tokens, or none.
-func keysOf(c *koreauth.Claims, issuer uint64) (key1, key2 uint64) {
-	rest := 3*issuer + 5*maphash.String(seeds[0], c.ClientID) + 7*maphash.String(seeds[0], c.AccountID) + 11*maphash.String(seeds[0], c.Subject) +
-		uint64(c.IssuedAt.Unix())<<32 + uint64(c.IssuedAt.Nanosecond()) + 13*uint64(c.Expiry.Unix())
+func keysOf(c *koreauth.Claims, who uint64) (key1, key2 uint64) {
+	rest := who + uint64(c.IssuedAt.Unix())<<32 + uint64(c.IssuedAt.Nanosecond()) + 13*uint64(c.Expiry.Unix())
 	return maphash.String(seeds[0], c.ID) + rest, maphash.String(seeds[1], c.ID) ^ rest
+}
+
+// partyHash returns a number for the party of a token.
+func partyHash(c *koreauth.Claims, issuer uint64) uint64 {
+	return 3*issuer + 5*maphash.String(seeds[0], c.ClientID) + 7*maphash.String(seeds[0], c.AccountID) + 11*maphash.String(seeds[0], c.Subject)
 }
 
 // isClean notes that the token was not revoked at a generation.
@@ -127,7 +133,7 @@ func (t *knownTable) find(key1, key2 uint64) *slot {
 }
 
 // add returns the slot of a token, which may be new.
-func (k *known) add(c *koreauth.Claims, key1, key2 uint64, id hash) *slot {
+func (k *known) add(c *koreauth.Claims, who, key1, key2 uint64, id hash) *slot {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t := k.table.Load()
@@ -155,7 +161,7 @@ func (k *known) add(c *koreauth.Claims, key1, key2 uint64, id hash) *slot {
 	s.clean.Store(^key1) // a generation that is never reached
 	s.again.Store(0)
 	s.version.Add(1)
-	s.party = k.partyOf(c)
+	s.party = k.partyOf(c, who)
 	s.issuedAt, s.expiry = nearest(c.IssuedAt), nearest(c.Expiry)
 	if c.Expiry.IsZero() {
 		s.expiry = math.MaxInt64
@@ -210,10 +216,9 @@ func (k *known) evict(t *knownTable) int {
 		n = (n + 1) % len(t.slots)
 	}
 	k.hand = (n + 1) % len(t.slots)
-	if p := t.slots[n].party; p.tokens == 1 {
-		delete(k.parties, p.party)
-	} else {
-		p.tokens--
+	p := t.slots[n].party
+	if p.tokens--; p.tokens == 0 {
+		delete(k.parties, p.place)
 	}
 	mask := uint64(len(t.index) - 1)
 	hole := t.slots[n].key1.Load() & mask
@@ -237,22 +242,26 @@ func (k *known) evict(t *knownTable) int {
 }
 
 // partyOf returns the party of a token. A value that no rule matches is left out.
-func (k *known) partyOf(c *koreauth.Claims) *partyRef {
+func (k *known) partyOf(c *koreauth.Claims, who uint64) *partyRef {
 	p := party{c.Issuer, c.ClientID, c.AccountID, c.Subject}
 	for _, value := range []*string{&p.issuer, &p.client, &p.account, &p.subject} {
 		if len(*value) > maxValue {
 			*value = ""
 		}
 	}
-	ref := k.parties[p]
+	ref := k.parties[who]
+	for ref != nil && ref.party != p {
+		who++
+		ref = k.parties[who]
+	}
 	if ref == nil {
 		if k.parties == nil {
-			k.parties = make(map[party]*partyRef)
+			k.parties = make(map[uint64]*partyRef)
 		}
 		// The claims are parts of a payload, which must not be kept alive.
 		p = party{strings.Clone(p.issuer), strings.Clone(p.client), strings.Clone(p.account), strings.Clone(p.subject)}
-		ref = &partyRef{party: p}
-		k.parties[p] = ref
+		ref = &partyRef{party: p, place: who}
+		k.parties[who] = ref
 	}
 	ref.tokens++
 	return ref

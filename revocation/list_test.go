@@ -205,6 +205,7 @@ func TestList_ComparesWhatARuleSelects(t *testing.T) {
 		{"a client of 257 bytes that begins alike", revocation.Rule{Issuer: issuer, Client: long, IssuedBefore: at}, with(func(c *koreauth.Claims) { c.ClientID = long + "x" }), false},
 		{"an issuer of 256 bytes", revocation.Rule{Issuer: long, Everything: true, IssuedBefore: at}, with(func(c *koreauth.Claims) { c.Issuer = long }), true},
 		{"an issuer of 257 bytes that begins alike", revocation.Rule{Issuer: long, Everything: true, IssuedBefore: at}, with(func(c *koreauth.Claims) { c.Issuer = long + "x" }), false},
+		{"a hash of zeros, for an ID of 257 bytes", revocation.Rule{Hash: "token:" + strings.Repeat("0", 32)}, with(func(c *koreauth.Claims) { c.ID = long + "x" }), false},
 		{"everything, for a token with long values", revocation.Rule{Issuer: issuer, Everything: true, IssuedBefore: at},
 			with(func(c *koreauth.Claims) { c.ID, c.ClientID, c.Subject = long+"x", long+"x", long+"x" }), true},
 		{"an ID of any characters", revocation.Rule{Issuer: issuer, Token: "a\x00é \n"}, with(func(c *koreauth.Claims) { c.ID = "a\x00é \n" }), true},
@@ -507,6 +508,24 @@ func TestList_ForgetsRulesFiveMinutesAfterUntil(t *testing.T) {
 		want(1, false, false, true)
 		pass(time.Hour)
 		want(0, false, false, false)
+	})
+}
+
+func TestList_KeepsALiftOfApplyForYears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rule := receipt(t, 1, time.Now(), revocation.Rule{Issuer: issuer, Client: "kc_1", Until: time.Now().AddDate(5, 0, 0)})
+		list := &revocation.List{MaxStale: 10 * 365 * 24 * time.Hour}
+		old := token("t")
+		stop := follow(t, list, &fakeStore{giving(rule)})
+		synctest.Wait()
+		stop()
+		require.True(t, isRevoked(t, list, old))
+		require.NoError(t, list.Apply(revocation.Rule{Issuer: issuer, Client: "kc_1", Lift: true}))
+		for range 3 {
+			assert.False(t, isRevoked(t, list, old))
+			assert.Zero(t, list.Status().Entries)
+			time.Sleep(2 * 365 * 24 * time.Hour)
+		}
 	})
 }
 

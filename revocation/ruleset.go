@@ -79,11 +79,10 @@ func (s *ruleSet) find(c *koreauth.Claims, issuer uint64, token *hash) (found, b
 	return found{}, false
 }
 
-// applies reports whether a token with this "iat", or with none, is revoked. It
-// does not compare the "iat" if it is zero.
+// applies reports whether a token with this "iat", or with none, is revoked.
 func (v *verdict) applies(issuedAt time.Time) bool {
 	return v.revokes &&
-		(issuedAt.IsZero() || instantOf(issuedAt).compare(v.issuedBefore) <= 0) &&
+		instantOf(issuedAt).compare(v.issuedBefore) <= 0 && // The zero time is earlier than any other.
 		time.Now().Before(v.until.time().Add(grace))
 }
 

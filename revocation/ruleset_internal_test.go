@@ -1,0 +1,72 @@
+package revocation
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestRuleSet_CountsGroupsWithoutName matters for speed alone: while there is a group
+// without a name, each look-up by name that fails is followed by one by hash.
+func TestRuleSet_CountsGroupsWithoutName(t *testing.T) {
+	set, now := &ruleSet{}, time.Now()
+	add := func(r Rule) {
+		r, err := r.Complete(now)
+		require.NoError(t, err)
+		set.add(&Receipt{Seq: 1, At: now, Rule: r}, keyOfRule(&r), fromStore, now)
+	}
+	client := Rule{Issuer: testIssuer, Client: "c", Until: now.Add(time.Hour)}
+	complete, err := client.Complete(now)
+	require.NoError(t, err)
+	add(complete.Hashed())
+	assert.EqualValues(t, 1, set.unnamed[kindClient].Load())
+	add(client)
+	assert.Zero(t, set.unnamed[kindClient].Load())
+	complete.Client, complete.Subject = "", "s"
+	add(complete.Hashed())
+	add(Rule{Issuer: testIssuer, Token: "far", Until: now.AddDate(50, 0, 0)})
+	assert.EqualValues(t, 1, set.unnamed[kindSubject].Load())
+	assert.EqualValues(t, 1, set.unnamed[kindToken].Load())
+	set.sweep(now.AddDate(100, 0, 0))
+	for k := range kinds {
+		assert.Zero(t, set.unnamed[k].Load())
+	}
+	assert.Zero(t, set.byHash.used+set.byName.used+set.inForce+set.empty+len(set.issuers))
+}
+
+// TestRuleSet_StaysSmall revokes two million tokens that live for an hour, and some
+// clients, over a week.
+func TestRuleSet_StaysSmall(t *testing.T) {
+	perMinute := 200
+	if testing.Short() {
+		perMinute = 20
+	}
+	set, start, most := &ruleSet{}, time.Now(), 0
+	for minute := range 7 * 24 * 60 {
+		now := start.Add(time.Duration(minute) * time.Minute)
+		for n := range perMinute {
+			k := key{hash: hashOfNumber(minute*perMinute + n)}
+			if n%100 == 0 {
+				k.kind = kindClient
+			}
+			set.add(&Receipt{Seq: 1, At: now, Rule: Rule{Until: now.Add(time.Hour)}}, k, fromStore, now)
+		}
+		set.sweep(now)
+		if minute%10 == 0 {
+			set.tokens.trim()
+			bytes := 8 * cap(*set.byHash.slots.Load())
+			for i := range set.tokens.shards {
+				if s := set.tokens.shards[i].Load(); s != nil {
+					bytes += 8 * len(s.words)
+				}
+			}
+			most = max(most, bytes)
+		}
+	}
+	lasting := 65 * perMinute
+	t.Logf("at most %d bytes for %d rules", most, lasting)
+	assert.LessOrEqual(t, most, 60*lasting)
+	assert.InDelta(t, lasting, set.tokens.live+set.inForce, float64(2*perMinute))
+}
