@@ -49,8 +49,7 @@ func File(path string) Store {
 type file struct {
 	w writer
 
-	losses   atomic.Int64 // how often it was found that rules are gone
-	refilled atomic.Int64 // losses, before Refill returned nil
+	refilled atomic.Int64 // w.losses, before Refill returned nil
 	logger   atomic.Pointer[slog.Logger]
 
 	mu    sync.Mutex
@@ -64,7 +63,7 @@ func (s *file) Append(ctx context.Context, r Rule) (Receipt, error) {
 	if err := checkRule(r); err != nil {
 		return Receipt{}, err // without making a file
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.w.begin(ctx); err != nil {
 		return Receipt{}, s.failed(err)
 	}
 	receipt, err := s.appendNew(r)
@@ -106,15 +105,6 @@ func (s *file) appendNew(r Rule) (Receipt, error) {
 	return receipt, nil
 }
 
-// begin begins a turn of the writer.
-func (s *file) begin(ctx context.Context) error {
-	err := s.w.begin(ctx)
-	if err == nil && s.w.lost {
-		s.losses.Add(1)
-	}
-	return err
-}
-
 // finish ends a turn of the writer.
 func (s *file) finish(ctx context.Context) {
 	repaired := s.w.repaired
@@ -149,11 +139,11 @@ func (s *file) Refill(ctx context.Context, receipts []Receipt) error {
 	if err != nil {
 		return s.failed(err)
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.w.begin(ctx); err != nil {
 		return s.failed(err)
 	}
 	defer s.finish(ctx)
-	losses := s.losses.Load()
+	losses := s.w.losses.Load()
 	same, err := seen.holds(s.w.f, s.w.end.offset)
 	if err == nil && !same {
 		seen = position{}
@@ -225,7 +215,7 @@ func (s *file) Report(context.Context, string, uint64) error { return nil }
 func (s *file) Replicas(context.Context) (known, current int, err error) { return 1, 1, nil }
 
 // Lost reports whether it was found that rules are gone since Refill last returned nil.
-func (s *file) Lost() bool { return s.losses.Load() != s.refilled.Load() }
+func (s *file) Lost() bool { return s.w.losses.Load() != s.refilled.Load() }
 
 func (s *file) Follow(ctx context.Context, from uint64, apply func(Receipt), current func(at time.Time)) error {
 	if err := ctx.Err(); err != nil {

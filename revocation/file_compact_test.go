@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -211,6 +212,7 @@ func TestFile_RemovesLinesThatAreNotNeeded(t *testing.T) {
 	follower, late := revocation.File(path), revocation.File(path)
 	w := watch(t, follower, 0)
 	w.waitCurrent(t)
+	require.NoError(t, os.Chmod(path, 0o640))
 	var all []revocation.Receipt
 	largest := int64(0)
 	for i := range 1500 {
@@ -228,7 +230,9 @@ func TestFile_RemovesLinesThatAreNotNeeded(t *testing.T) {
 	assert.Less(t, largest, int64(12<<20)/10, "it must be compacted soon")
 	info, err := os.Stat(path)
 	require.NoError(t, err)
-	assert.Equal(t, os.FileMode(0o600), info.Mode())
+	if runtime.GOOS != "windows" {
+		assert.Equal(t, os.FileMode(0o640), info.Mode(), "its mode is kept")
+	}
 	assert.NoFileExists(t, path+".new")
 
 	// The one that follows was given each rule once, or not at all if it was dropped
@@ -359,4 +363,25 @@ func TestFile_FailedCompactionLosesNothing(t *testing.T) {
 			assert.Less(t, strings.Count(log.String(), "could not remove"), 20, "it must not try each time")
 		})
 	}
+}
+
+// TestFile_LeavesAForeignNewFileAlone has a file of somebody else where the new file is
+// made.
+func TestFile_LeavesAForeignNewFileAlone(t *testing.T) {
+	path := newFile(t)
+	writeFile(t, path+".new", []byte("hello"))
+	store := revocation.File(path)
+	var all []revocation.Receipt
+	for i := range 700 {
+		all = append(all, appendRule(t, store, clientRule(i)))
+	}
+	assert.Equal(t, all, mustLoad(t, store), "lines that are not needed stay")
+	assert.Equal(t, "hello", string(readFile(t, path+".new")))
+	many := make([]revocation.Receipt, 100)
+	for i := range many {
+		many[i] = revocation.Receipt{At: time.Now(), Rule: fileRule("t-%d", i)}
+	}
+	assert.ErrorContains(t, store.(revocation.Fleet).Refill(t.Context(), many), path+".new: it is not a file of revocations")
+	require.NoError(t, os.Remove(path+".new"))
+	require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), many))
 }

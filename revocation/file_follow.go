@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // follower is one call of Follow of a file.
@@ -17,10 +18,11 @@ type follower struct {
 	// from its start.
 	before past
 
-	damaged int   // number of the damaged line that the last look found
-	rest    tail  // what followed the last line at the last look
-	restAt  int64 // where that began
-	warned  bool  // of rest
+	damaged   int       // number of the damaged line that the last look found
+	rest      tail      // what followed the last line at the last look
+	restAt    int64     // where that began
+	restSince time.Time // when it was seen first
+	warned    bool      // of rest
 }
 
 // look gives the rules that are new. It returns true if it gave all that the file has.
@@ -41,7 +43,7 @@ func (f *follower) look(ctx context.Context) (complete bool, err error) {
 		f.damaged = damage.number
 		return false, nil
 	case damage != nil || errors.Is(err, errHeader):
-		f.store.losses.Add(1) // The line may be deleted.
+		f.store.w.losses.Add(1) // The line may be deleted.
 		return false, err
 	case err != nil:
 		return false, err
@@ -60,7 +62,7 @@ func (f *follower) create(ctx context.Context) error {
 		f.before.positions = append(f.before.positions, f.at)
 		f.at = position{}
 	}
-	if err := f.store.begin(ctx); err != nil {
+	if err := f.store.w.begin(ctx); err != nil {
 		return err
 	}
 	f.store.finish(ctx)
@@ -86,7 +88,7 @@ func (f *follower) read(ctx context.Context, file *os.File, size int64) (tail, e
 	}
 	again := errors.Is(err, errOther)
 	if again {
-		f.store.losses.Add(1)
+		f.store.w.losses.Add(1)
 	}
 	if again || err == nil && f.from > f.at.seq {
 		f.from, f.at, f.before = 0, position{}, past{}
@@ -111,16 +113,17 @@ func (f *follower) line(l *line) error {
 	return nil
 }
 
-// warn reports what follows the last line, once. The first time that it is seen, it may
-// be a line that is being written.
+// warn reports what follows the last line, once. At first it may be a line that is being
+// written.
 func (f *follower) warn(ctx context.Context, rest tail) {
 	if rest != f.rest || f.restAt != f.at.offset {
-		f.rest, f.restAt, f.warned = rest, f.at.offset, false
+		f.rest, f.restAt, f.restSince, f.warned = rest, f.at.offset, time.Now(), false
+	}
+	logger := loggerOf(ctx)
+	if rest.length == 0 || f.warned || logger == nil || time.Since(f.restSince) < time.Second {
 		return
 	}
-	if logger := loggerOf(ctx); rest.length > 0 && !f.warned && logger != nil {
-		logger.WarnContext(ctx, "koreauth: the last line of the store is incomplete or damaged and is ignored; the next Append removes it",
-			"file", f.store.w.path, "line", f.at.number+1, "bytes", rest.length)
-		f.warned = true
-	}
+	f.warned = true
+	logger.WarnContext(ctx, "koreauth: the last line of the store is incomplete or damaged and is ignored; the next Append removes it",
+		"file", f.store.w.path, "line", f.at.number+1, "bytes", rest.length)
 }

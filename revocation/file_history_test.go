@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -108,6 +109,8 @@ func TestFile_NoticesAnOlderFileThatGrew(t *testing.T) {
 
 				require.NoError(t, setBack[name](path, copied))
 				fill(t, revocation.File(path), more)
+				appendRule(t, writer, fileRule("more"))
+				assert.True(t, writer.(interface{ Lost() bool }).Lost(), "the writer must notice")
 				all := mustLoad(t, revocation.File(path))
 				given, err = load(store, old[4].Seq)
 				require.NoError(t, err)
@@ -184,6 +187,122 @@ func TestFile_KnowsItsFollowersApart(t *testing.T) {
 	given, err = load(store, early[14].Seq)
 	require.NoError(t, err)
 	assert.Equal(t, early[15:], given)
+}
+
+// TestFile_NoticesOtherLinesOfTheSameLength has a file that is as large as before when
+// the follower looks again, and differs in some lines.
+func TestFile_NoticesOtherLinesOfTheSameLength(t *testing.T) {
+	for _, from := range []uint64{0, 2, 4, 5} { // where a call of Follow begins later; 0: it goes on
+		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(1) // so that all times have nine digits
+				path := newFile(t)
+				writer := revocation.File(path)
+				fill(t, writer, 2)
+				copied := readFile(t, path)
+				old := append(mustLoad(t, writer), fill(t, writer, 3)...)
+				size := len(readFile(t, path))
+				store := revocation.File(path)
+				w := watch(t, store, 0)
+				time.Sleep(time.Second)
+				require.Equal(t, old, w.all())
+				if from > 0 {
+					w.end()
+					<-w.err
+				}
+				require.NoError(t, setBack["put back in place"](path, copied))
+				for i := range 3 {
+					appendRule(t, revocation.File(path), fileRule("x-%d", i))
+				}
+				require.Len(t, readFile(t, path), size)
+				all := mustLoad(t, revocation.File(path))
+				if from > 0 {
+					w = watch(t, store, from)
+				}
+				time.Sleep(time.Second)
+				assert.Equal(t, all, w.all()[len(w.all())-5:])
+				assert.True(t, store.(interface{ Lost() bool }).Lost())
+				w.end()
+				<-w.err
+			})
+		})
+	}
+}
+
+// TestFile_NoticesRefilledLines has a file that is put back and then refilled, so that
+// its new lines have an At of long ago.
+func TestFile_NoticesRefilledLines(t *testing.T) {
+	path := newFile(t)
+	writer := revocation.File(path)
+	fill(t, writer, 2)
+	copied := readFile(t, path)
+	fill(t, writer, 8)
+	store := revocation.File(path)
+	given, err := load(store, 0)
+	require.NoError(t, err)
+	require.Len(t, given, 10)
+	require.NoError(t, setBack["put back by a rename"](path, copied))
+	var receipts []revocation.Receipt
+	for i := range 12 {
+		receipts = append(receipts, revocation.Receipt{At: time.Now().Add(-time.Hour), Rule: fileRule("refilled-%d", i)})
+	}
+	require.NoError(t, revocation.File(path).(revocation.Fleet).Refill(t.Context(), receipts))
+	given, err = load(store, 10)
+	require.NoError(t, err)
+	assert.Len(t, given, 14, "it must give everything again")
+
+	// The same rules in a new file are another file, too.
+	all := mustLoad(t, revocation.File(path))
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, revocation.File(path).(revocation.Fleet).Refill(t.Context(), all))
+	require.Equal(t, all, mustLoad(t, revocation.File(path)))
+	given, err = load(store, 14)
+	require.NoError(t, err)
+	assert.Equal(t, all, given)
+}
+
+// TestFile_NewRulesAreLaterThanThoseThatWereLost has a rule of a clock that was ahead,
+// which a lift must end even if the file has lost it.
+func TestFile_NewRulesAreLaterThanThoseThatWereLost(t *testing.T) {
+	path := newFile(t)
+	writer := revocation.File(path)
+	fill(t, writer, 2)
+	copied := readFile(t, path)
+	ahead := time.Now().Add(time.Hour)
+	require.NoError(t, writer.(revocation.Fleet).Refill(t.Context(), []revocation.Receipt{{At: ahead, Rule: fileRule("ahead")}}))
+	require.NoError(t, setBack["put back by a rename"](path, copied))
+	assert.True(t, appendRule(t, writer, fileRule("a")).At.After(ahead))
+	require.NoError(t, setBack["removed"](path, nil))
+	assert.True(t, appendRule(t, writer, fileRule("b")).At.After(ahead))
+}
+
+func TestFile_ADamagedLastLineMayBeALoss(t *testing.T) {
+	for name, row := range map[string]struct {
+		change func([]byte) []byte
+		lost   bool
+	}{
+		"the newline lacks":     {func(data []byte) []byte { return data[:len(data)-1] }, false},
+		"a part lacks":          {func(data []byte) []byte { return data[:len(data)-20] }, false},
+		"a byte differs":        {func(data []byte) []byte { data[len(data)-20] ^= 1; return data }, true},
+		"the newline differs":   {func(data []byte) []byte { data[len(data)-1] ^= 1; return data }, true},
+		"a block has zeros":     {func(data []byte) []byte { return append(data[:len(data)-40], make([]byte, 40)...) }, false},
+		"zeros before its end":  {func(data []byte) []byte { copy(data[len(data)-90:], make([]byte, 50)); return data }, true},
+		"zeros follow the file": {func(data []byte) []byte { return append(data, make([]byte, 4096)...) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := newFile(t)
+			receipts := fill(t, revocation.File(path), 3)
+			changed := row.change(readFile(t, path))
+			writeFile(t, path, changed)
+			store := revocation.File(path)
+			given := mustLoad(t, store)
+			assert.Equal(t, receipts[:len(given)], given)
+			assert.GreaterOrEqual(t, len(given), 2)
+			added := appendRule(t, store, fileRule("added"))
+			assert.Equal(t, row.lost, store.(interface{ Lost() bool }).Lost())
+			assert.Equal(t, append(given, added), mustLoad(t, revocation.File(path)))
+		})
+	}
 }
 
 func TestFile_GivesARuleOnceIfTheFileIsTheSame(t *testing.T) {

@@ -431,3 +431,30 @@ func TestFile_ReportsATornLastLine(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(text, "the store repaired"), "Append reports what it removed: %s", text)
 	assert.NotContains(t, text, "t-2")
 }
+
+// TestFile_DoesNotReportALineThatIsBeingWritten has a follower that looks while a line is
+// written.
+func TestFile_DoesNotReportALineThatIsBeingWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := newFile(t)
+		var log lockedBuffer
+		faults := revocation.Faults{Write: func(f *os.File, text []byte) (int, error) {
+			_, _ = f.Write(text[:30])
+			time.Sleep(250 * time.Millisecond)
+			n, err := f.Write(text[30:])
+			return n + 30, err
+		}}
+		store := revocation.FileWithFaults(path, &faults)
+		list := &revocation.List{Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- list.Follow(ctx, store) }()
+		time.Sleep(time.Second)
+		fill(t, store, 5)
+		time.Sleep(time.Second)
+		assert.Equal(t, 5, list.Status().Entries)
+		assert.NotContains(t, log.String(), "WARN")
+		cancel()
+		<-done
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 )
 
 // disk has the calls that fail if the disk is full or broken.
@@ -34,8 +35,9 @@ type writer struct {
 	end        position // of the last line of f
 	compaction compaction
 
-	lost     bool   // during this turn it was found that rules are gone
 	repaired string // what was repaired during this turn
+
+	losses atomic.Int64 // how often it was found that rules are gone
 }
 
 // begin waits for the turn and for the lock, opens the file, and repairs its end. If it
@@ -46,7 +48,7 @@ func (w *writer) begin(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	w.lost, w.repaired = false, ""
+	w.repaired = ""
 	err := w.open(ctx)
 	if err != nil {
 		w.finish()
@@ -66,7 +68,7 @@ func (w *writer) finish() {
 
 func (w *writer) open(ctx context.Context) error {
 	if w.info == nil { // Do not make a lock file for a file that is not ours.
-		if _, _, err := w.peek(); err != nil {
+		if _, err := peek(w.path); err != nil {
 			return err
 		}
 	}
@@ -81,12 +83,14 @@ func (w *writer) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	epoch := w.end.epoch
 	if err := w.load(ctx, info.Size()); err != nil {
 		return err
 	}
-	if w.info == nil || !os.SameFile(w.info, info) {
+	if w.info == nil || !os.SameFile(w.info, info) || epoch != w.end.epoch {
 		// Its name is new here, and whoever gave it may have stopped before it was
 		// stored.
+		w.info = nil
 		if err := w.disk.syncFolder(w.path); err != nil {
 			return err
 		}
@@ -95,22 +99,22 @@ func (w *writer) open(ctx context.Context) error {
 	return nil
 }
 
-// peek returns the epoch of the file, and whether the file exists.
-func (w *writer) peek() (epoch string, exists bool, err error) {
-	f, info, err := openOwn(w.path, os.O_RDONLY)
+// peek reports whether a file exists. The error says that it is not ours.
+func peek(path string) (exists bool, err error) {
+	f, info, err := openOwn(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, nil
+		return false, nil
 	}
 	if err != nil {
-		return "", true, err
+		return true, err
 	}
 	defer f.Close()
 	start := make([]byte, min(info.Size(), int64(headerLength)))
 	if _, err := f.ReadAt(start, 0); err != nil && err != io.EOF {
-		return "", true, err
+		return true, err
 	}
-	epoch, err = readHeader(start)
-	return epoch, true, err
+	_, err = readHeader(start)
+	return true, err
 }
 
 // reopen opens the file, or creates it.
@@ -141,7 +145,9 @@ func (w *writer) load(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	w.lost = w.lost || lost || before.end(end) != nil
+	if lost || before.end(end) != nil || rest.whole {
+		w.losses.Add(1)
+	}
 	if w.end.latest.After(end.latest) {
 		end.latest = w.end.latest // Lists may know a rule of then.
 	}
@@ -152,7 +158,6 @@ func (w *writer) load(ctx context.Context, size int64) error {
 	if rest.length == 0 {
 		return nil
 	}
-	w.lost = w.lost || rest.whole
 	if err := w.cut(); err != nil {
 		return fmt.Errorf("cannot remove line %d, the last, which is incomplete or damaged: %w", end.number+1, err)
 	}
@@ -213,8 +218,12 @@ func (w *writer) append(text []byte) error {
 // leaves either the old file or the new one.
 func (w *writer) rewrite(ctx context.Context, keep func(*line) bool, more func(write func([]byte) error) error) error {
 	path := w.path + ".new"
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if exists, err := peek(path); err != nil {
+		return fmt.Errorf("the new file cannot be made at %s: %w", path, err)
+	} else if exists { // A process that stopped has left it.
+		if err := os.Remove(path); err != nil {
+			return err
+		}
 	}
 	f, err := createOwn(path)
 	if err != nil {
