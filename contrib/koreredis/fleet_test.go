@@ -55,6 +55,33 @@ func TestRevocations_RefillAfterTheHolderDied(t *testing.T) {
 	assert.Empty(t, notOnce(t, s, names(1, 12)...))
 }
 
+// The lease is renewed with each call, and nothing is written without it.
+func TestRevocations_RefillKeepsItsLease(t *testing.T) {
+	const lease = "{koreauth:test}:lease"
+	s := startRedis(t)
+	done := make(chan error)
+	fleet := koreredis.Revocations(s.client(), name).(revocation.Fleet)
+	receipts := old(t, 1, 100_000)
+	go func() { done <- fleet.Refill(t.Context(), receipts) }()
+	length := func() int64 { return s.do("XLEN", stream).(int64) }
+	eventually(t, 2*within, "it has begun", func() bool { return length() > 0 })
+	s.do("PEXPIRE", lease, "300")
+	eventually(t, within, "it is renewed", func() bool { return s.do("PTTL", lease).(int64) > 500 })
+	s.do("SET", lease, "of another", "PX", "500")
+	stopped := length()
+	require.Less(t, stopped, int64(100_000))
+	eventually(t, within, "the lease of another ends", func() bool {
+		now := length()
+		if s.do("GET", lease) != "of another" {
+			return true
+		}
+		require.Equal(t, stopped, now, "nothing is written")
+		return false
+	})
+	require.NoError(t, <-done)
+	assert.Empty(t, notOnce(t, s, names(1, 100_000)...))
+}
+
 // The connection breaks again and again during a refill. Nothing is appended twice.
 func TestRevocations_RefillThatIsInterrupted(t *testing.T) {
 	s := startRedis(t)
@@ -184,7 +211,7 @@ func TestRevocations_EndedRulesAreDeleted(t *testing.T) {
 	for _, want := range []string{"in force", "lifted", "ended10000", "ended11000", "ended12000", "ended5499", ""} {
 		assert.True(t, kept[want], "%q is kept", want)
 	}
-	assert.False(t, store.(interface{ Lost() bool }).Lost(), "nothing was lost")
+	assert.False(t, lost(store), "nothing was lost")
 }
 
 // A follower is far behind when rules that it has seen are deleted because they ended.
@@ -200,7 +227,7 @@ func TestRevocations_EndedRulesDisturbNoFollower(t *testing.T) {
 	converge(t, within, replicas, "t1")
 	assert.Less(t, s.do("XLEN", stream).(int64), int64(250))
 	for _, r := range replicas {
-		assert.False(t, r.store.(interface{ Lost() bool }).Lost())
+		assert.False(t, lost(r.store))
 		assert.NotContains(t, r.warnings(), "may have lost")
 	}
 }

@@ -79,10 +79,8 @@ func (r *reader) catchUp(ctx context.Context, apply func(revocation.Receipt), cu
 			continue
 		}
 		give(v.news, apply)
-		if v.steady {
-			current(began)
-			return nil
-		}
+		current(began)
+		return nil
 	}
 }
 
