@@ -158,6 +158,10 @@ func TestRevocations_TrimmedLog(t *testing.T) {
 		{"the log is deleted", false, func(s *server) { s.do("DEL", stream) }},
 		{"the head of the log is deleted", false, func(s *server) { s.do("DEL", head) }},
 		{"the head of the log is deleted while replicas are away", true, func(s *server) { s.do("DEL", head) }},
+		{"the head of the log has no epoch", false, func(s *server) { s.do("HDEL", head, "epoch") }},
+		{"the head of the log has no count", false, func(s *server) { s.do("HDEL", head, "count") }},
+		{"the head of the log has garbage", false, func(s *server) { s.do("HSET", head, "seq", "x", "at", "y", "count", "z", "sweep", "-5") }},
+		{"the head of the log is older", false, func(s *server) { s.do("HSET", head, "seq", "3", "at", "3") }},
 		{"all is deleted", false, func(s *server) { s.do("DEL", head, stream) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
