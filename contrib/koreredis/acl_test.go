@@ -77,6 +77,9 @@ func TestRevocations_DocumentedRightsSuffice(t *testing.T) {
 	require.ErrorContains(t, err, "the package comment lists them")
 	assert.Empty(t, notOnce(t, s, names(1, 3)...))
 
+	s.do("XTRIM", stream, "MAXLEN", "2")
+	require.NoError(t, follower.(revocation.Fleet).Refill(t.Context(), receipts[1:]), "nothing is lacking of what it knows")
+
 	other := koreredis.Revocations(as("admin")(), "other")
 	_, err = other.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: "t"})
 	require.ErrorContains(t, err, "the package comment lists them", "the rights are for one name")

@@ -34,8 +34,11 @@ if token ~= '' and redis.call('GET', lease) ~= token then return {'lease'} end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local known = redis.call('HMGET', head, 'epoch', 'seq', 'at', 'count', 'sweep')
-local seq, last, count = tonumber(known[2]) or 0, tonumber(known[3]) or 0, tonumber(known[4]) or 0
+local seq, last, count = tonumber(known[2]), tonumber(known[3]), tonumber(known[4])
+local whole = known[1] and seq and last and count
+seq, last = seq or 0, last or 0
 local sweep = known[5] or '-'
+if not string.find(sweep, '^%d+$') then sweep = '-' end
 
 -- The log may have been changed by others, and the head may be gone.
 local length = 0
@@ -60,7 +63,7 @@ for _, entry in ipairs(newest) do
 		return {'ok', entry[1], entry[2]}
 	end
 end
-if not known[1] then
+if not whole then
 	count = length
 elseif accept and length < count then
 	count = length

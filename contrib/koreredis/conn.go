@@ -52,7 +52,7 @@ func (s *store) connect(ctx context.Context) (*conn, error) {
 		options = client.Options()
 	case *redis.ClusterClient:
 		if o := client.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return nil, errors.New("koreredis: the client reads from replicas, which may not have the last rules: use one without ReadOnly, RouteByLatency and RouteRandomly")
+			return nil, errors.New("the client reads from replicas, which may not have the last rules: use one without ReadOnly, RouteByLatency and RouteRandomly")
 		}
 		options, err = s.node(ctx, func(ctx context.Context) (*redis.Client, error) { return client.MasterForKey(ctx, s.log) })
 	case *redis.Ring:
@@ -74,20 +74,18 @@ func (s *store) connect(ctx context.Context) (*conn, error) {
 }
 
 // node returns the options of the client of one server.
-func (s *store) node(ctx context.Context, find func(context.Context) (*redis.Client, error)) (options *redis.Options, err error) {
+func (s *store) node(ctx context.Context, find func(context.Context) (*redis.Client, error)) (*redis.Options, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialing)
 	defer cancel()
-	err = wait(ctx, func() error {
-		node, err := find(ctx)
-		if err == nil {
-			options = node.Options()
-		}
+	var found *redis.Client
+	err := wait(ctx, func() (err error) {
+		found, err = find(ctx)
 		return err
 	})
 	if err != nil {
-		return nil, s.explain(ctx, "find the master", err)
+		return nil, err
 	}
-	return options, nil
+	return found.Options(), nil
 }
 
 // line is one network connection at a time.

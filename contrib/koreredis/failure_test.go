@@ -3,6 +3,7 @@ package koreredis_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +158,10 @@ func TestRevocations_TrimmedLog(t *testing.T) {
 		{"the log is deleted", false, func(s *server) { s.do("DEL", stream) }},
 		{"the head of the log is deleted", false, func(s *server) { s.do("DEL", head) }},
 		{"the head of the log is deleted while replicas are away", true, func(s *server) { s.do("DEL", head) }},
+		{"the head of the log has no epoch", false, func(s *server) { s.do("HDEL", head, "epoch") }},
+		{"the head of the log has no count", false, func(s *server) { s.do("HDEL", head, "count") }},
+		{"the head of the log has garbage", false, func(s *server) { s.do("HSET", head, "seq", "x", "at", "y", "count", "z", "sweep", "-5") }},
+		{"the head of the log is older", false, func(s *server) { s.do("HSET", head, "seq", "3", "at", "3") }},
 		{"all is deleted", false, func(s *server) { s.do("DEL", head, stream) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -184,7 +189,7 @@ func TestRevocations_TrimmedLog(t *testing.T) {
 			for hash, n := range stored(t, s) {
 				assert.Equal(t, 1, n, hash)
 			}
-			assert.Eventually(t, func() bool { return !replicas[0].store.(interface{ Lost() bool }).Lost() }, within, 10*time.Millisecond, "the loss is settled")
+			assert.Eventually(t, func() bool { return !lost(replicas[0].store) }, within, 10*time.Millisecond, "the loss is settled")
 		})
 	}
 }
@@ -196,12 +201,83 @@ func TestRevocations_TrimmedLogIsNoticedByANewProcess(t *testing.T) {
 	s.do("XTRIM", stream, "MAXLEN", "2")
 	store := koreredis.Revocations(s.client(), name)
 	require.Len(t, read(t, store), 2)
-	assert.True(t, store.(interface{ Lost() bool }).Lost())
+	assert.True(t, lost(store))
 	require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), nil))
-	assert.False(t, store.(interface{ Lost() bool }).Lost())
+	assert.False(t, lost(store))
 	other := koreredis.Revocations(s.client(), name)
 	require.Len(t, read(t, other), 2)
-	assert.False(t, other.(interface{ Lost() bool }).Lost(), "it was settled")
+	assert.False(t, lost(other), "it was settled")
+}
+
+func lost(s revocation.Store) bool { return s.(interface{ Lost() bool }).Lost() }
+
+// watch follows a store in the background, and counts what it gives.
+func watch(t *testing.T, s revocation.Store) (given, current *atomic.Int64) {
+	given, current = new(atomic.Int64), new(atomic.Int64)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() {
+		ended <- s.Follow(ctx, 0, func(revocation.Receipt) { given.Add(1) }, func(time.Time) { current.Add(1) })
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	eventually(t, within, "current", func() bool { return current.Load() > 0 })
+	return given, current
+}
+
+// Follow gives everything again if rules were lost, each time.
+func TestRevocations_GivesEverythingAgain(t *testing.T) {
+	s := startRedis(t)
+	store := koreredis.Revocations(s.client(), name)
+	revoke(t, store, names(1, 10)...)
+	given, _ := watch(t, store)
+	require.EqualValues(t, 10, given.Load())
+	s.do("XDEL", stream, "5-0")
+	eventually(t, within, "given again", func() bool { return given.Load() == 10+9 })
+	s.do("DEL", head)
+	eventually(t, within, "given again", func() bool { return given.Load() == 10+9+9 })
+	require.NoError(t, store.(revocation.Fleet).Refill(t.Context(), nil))
+	revoke(t, store, "t11") // a log without a head gets one, and nothing else changes
+	eventually(t, within, "followed", func() bool { return given.Load() == 10+9+9+1 })
+	s.do("XDEL", stream, "6-0")
+	eventually(t, within, "given again", func() bool { return given.Load() == 10+9+9+1+9 })
+}
+
+// The loss is settled by a process that knows nothing before a follower has looked.
+// Nevertheless the follower must notice it, since it alone may know what was lost.
+func TestRevocations_LossThatWasSettledByAnother(t *testing.T) {
+	s := startRedis(t)
+	store := koreredis.Revocations(s.client(), name)
+	revoke(t, store, names(1, 10)...)
+	_, current := watch(t, store)
+	n := current.Load()
+	eventually(t, within, "it has looked", func() bool { return current.Load() > n })
+	s.do("XTRIM", stream, "MAXLEN", "5")
+	require.NoError(t, koreredis.Revocations(s.client(), name).(revocation.Fleet).Refill(t.Context(), nil))
+	eventually(t, within, "the loss is noticed", func() bool { return lost(store) })
+}
+
+// An older copy of the log is restored under a follower, and has got other rules since.
+func TestRevocations_LogThatIsReplaced(t *testing.T) {
+	s, other := startPair(t)
+	replicas := startReplicas(t, 2, func() redis.UniversalClient { return s.client() })
+	writer := koreredis.Revocations(s.client(), name)
+	revoke(t, writer, names(1, 10)...)
+	converge(t, within, replicas, names(1, 10)...)
+	eventually(t, within, "replicated", func() bool { return other.do("XLEN", stream).(int64) == 10 })
+	other.do("REPLICAOF", "NO", "ONE")
+	revoke(t, writer, names(11, 15)...)
+	converge(t, within, replicas, names(1, 15)...)
+	revoke(t, koreredis.Revocations(other.client(), name), names(21, 30)...)
+	log, first := other.do("DUMP", stream), other.do("DUMP", head)
+	_, err := s.client().TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		p.RestoreReplace(t.Context(), stream, 0, log.(string))
+		p.RestoreReplace(t.Context(), head, 0, first.(string))
+		return nil
+	})
+	require.NoError(t, err)
+	all := append(names(1, 15), names(21, 30)...)
+	converge(t, within, replicas, all...)
+	staysOnce(t, s, all...)
 }
 
 func TestRevocations_HalfOpenConnection(t *testing.T) {

@@ -53,7 +53,7 @@ func (s *store) Replicas(ctx context.Context) (known, current int, err error) {
 		return 0, 0, s.end(ctx, "ask for the fleet", err)
 	}
 	if len(head) != 2 {
-		return 0, 0, errOdd
+		return 0, 0, s.explain(ctx, "ask for the fleet", errOdd)
 	}
 	epoch, _ := head[0].(string)
 	last, _ := head[1].(string)

@@ -1,11 +1,13 @@
 package koreredis_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/contrib/koreredis"
 	"github.com/koreauth/koreauth/revocation"
 	"github.com/redis/go-redis/v9"
@@ -53,6 +55,33 @@ func TestRevocations_RefillAfterTheHolderDied(t *testing.T) {
 	s.do("SET", "{koreauth:test}:lease", "without an end")
 	require.NoError(t, koreredis.Revocations(s.client(), name).(revocation.Fleet).Refill(t.Context(), old(t, 11, 12)))
 	assert.Empty(t, notOnce(t, s, names(1, 12)...))
+}
+
+// The lease is renewed with each call, and nothing is written without it.
+func TestRevocations_RefillKeepsItsLease(t *testing.T) {
+	const lease = "{koreauth:test}:lease"
+	s := startRedis(t)
+	done := make(chan error)
+	fleet := koreredis.Revocations(s.client(), name).(revocation.Fleet)
+	receipts := old(t, 1, 40_000)
+	go func() { done <- fleet.Refill(t.Context(), receipts) }()
+	length := func() int64 { return s.do("XLEN", stream).(int64) }
+	eventually(t, 2*within, "it has begun", func() bool { return length() > 0 })
+	s.do("PEXPIRE", lease, "300")
+	eventually(t, within, "it is renewed", func() bool { return s.do("PTTL", lease).(int64) > 500 })
+	s.do("SET", lease, "of another", "PX", "500")
+	stopped := length()
+	require.Less(t, stopped, int64(40_000))
+	eventually(t, within, "the lease of another ends", func() bool {
+		now := length()
+		if s.do("GET", lease) != "of another" {
+			return true
+		}
+		require.Equal(t, stopped, now, "nothing is written")
+		return false
+	})
+	require.NoError(t, <-done)
+	assert.Empty(t, notOnce(t, s, names(1, 40_000)...))
 }
 
 // The connection breaks again and again during a refill. Nothing is appended twice.
@@ -184,7 +213,7 @@ func TestRevocations_EndedRulesAreDeleted(t *testing.T) {
 	for _, want := range []string{"in force", "lifted", "ended10000", "ended11000", "ended12000", "ended5499", ""} {
 		assert.True(t, kept[want], "%q is kept", want)
 	}
-	assert.False(t, store.(interface{ Lost() bool }).Lost(), "nothing was lost")
+	assert.False(t, lost(store), "nothing was lost")
 }
 
 // A follower is far behind when rules that it has seen are deleted because they ended.
@@ -200,7 +229,69 @@ func TestRevocations_EndedRulesDisturbNoFollower(t *testing.T) {
 	converge(t, within, replicas, "t1")
 	assert.Less(t, s.do("XLEN", stream).(int64), int64(250))
 	for _, r := range replicas {
-		assert.False(t, r.store.(interface{ Lost() bool }).Lost())
+		assert.False(t, lost(r.store))
 		assert.NotContains(t, r.warnings(), "may have lost")
+	}
+}
+
+// What lists give back after each loss does not grow, and decides as before.
+func TestRevocations_RulesOfAllKindsComeBack(t *testing.T) {
+	s := startRedis(t)
+	replicas := startReplicas(t, 3, func() redis.UniversalClient { return s.client() })
+	store := koreredis.Revocations(s.client(), name)
+	now := time.Now()
+	for _, r := range []revocation.Rule{
+		{Issuer: issuer, Client: "twice", IssuedBefore: now.Add(-time.Hour), Until: now.Add(3 * time.Hour)},
+		{Issuer: issuer, Client: "twice", IssuedBefore: now.Add(-2 * time.Hour), Until: now.Add(5 * time.Hour)},
+		{Issuer: issuer, Account: "lifted", IssuedBefore: now.Add(time.Hour)},
+		{Issuer: issuer, Account: "lifted", Lift: true},
+		{Issuer: issuer, Subject: "again", IssuedBefore: now.Add(time.Hour)},
+		{Issuer: issuer, Subject: "again", Lift: true},
+		{Issuer: issuer, Subject: "again", IssuedBefore: now.Add(-time.Hour)},
+		{Issuer: issuer, Token: "token", Reason: "leaked", By: "me"},
+		{Issuer: issuer, Token: "lifted token"},
+		{Issuer: issuer, Token: "lifted token", Lift: true},
+		{Issuer: "https://other.example.com", Everything: true},
+	} {
+		_, err := store.Append(t.Context(), r)
+		require.NoError(t, err)
+	}
+	type row struct {
+		claims  koreauth.Claims
+		revoked bool
+	}
+	rows := []row{
+		{koreauth.Claims{Issuer: issuer, ID: "1", ClientID: "twice", IssuedAt: now.Add(-90 * time.Minute)}, true},
+		{koreauth.Claims{Issuer: issuer, ID: "2", ClientID: "twice", IssuedAt: now.Add(-30 * time.Minute)}, false},
+		{koreauth.Claims{Issuer: issuer, ID: "3", AccountID: "lifted", IssuedAt: now}, false},
+		{koreauth.Claims{Issuer: issuer, ID: "4", Subject: "again", IssuedAt: now}, false},
+		{koreauth.Claims{Issuer: issuer, ID: "5", Subject: "again", IssuedAt: now.Add(-2 * time.Hour)}, true},
+		{koreauth.Claims{Issuer: issuer, ID: "token", IssuedAt: now}, true},
+		{koreauth.Claims{Issuer: issuer, ID: "lifted token", IssuedAt: now}, false},
+		{koreauth.Claims{Issuer: "https://other.example.com", ID: "6", IssuedAt: now.Add(-time.Minute)}, true},
+	}
+	decides := func(r *replica) bool {
+		for _, row := range rows {
+			if errors.Is(r.list.Check(nil, &row.claims), koreauth.ErrRevoked) != row.revoked {
+				return false
+			}
+		}
+		return true
+	}
+	var counts []int
+	for range 4 {
+		for _, r := range append(replicas, startReplicas(t, 1, func() redis.UniversalClient { return s.client() })...) {
+			eventually(t, within, "the list decides as before", func() bool { return decides(r) })
+		}
+		counts = append(counts, len(read(t, store)))
+		s.do("FLUSHALL")
+		eventually(t, 2*within, "refilled", func() bool { return len(read(t, store)) >= 6 && current(replicas) })
+		eventually(t, 2*within, "settled", func() bool { return !lost(replicas[0].store) && !lost(replicas[1].store) && !lost(replicas[2].store) })
+	}
+	t.Log("rules in the store after each loss:", counts)
+	assert.Equal(t, counts[1], counts[2])
+	assert.Equal(t, counts[2], counts[3])
+	for hash, n := range stored(t, s) {
+		assert.LessOrEqual(t, n, 2, hash)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/koreauth/koreauth/revocation"
@@ -59,31 +58,49 @@ func (r *reader) follow(ctx context.Context, apply func(revocation.Receipt), cur
 
 // catchUp gives all that the log has. A page is given while the next one is fetched.
 func (r *reader) catchUp(ctx context.Context, apply func(revocation.Receipt), current func(at time.Time)) error {
-	var giving sync.WaitGroup
-	defer giving.Wait()
+	ahead, restarts := r.lookAhead(ctx), 0
 	for {
-		began := time.Now()
-		v, err := r.look(ctx)
-		if err != nil {
-			return err
+		l := <-ahead
+		if l.err != nil {
+			return l.err
 		}
-		giving.Wait()
-		if !r.continues(v) {
-			r.restart(v)
+		if !r.continues(l.view) {
+			if restarts++; restarts > maxRestarts {
+				return errRestless
+			}
+			r.restart(l.view)
+			ahead = r.lookAhead(ctx)
 			continue
 		}
-		r.advance(v.news)
+		r.advance(l.news)
 		r.checked = r.pos
-		if v.full {
-			giving.Go(func() { give(v.news, apply) })
-			continue
+		if l.full {
+			ahead = r.lookAhead(ctx)
 		}
-		give(v.news, apply)
-		if v.steady {
-			current(began)
+		give(l.news, apply)
+		if !l.full {
+			current(l.began)
 			return nil
 		}
 	}
+}
+
+// looked is the result of a look in the background.
+type looked struct {
+	view
+	began time.Time
+	err   error
+}
+
+// lookAhead looks at the log in the background. The reader must not change meanwhile.
+func (r *reader) lookAhead(ctx context.Context) <-chan looked {
+	c := make(chan looked, 1)
+	go func() {
+		l := looked{began: time.Now()}
+		l.view, l.err = r.look(ctx)
+		c <- l
+	}()
+	return c
 }
 
 // give calls apply with the entries.

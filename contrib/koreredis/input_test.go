@@ -140,7 +140,7 @@ func TestRevocations_EntriesOfOthers(t *testing.T) {
 			converge(t, within, replicas, all...)
 			converge(t, within, startReplicas(t, 1, func() redis.UniversalClient { return s.client() }), all...)
 			assert.Contains(t, replicas[0].warnings(), "invalid rule")
-			assert.False(t, writer.(interface{ Lost() bool }).Lost())
+			assert.False(t, lost(writer))
 			// The number of the entry that is not ours is reported.
 			var skipped int
 			for _, r := range read(t, writer) {

@@ -10,8 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// page is how many entries are read at once.
-const page = 1000
+const (
+	// page is how many entries are read at once.
+	page = 1000
+	// maxRestarts is how often in a row the log may turn out to be another one.
+	maxRestarts = 10
+)
+
+var errRestless = errors.New("the log is replaced again and again: check that no other program writes to its keys")
 
 // position is a place in the log, and what shows that the log still has it.
 type position struct {
@@ -37,7 +43,7 @@ type view struct {
 	epoch   string
 	seq     uint64
 	proof   string // nonce of the rule at the base
-	missing int64  // how many entries the log has lost; unknownLoss if that cannot be known
+	missing int64  // how many entries the log has lost; unknownLoss if its head is gone
 	steady  bool   // nothing was appended meanwhile
 	news    []redis.XMessage
 	full    bool // there may be more
@@ -117,16 +123,18 @@ func (v *view) readHead(before, after []any, length int64) error {
 		return errOdd
 	}
 	v.steady = before[0] == after[0] && before[1] == after[1] && before[2] == after[2]
-	v.epoch, _ = after[0].(string)
+	epoch, _ := after[0].(string)
 	seq, _ := after[1].(string)
-	v.seq, _ = strconv.ParseUint(seq, 10, 64)
 	count, _ := after[2].(string)
-	expected, err := strconv.ParseInt(count, 10, 64)
+	var faults [2]error
+	var expected int64
+	v.seq, faults[0] = strconv.ParseUint(seq, 10, 64)
+	expected, faults[1] = strconv.ParseInt(count, 10, 64)
 	switch {
-	case v.epoch == "" && length > 0 || v.epoch != "" && err != nil:
+	case epoch != "" && faults[0] == nil && faults[1] == nil:
+		v.epoch, v.missing = epoch, max(0, expected-length)
+	case length > 0:
 		v.missing = unknownLoss
-	default:
-		v.missing = max(0, expected-length)
 	}
 	return nil
 }
@@ -184,7 +192,10 @@ func (r *reader) continues(v view) bool {
 		r.checked.epoch, r.asked = v.epoch, true
 	}
 	base, was := r.base(), r.checked
-	kept := v.proof == base.proof && (v.seq >= base.seq || v.missing == unknownLoss)
+	kept := v.proof == base.proof
+	if base.proof == "" { // It follows from a rule that it has not read.
+		kept = v.seq >= base.seq || v.missing == unknownLoss
+	}
 	same := kept && (v.epoch == was.epoch || was.epoch == "") // a log without a head gets one
 	lost := !kept || v.epoch != was.epoch && was.epoch != ""
 	if v.steady {
@@ -201,13 +212,19 @@ func (r *reader) continues(v view) bool {
 	return same
 }
 
+// loss is how many entries a log has lost.
+type loss struct {
+	epoch   string
+	missing int64
+}
+
 // note notes how many entries the log has lost, and reports whether that is news.
 func (s *store) note(epoch string, missing int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.epoch = epoch
 	if s.noted.epoch != epoch {
-		s.noted = position{epoch: epoch}
+		s.noted = loss{epoch: epoch}
 	}
 	news := missing > s.noted.missing
 	s.noted.missing = missing

@@ -150,12 +150,13 @@ func (f *refill) begin() {
 
 // compare reads what is new in the log. It reports whether the log has lost entries.
 func (f *refill) compare(ctx context.Context) (damaged bool, err error) {
-	for {
+	for restarts := 0; restarts <= maxRestarts; {
 		v, err := f.look(ctx)
 		if err != nil {
 			return false, err
 		}
 		if !f.continues(v) {
+			restarts++
 			f.restart(v)
 			f.begin()
 			continue
@@ -172,6 +173,7 @@ func (f *refill) compare(ctx context.Context) (damaged bool, err error) {
 			return v.missing > 0, nil
 		}
 	}
+	return false, errRestless
 }
 
 // lock takes the lease, and reports whether it was free.

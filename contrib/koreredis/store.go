@@ -45,11 +45,11 @@ type store struct {
 	log, head, lease, replicas, applied string // keys
 
 	mu     sync.Mutex
-	epoch  string   // the last one seen
-	ends   []ended  // of Follow, the newest last
-	losses int      // how often the store was found to have lost rules
-	healed int      // losses at the start of the last Refill that returned nil
-	noted  position // its epoch and missing are those of the last loss
+	epoch  string  // the last one seen
+	ends   []ended // of Follow, the newest last
+	losses int     // how often the store was found to have lost rules
+	healed int     // losses at the start of the last Refill that returned nil
+	noted  loss    // the last one that was counted
 }
 
 // Append implements [revocation.Store].
@@ -83,13 +83,13 @@ func (s *store) Append(ctx context.Context, r revocation.Rule) (revocation.Recei
 	fields, _ := reply[2].([]any)
 	receipt, ok := readEntry(id, fieldsOf(fields))
 	if !ok {
-		return revocation.Receipt{}, errOdd
+		return revocation.Receipt{}, s.explain(ctx, "append a rule", errOdd)
 	}
 	return receipt, nil
 }
 
 // errOdd is the error for a reply that no Redis gives.
-var errOdd = errors.New("koreredis: the reply is not one of Redis: check the address of the client")
+var errOdd = errors.New("the reply is not one of Redis: check the address of the client")
 
 // Lost reports whether the store has lost rules, or began anew, since Refill last
 // returned nil.
