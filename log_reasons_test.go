@@ -122,6 +122,8 @@ func reasonRows() []reasonRow {
 			want: unverifiedAttrs(map[string]any{"unverified_issuer": "https://c.example", "expected_issuer": iss + " https://other.example"})},
 
 		{name: "aud", of: "wrong audience", token: claim("aud", "account"), want: verifiedAttrs(map[string]any{"audience": "account", "expected_audience": koretest.Audience})},
+		{name: "aud for one of several issuers", of: "wrong audience", token: claim("aud", "account"), other: func(c *koreauth.Config) { c.Audience = []string{"account"} },
+			want: verifiedAttrs(map[string]any{"audience": "account", "expected_audience": koretest.Audience})},
 		{name: "several aud", of: "wrong audience", token: claim("aud", []string{"a", "b", "c", "d", "e"}),
 			edit: func(c *koreauth.Config) { c.Audience = []string{"v", "w", "x", "y", "z"} },
 			want: verifiedAttrs(map[string]any{"audience": "a b c d …", "expected_audience": "v w x y …"})},
