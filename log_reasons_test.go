@@ -94,6 +94,8 @@ func reasonRows() []reasonRow {
 			want: map[string]any{"unverified_key_id": kid, "unverified_algorithm": "HS256", "expected_algorithm": "PS256 RS256"}},
 		{name: "alg none", of: "algorithm not accepted", token: header("alg", "none"),
 			want: map[string]any{"unverified_key_id": kid, "unverified_algorithm": "none", "expected_algorithm": "RS256"}},
+		{name: "alg of none of several issuers", of: "algorithm not accepted", token: header("alg", "HS256"), other: func(c *koreauth.Config) { c.Algorithms = []string{"PS256"} },
+			want: map[string]any{"unverified_key_id": kid, "unverified_algorithm": "HS256", "expected_algorithm": "PS256 RS256"}},
 		{name: "alg of another issuer", of: "algorithm not accepted", token: koretest.Token{},
 			edit: func(c *koreauth.Config) { c.Algorithms = []string{"ES256"} }, other: func(c *koreauth.Config) { c.Algorithms = []string{"RS256"} },
 			want: unverifiedAttrs(map[string]any{"unverified_algorithm": "RS256", "expected_algorithm": "ES256"})},
