@@ -94,6 +94,8 @@ func reasonRows() []reasonRow {
 			want: map[string]any{"unverified_key_id": kid, "unverified_algorithm": "HS256", "expected_algorithm": "PS256 RS256"}},
 		{name: "alg none", of: "algorithm not accepted", token: header("alg", "none"),
 			want: map[string]any{"unverified_key_id": kid, "unverified_algorithm": "none", "expected_algorithm": "RS256"}},
+		{name: "alg of none of several issuers", of: "algorithm not accepted", token: header("alg", "HS256"), other: func(c *koreauth.Config) { c.Algorithms = []string{"PS256"} },
+			want: map[string]any{"unverified_key_id": kid, "unverified_algorithm": "HS256", "expected_algorithm": "PS256 RS256"}},
 		{name: "alg of another issuer", of: "algorithm not accepted", token: koretest.Token{},
 			edit: func(c *koreauth.Config) { c.Algorithms = []string{"ES256"} }, other: func(c *koreauth.Config) { c.Algorithms = []string{"RS256"} },
 			want: unverifiedAttrs(map[string]any{"unverified_algorithm": "RS256", "expected_algorithm": "ES256"})},
@@ -122,6 +124,8 @@ func reasonRows() []reasonRow {
 			want: unverifiedAttrs(map[string]any{"unverified_issuer": "https://c.example", "expected_issuer": iss + " https://other.example"})},
 
 		{name: "aud", of: "wrong audience", token: claim("aud", "account"), want: verifiedAttrs(map[string]any{"audience": "account", "expected_audience": koretest.Audience})},
+		{name: "aud for one of several issuers", of: "wrong audience", token: claim("aud", "account"), other: func(c *koreauth.Config) { c.Audience = []string{"account"} },
+			want: verifiedAttrs(map[string]any{"audience": "account", "expected_audience": koretest.Audience})},
 		{name: "several aud", of: "wrong audience", token: claim("aud", []string{"a", "b", "c", "d", "e"}),
 			edit: func(c *koreauth.Config) { c.Audience = []string{"v", "w", "x", "y", "z"} },
 			want: verifiedAttrs(map[string]any{"audience": "a b c d …", "expected_audience": "v w x y …"})},

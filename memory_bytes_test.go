@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -39,8 +41,12 @@ func TestMemory_BoundHolds(t *testing.T) {
 	rows := map[string]func(n int) string{
 		"small tokens":           func(n int) string { return signToken(ed25519Header, "{"+usual(n)+"}") },
 		"a claim of 11 KB":       payload(`"x":"` + strings.Repeat("x", 11_000) + `"`),
-		"a claim of 3,500 bytes": payload(`"x":"` + strings.Repeat("x", 3500) + `"`),
+		"a claim of 3,390 bytes": payload(`"x":"` + strings.Repeat("x", 3390) + `"`),
 		"scopes of one letter":   payload(`"scope":"` + strings.Repeat("a ", 5500) + `"`),
+		"an escaped access":      payload(`"scopes":{"globalResources":[{"resourceName":"a","access":["\u0061` + strings.Repeat("x", 10_000) + `"]}]}`),
+		"a list of audiences that has just grown": func(n int) string {
+			return signToken(ed25519Header, `{`+strings.Replace(usual(n), `"api-gw"`, `["api-gw"`+strings.Repeat(`,""`, 303)+`]`, 1)+`}`)
+		},
 		"empty audiences": func(n int) string {
 			return signToken(ed25519Header, `{`+strings.Replace(usual(n), `"api-gw"`, `["api-gw",`+list(`""`, 10_000)+`]`, 1)+`}`)
 		},
@@ -169,6 +175,48 @@ func TestMemory_EqualFingerprints(t *testing.T) {
 	}
 	assert.True(t, rememberedBy(t, v, valid), "the remembered token stays")
 	assert.False(t, rememberedBy(t, v, other))
+}
+
+// A remembered token that will not be valid again leaves the memory when it is
+// rejected.
+func TestMemory_ForgetsTokens(t *testing.T) {
+	const count, size = 200, 8 << 10
+	for name, row := range map[string]struct {
+		after time.Duration
+		keys  []koreauth.Key
+		want  error
+	}{
+		"it has expired":         {time.Hour, edStatic("k"), koreauth.ErrExpired},
+		"its key is gone":        {0, edStatic("other"), koreauth.ErrUnknownKey},
+		"its key was replaced":   {0, []koreauth.Key{keyNamed("k", "other")}, koreauth.ErrSignature},
+		"the issuer has no keys": {0, nil, koreauth.ErrUnknownKey},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			keys := edStatic("k")
+			v, err := koreauth.NewValidator(koreauth.Config{
+				Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"},
+				Keys: keySetFunc(func(context.Context, string, bool) ([]koreauth.Key, error) { return keys, nil }),
+			})
+			require.NoError(t, err)
+			var tokens []string
+			for n := range count {
+				tokens = append(tokens, edToken(t, "k", map[string]any{"jti": fmt.Sprint(n), "x": strings.Repeat("x", size)}))
+			}
+			before := heapInUse()
+			for _, token := range tokens {
+				remember(t, v, token)
+			}
+			require.Greater(t, int64(heapInUse())-int64(before), int64(count*size), name)
+			time.Sleep(row.after)
+			keys = row.keys
+			for _, token := range tokens {
+				_, err := v.Validate(t.Context(), token)
+				require.ErrorIs(t, err, row.want, name)
+			}
+			assert.Less(t, int64(heapInUse())-int64(before), int64(count*size/10), name)
+			runtime.KeepAlive(v)
+		})
+	}
 }
 
 // Many goroutines validate few tokens while the key of half of them comes and goes.

@@ -373,6 +373,20 @@ func TestMemory_ChecksRequirementsEachTime(t *testing.T) {
 	assert.Less(t, validateAllocs(t, v, token), 10.0, "allocations of a remembered token")
 }
 
+func TestMemory_ChecksBindingEachTime(t *testing.T) {
+	issuer, v := newIssuer(t, "RS256", nil)
+	token := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"cnf": map[string]any{"x5t#S256": "x"}}})
+	guard := koreauth.New(v, &koreauth.Options{Sender: koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })})
+	for range 3 {
+		_, err := guard.Authenticate(bearerRequest(token))
+		require.NoError(t, err)
+		_, err = v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrBinding)
+		_, err = koreauth.New(v, nil).Authenticate(bearerRequest(token))
+		assert.ErrorIs(t, err, koreauth.ErrBinding)
+	}
+}
+
 func TestMemory_ClaimsAreCopied(t *testing.T) {
 	issuer, v := newIssuer(t, "RS256", nil)
 	token := issuer.Valid()
@@ -582,6 +596,36 @@ func TestMemory_ManyIssuers(t *testing.T) {
 				assert.Equal(t, round > 1, remembered(mint(i, 0)), "issuer %d of %d, round %d", i+1, n, round+1)
 			}
 		}
+	}
+}
+
+// 64 headers are remembered for each issuer, so that they are parsed once.
+func TestMemory_RemembersHeaders(t *testing.T) {
+	for _, issuers := range []int{1, 2} {
+		configs, mint := configsFor(issuers)
+		for i := range configs {
+			configs[i].CacheSize = -1
+		}
+		v, err := koreauth.NewValidator(configs...)
+		require.NoError(t, err)
+		var tokens []string
+		for header := range 64 * issuers {
+			tokens = append(tokens, mint(0, header))
+		}
+		validateAll := func() (allocations uint64) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for _, token := range tokens {
+				if _, err := v.Validate(context.Background(), token); err != nil {
+					t.Fatal(err)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			return (after.Mallocs - before.Mallocs) / uint64(len(tokens))
+		}
+		once := validateAllocs(t, v, tokens[0]) // Its header is known at the second of 20 calls.
+		assert.Greater(t, float64(validateAll()), once+3, "allocations for a new header, %d issuers", issuers)
+		assert.LessOrEqual(t, float64(validateAll()), once+1, "allocations for a known header, %d issuers", issuers)
 	}
 }
 

@@ -272,6 +272,18 @@ func TestValidator_ErrorFields(t *testing.T) {
 	assert.Equal(t, issuer.KeyIDs()[0], refusal.KeyID)
 	assert.NotContains(t, err.Error(), "kc_demo", "the text must not contain values from the token")
 
+	var rejects error
+	issuer, v = newIssuer(t, "RS256", func(c *koreauth.Config) {
+		c.Require = []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return rejects })}
+	})
+	token := issuer.Valid()
+	remember(t, v, token)
+	require.True(t, rememberedBy(t, v, token))
+	rejects = koreauth.ErrRevoked
+	_, err = v.Validate(t.Context(), token)
+	require.ErrorAs(t, err, &refusal)
+	assert.Equal(t, []string{issuer.URL(), "kc_demo", issuer.KeyIDs()[0]}, []string{refusal.Issuer, refusal.ClientID, refusal.KeyID}, "a remembered token")
+
 	for name, header := range map[string]string{"a header that ends early": `{"kid":"k","alg":"RS256"`, "an alg that is not a string": `{"kid":"k","alg":1}`} {
 		_, err := v.Validate(t.Context(), rawURL([]byte(header))+".e30.e30")
 		require.ErrorIs(t, err, koreauth.ErrMalformed, name)

@@ -34,15 +34,27 @@ import (
 
 const page = "docs/reports/mutants.md"
 
-func main() {
-	check := flag.Bool("check", false, "run no test; report the mutants whose text is not in the source exactly once")
-	only := flag.String("only", "", "try only the mutants of these `files`, separated by commas: validator,claims")
-	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "how many mutants to try at once")
-	resume := flag.String("resume", "", "use the verdicts in this `file` that are of the same source, tests and mutant, and add the others")
-	timeout := flag.Duration("timeout", 2*time.Minute, "after this time a mutant is counted as noticed: the tests hang")
-	flag.Parse()
+// options are the flags.
+type options struct {
+	check        bool
+	only, words  string // which mutants
+	resume, with string
+	workers      int
+	timeout      time.Duration
+}
 
-	failed, err := run(*check, *only, strings.Join(flag.Args(), " "), *resume, *workers, *timeout)
+func main() {
+	var o options
+	flag.BoolVar(&o.check, "check", false, "run no test; report the mutants whose text is not in the source exactly once")
+	flag.StringVar(&o.only, "only", "", "try only the mutants of these `files`, separated by commas: validator,claims")
+	flag.StringVar(&o.resume, "resume", "", "use the verdicts in this `file` that are of the same source, tests and mutant, and add the others")
+	flag.StringVar(&o.with, "exec", "", "run each test binary with this `program`, as go test -exec does")
+	flag.IntVar(&o.workers, "workers", runtime.GOMAXPROCS(0), "how many mutants to try at once")
+	flag.DurationVar(&o.timeout, "timeout", 2*time.Minute, "after this time a mutant is counted as noticed: the tests hang")
+	flag.Parse()
+	o.words = strings.Join(flag.Args(), " ")
+
+	failed, err := run(o)
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -53,12 +65,12 @@ func main() {
 }
 
 // run returns how many mutants do not match the source or were not noticed.
-func run(check bool, only, words, resume string, workers int, timeout time.Duration) (failed int, err error) {
+func run(o options) (failed int, err error) {
 	all, err := readLists()
 	if err != nil {
 		return 0, err
 	}
-	chosen, err := choose(all, only, words)
+	chosen, err := choose(all, o.only, o.words)
 	if err != nil {
 		return 0, err
 	}
@@ -69,21 +81,21 @@ func run(check bool, only, words, resume string, workers int, timeout time.Durat
 			failed++
 		}
 	}
-	if check {
+	if o.check {
 		fmt.Printf("%d of %d mutants do not match the source\n", failed, len(chosen))
 		return failed, nil
 	}
 
 	matching := slices.DeleteFunc(slices.Clone(chosen), func(m *mutant) bool { return m.verdict != "" })
 	var past *verdicts
-	if resume != "" {
-		if past, err = openVerdicts(resume, all); err != nil {
+	if o.resume != "" {
+		if past, err = openVerdicts(o.resume, all); err != nil {
 			return 0, err
 		}
 	}
 	start := time.Now()
 	untried := slices.DeleteFunc(slices.Clone(matching), past.find)
-	if err := try(untried, past, workers, timeout); err != nil {
+	if err := o.try(untried, past); err != nil {
 		return 0, err
 	}
 
@@ -102,7 +114,7 @@ func run(check bool, only, words, resume string, workers int, timeout time.Durat
 }
 
 // try tries the mutants, some at once, and adds their verdicts to past.
-func try(mutants []*mutant, past *verdicts, workers int, timeout time.Duration) error {
+func (o options) try(mutants []*mutant, past *verdicts) error {
 	if len(mutants) == 0 {
 		return nil
 	}
@@ -111,12 +123,12 @@ func try(mutants []*mutant, past *verdicts, workers int, timeout time.Duration) 
 		return err
 	}
 	defer os.RemoveAll(dir)
-	t := &trial{dir: dir, timeout: timeout, noticedBy: readPage(page)}
+	t := &trial{dir: dir, with: o.with, timeout: o.timeout, noticedBy: readPage(page)}
 	past.noticedBy(t.noticedBy)
 	if err := t.prepare(mutants); err != nil {
 		return err
 	}
-	return t.tryAll(mutants, past, workers)
+	return t.tryAll(mutants, past, o.workers)
 }
 
 // choose returns the mutants of the lists named in only, with the words in
