@@ -225,7 +225,6 @@ func TestFile_ProcessKilledAtEachCallLosesNothing(t *testing.T) {
 		has  int    // of the receipts
 	}{
 		{"a new file", nil, 0},
-		{"a small file", large[:second], 2},
 		{"a file that ends within its first line", large[:20], 0},
 		{"a file that ends within a line", large[:second+20], 2},
 		{"a large file", large, 5},
@@ -262,19 +261,6 @@ func TestFile_ProcessKilledAtEachCallLosesNothing(t *testing.T) {
 			t.Logf("%d calls; %d new files were left over", calls, leftOver)
 		})
 	}
-}
-
-// makeCompactable makes a file larger than 1 MiB, so that the next Append replaces it.
-func makeCompactable(t *testing.T, path string) {
-	t.Helper()
-	at := time.Now().UTC().Add(-48 * time.Hour)
-	var receipts []revocation.Receipt
-	for i := range 5000 {
-		rule := fileRule("past-%d", i)
-		rule.Until, rule.Reason = at.Add(time.Hour), padding[:300]
-		receipts = append(receipts, revocation.Receipt{At: at.Add(time.Duration(i)), Rule: rule})
-	}
-	require.NoError(t, revocation.File(path).(revocation.Fleet).Refill(t.Context(), receipts))
 }
 
 // TestFile_IsSharedByProcesses has eight writers in two processes, and readers in a
