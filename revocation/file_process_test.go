@@ -225,7 +225,6 @@ func TestFile_ProcessKilledAtEachCallLosesNothing(t *testing.T) {
 		has  int    // of the receipts
 	}{
 		{"a new file", nil, 0},
-		{"a small file", large[:second], 2},
 		{"a file that ends within its first line", large[:20], 0},
 		{"a file that ends within a line", large[:second+20], 2},
 		{"a large file", large, 5},

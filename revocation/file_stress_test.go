@@ -19,18 +19,6 @@ import (
 // refills, and followers that come and go.
 func TestFile_FollowersNeverFail(t *testing.T) {
 	path := newFile(t)
-	makeOld := func() { // so that the file is compacted now and then
-		at := time.Now().UTC().Add(-48 * time.Hour)
-		var receipts []revocation.Receipt
-		for i := range 3000 {
-			rule := fileRule("past-%d", i)
-			rule.Until, rule.Reason = at.Add(time.Hour), padding[:300]
-			receipts = append(receipts, revocation.Receipt{At: at.Add(time.Duration(i)), Rule: rule})
-		}
-		if err := revocation.File(path).(revocation.Fleet).Refill(t.Context(), receipts); err != nil {
-			t.Errorf("Refill: %v", err)
-		}
-	}
 	broken := errors.New("broken")
 	faults := revocation.Faults{
 		Write: func(f *os.File, text []byte) (int, error) {
@@ -76,7 +64,7 @@ func TestFile_FollowersNeverFail(t *testing.T) {
 	}
 	wait.Go(func() {
 		for time.Now().Before(deadline) {
-			makeOld()
+			assert.NoError(t, addPastRules(t, path, 3000)) // so that the file is compacted now and then
 			<-time.After(100 * time.Millisecond)
 		}
 	})
