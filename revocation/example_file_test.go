@@ -37,8 +37,10 @@ func ExampleFile() {
 	defer cancel()
 	list := &revocation.List{}
 	go list.Follow(ctx, revocation.File(path))
-	for list.Status().Current.IsZero() {
-		time.Sleep(time.Millisecond)
+	for range time.Tick(time.Millisecond) {
+		if !list.Status().Current.IsZero() {
+			break
+		}
 	}
 	fmt.Println("the list has", list.Status().Entries, "rule")
 	// Output:

@@ -195,7 +195,7 @@ func TestFile_NoticesOtherLinesOfTheSameLength(t *testing.T) {
 	for _, from := range []uint64{0, 2, 4, 5} { // where a call of Follow begins later; 0: it goes on
 		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(1) // so that all times have nine digits
+				time.Sleep(time.Nanosecond) // so that all times have nine digits
 				path := newFile(t)
 				writer := revocation.File(path)
 				fill(t, writer, 2)
@@ -341,17 +341,4 @@ func TestFile_ListKeepsWhatItKnows(t *testing.T) {
 			require.Eventually(t, func() bool { return list.Status().Seq == added.Seq && list.Status().Entries > 5 }, 5*time.Second, time.Millisecond)
 		})
 	}
-}
-
-// makeCompactable makes a file larger than 1 MiB, so that the next Append replaces it.
-func makeCompactable(t *testing.T, path string) {
-	t.Helper()
-	at := time.Now().UTC().Add(-48 * time.Hour)
-	var receipts []revocation.Receipt
-	for i := range 5000 {
-		rule := fileRule("past-%d", i)
-		rule.Until, rule.Reason = at.Add(time.Hour), padding[:300]
-		receipts = append(receipts, revocation.Receipt{At: at.Add(time.Duration(i)), Rule: rule})
-	}
-	require.NoError(t, revocation.File(path).(revocation.Fleet).Refill(t.Context(), receipts))
 }

@@ -119,7 +119,7 @@ var faults = []struct {
 			}
 			stored, err := f.Store.Append(ctx, r)
 			last.Store(&stored)
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond) // as a slow store
 			return stored, err
 		}
 	}},
@@ -180,7 +180,7 @@ var faults = []struct {
 			if busy.Add(1) > 1 {
 				return receipt{}, errors.New("locked")
 			}
-			time.Sleep(100 * time.Microsecond)
+			<-time.After(100 * time.Microsecond) // as a slow store
 			return f.Store.Append(ctx, r)
 		}
 	}},
@@ -348,7 +348,7 @@ var faults = []struct {
 		f.follow = func(ctx ctx, from uint64, apply applier, current proof) error {
 			return f.Store.Follow(ctx, from, func(r receipt) {
 				if r.Seq > 50 && r.Seq%10 == 1 {
-					time.Sleep(200 * time.Millisecond)
+					<-time.After(200 * time.Millisecond) // as a slow store
 					current(time.Now())
 				}
 				apply(r)
@@ -590,7 +590,7 @@ var faults = []struct {
 		var lost sync.Map
 		f.refill = func(ctx ctx, receipts []receipt) error {
 			refilling.Add(1)
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond) // as a slow store
 			defer refilling.Add(-1)
 			return f.Fleet.Refill(ctx, receipts)
 		}
@@ -600,7 +600,7 @@ var faults = []struct {
 			if during {
 				lost.Store(stored.Seq, true)
 			}
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond) // as a slow store
 			return stored, err
 		}
 		f.follow = func(ctx ctx, from uint64, apply applier, current proof) error {
