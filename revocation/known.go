@@ -26,11 +26,22 @@ const maxKnown = 10_000
 type known struct {
 	table atomic.Pointer[knownTable]
 
-	mu      sync.Mutex           // guards the fields below, and changes of table
-	used    int                  // slots
-	hand    int                  // the slot to use next, when all are used
+	// added counts the tokens that were new. It is the clock by which tokens are old.
+	added atomic.Uint64
+
+	mu     sync.Mutex // guards the fields below, and changes of table and added
+	used   int        // slots
+	oldest uint64     // no token was seen earlier, by the clock
+	// bySight has the slots by the time at which their tokens were seen, or had been
+	// when the slot was put there: of each list the number of its first slot and one.
+	// It is nil until a slot must be used again.
+	bySight *[sights]uint32
 	parties map[uint64]*partyRef // by partyHash, or the next number that is free
 }
+
+// sights is greater than maxKnown: when so many tokens are new, each that was not seen
+// since has lost its slot.
+const sights = 1 << 14
 
 // party is who a token belongs to. All tokens of a client have the same.
 type party struct{ issuer, client, account, subject string }
@@ -52,7 +63,8 @@ type knownTable struct {
 // after.
 type slot struct {
 	version      atomic.Uint32 // odd while the slot is written
-	again        atomic.Uint32 // not zero: seen again since hand passed
+	next         uint32        // in a list of bySight; guarded by known.mu
+	seen         atomic.Uint64 // when the token was seen last, by known.added
 	key1, key2   atomic.Uint64
 	hash1, hash2 atomic.Uint64 // of the ID, as in a table
 	// clean is key1 XOR the generation at which the token was not revoked. A late
@@ -87,8 +99,8 @@ func (k *known) look(c *koreauth.Claims, generation uint64) (ref tokenRef, clean
 			version := s.version.Load()
 			hash1, hash2, mark := s.hash1.Load(), s.hash2.Load(), s.clean.Load()
 			if s.key1.Load() == key1 && s.key2.Load() == key2 && version&1 == 0 && s.version.Load() == version {
-				if s.again.Load() == 0 {
-					s.again.Store(1)
+				if now := k.added.Load(); s.seen.Load() != now {
+					s.seen.Store(now)
 				}
 				ref.hash, ref.slot = hashFrom(hash1, hash2), s
 				return ref, mark == key1^generation
@@ -159,8 +171,11 @@ func (k *known) add(c *koreauth.Claims, who, key1, key2 uint64, id hash) *slot {
 	s.hash1.Store(first)
 	s.hash2.Store(second)
 	s.clean.Store(^key1) // a generation that is never reached
-	s.again.Store(0)
 	s.version.Add(1)
+	s.seen.Store(k.added.Add(1))
+	if k.bySight != nil {
+		k.enlist(t, n)
+	}
 	s.party = k.partyOf(c, who)
 	s.issuedAt, s.expiry = nearest(c.IssuedAt), nearest(c.Expiry)
 	if c.Expiry.IsZero() {
@@ -197,7 +212,7 @@ func (k *known) grow(old *knownTable) *knownTable {
 		to.hash1.Store(from.hash1.Load())
 		to.hash2.Store(from.hash2.Load())
 		to.clean.Store(from.clean.Load())
-		to.again.Store(from.again.Load())
+		to.seen.Store(from.seen.Load())
 		to.party, to.issuedAt, to.expiry = from.party, from.issuedAt, from.expiry
 		t.put(n)
 	}
@@ -205,17 +220,38 @@ func (k *known) grow(old *knownTable) *knownTable {
 	return t
 }
 
-// evict returns a slot whose token was not seen again lately, after it has removed the
-// token.
-func (k *known) evict(t *knownTable) int {
-	n := k.hand
-	for range t.slots { // at most once around
-		if t.slots[n].again.Swap(0) == 0 {
-			break
+// enlist puts a slot into bySight.
+func (k *known) enlist(t *knownTable, n int) {
+	first := &k.bySight[max(t.slots[n].seen.Load(), k.oldest)%sights]
+	t.slots[n].next, *first = *first, uint32(n)+1
+}
+
+// leastRecent returns the slot of the token that was not seen for the longest time, and
+// takes it out of bySight.
+func (k *known) leastRecent(t *knownTable) int {
+	if k.bySight == nil {
+		k.bySight = new([sights]uint32)
+		for n := range t.slots {
+			k.enlist(t, n)
 		}
-		n = (n + 1) % len(t.slots)
 	}
-	k.hand = (n + 1) % len(t.slots)
+	for ; ; k.oldest++ {
+		first := &k.bySight[k.oldest%sights]
+		for *first != 0 {
+			n := int(*first) - 1
+			*first = t.slots[n].next
+			if t.slots[n].seen.Load() <= k.oldest {
+				return n
+			}
+			k.enlist(t, n) // It was seen since, so it goes to another list.
+		}
+	}
+}
+
+// evict returns the slot of the token that was not seen for the longest time, after it
+// has removed the token.
+func (k *known) evict(t *knownTable) int {
+	n := k.leastRecent(t)
 	p := t.slots[n].party
 	if p.tokens--; p.tokens == 0 {
 		delete(k.parties, p.place)
