@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -187,49 +186,6 @@ func TestFile_KnowsItsFollowersApart(t *testing.T) {
 	given, err = load(store, early[14].Seq)
 	require.NoError(t, err)
 	assert.Equal(t, early[15:], given)
-}
-
-// TestFile_NoticesOtherLinesOfTheSameLength has a file that is as large as before when
-// the follower looks again, and differs in some lines.
-func TestFile_NoticesOtherLinesOfTheSameLength(t *testing.T) {
-	for _, from := range []uint64{0, 2, 4, 5} { // where a call of Follow begins later; 0: it goes on
-		t.Run(fmt.Sprint("from ", from), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(time.Nanosecond) // so that all times have nine digits
-				path := newFile(t)
-				writer := revocation.File(path)
-				fill(t, writer, 2)
-				copied := readFile(t, path)
-				old := append(mustLoad(t, writer), fill(t, writer, 3)...)
-				size := len(readFile(t, path))
-				store := revocation.File(path)
-				w := watch(t, store, 0)
-				time.Sleep(time.Second)
-				require.Equal(t, old, w.all())
-				if from > 0 {
-					w.end()
-					<-w.err
-				}
-				require.NoError(t, setBack["put back in place"](path, copied))
-				for i := range 3 {
-					appendRule(t, revocation.File(path), fileRule("x-%d", i))
-				}
-				if len(readFile(t, path)) != size {
-					// A writer that waits for the lock wakes at a random time. A 0 at its end is left out.
-					t.Skip("a time has fewer digits, so the file is not as large as before")
-				}
-				all := mustLoad(t, revocation.File(path))
-				if from > 0 {
-					w = watch(t, store, from)
-				}
-				time.Sleep(time.Second)
-				assert.Equal(t, all, w.all()[len(w.all())-5:])
-				assert.True(t, store.(interface{ Lost() bool }).Lost())
-				w.end()
-				<-w.err
-			})
-		})
-	}
 }
 
 // TestFile_NoticesRefilledLines has a file that is put back and then refilled, so that
