@@ -82,8 +82,8 @@ func TestRevocations_WrongType(t *testing.T) {
 			receipts := revoke(t, store, "t1")
 			list := startReplica(t, s.client())
 			converge(t, within, []*replica{list}, "t1")
-			s.do("DEL", key)
-			s.do("LPUSH", key, "x")
+			// In one step, because the replica writes as well.
+			s.do("EVAL", `redis.call("DEL", KEYS[1]) return redis.call("LPUSH", KEYS[1], "x")`, 1, key)
 			_, appended := store.Append(t.Context(), revocation.Rule{Issuer: issuer, Token: "t2"})
 			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
