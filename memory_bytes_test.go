@@ -23,7 +23,7 @@ import (
 // of a token may be much larger than its text. The heap must not grow by more than
 // 4 KiB for each entry of CacheSize.
 func TestMemory_BoundHolds(t *testing.T) {
-	const size, limit = 500, 500 * 4 << 10
+	const size, limit = 100, 100 * 4 << 10
 	usual := func(n int) string {
 		return fmt.Sprintf(`"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"`, edIssuer, n)
 	}

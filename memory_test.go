@@ -433,9 +433,9 @@ func TestMemory_StaysFlat(t *testing.T) {
 			remember(t, v, mintToken(t, issuer, koretest.Token{Claims: claims}))
 		}
 	}
-	flood(500)
+	flood(200)
 	before := heap()
-	flood(5000)
+	flood(2000)
 	assert.Less(t, int64(heap())-int64(before), int64(50*4<<10), "growth in bytes after ten times as many tokens")
 	runtime.KeepAlive(v)
 }
@@ -490,25 +490,25 @@ func TestMemory_BoundedInBytes(t *testing.T) {
 		{"many small values count too", 100, func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":["api-gw"%s],"exp":99999999999,"jti":"%d"}`, edIssuer, strings.Repeat(`,""`, 2<<10), n))
 		}, 100 * 4 << 10},
-		{"copies of strings with an escape count too", 500, func(n int) string {
+		{"copies of strings with an escape count too", 150, func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","sub":"\n%s"}`, edIssuer, n, long[:3200]))
-		}, 500 * 3 << 10},
-		{"spare capacity counts too", 500, func(n int) string {
+		}, 150 * 3 << 10},
+		{"spare capacity counts too", 150, func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d","scopes":{"globalResources":[%s]}}`, edIssuer, n, strings.Repeat(`{"resourceName":"","access":[""]},`, 34)+`{}`))
-		}, 500 * 3 << 10},
-		{"a large kid counts too", 500, func(n int) string {
+		}, 150 * 3 << 10},
+		{"a large kid counts too", 150, func(n int) string {
 			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"%d%s"}`, n, long), fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999}`, edIssuer))
-		}, 500*4<<10 + 64*12<<10},
-		{"a header is not kept with its token", 500, func(n int) string {
+		}, 150*4<<10 + 64*12<<10},
+		{"a header is not kept with its token", 150, func(n int) string {
 			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"}`, edIssuer, n))
-		}, 64*12<<10 + 500<<10},
+		}, 64*12<<10 + 150<<10},
 		{"few headers are kept", 1, func(n int) string {
 			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"k","n":"%d","x":%q}`, n, long), `{"iss":"`+edIssuer+`","aud":"api-gw","exp":99999999999}`)
 		}, 64 * 12 << 10},
 	} {
 		v := validator(row.size)
 		before := heapInUse()
-		for n := range 500 {
+		for n := range 150 {
 			remember(t, v, row.token(n))
 		}
 		grown := int64(heapInUse()) - int64(before)

@@ -317,12 +317,12 @@ func TestRemoteKeySet_AtMostThreeRequestsPerFetch(t *testing.T) {
 		second        = "https://issuer.example.com/.well-known/oauth-authorization-server/realms/one"
 	)
 	most := 0
-	for seed := range uint64(10) {
+	for seed := range uint64(5) {
 		withFakeTime(t, fmt.Sprint("seed ", seed), func(t *testing.T, net *network) {
 			random := mathrand.New(mathrand.NewPCG(seed, 2))
 			set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
 			places := []string{"https://issuer.example.com/1", "https://issuer.example.com/2", "https://issuer.example.com/3"}
-			for range 300 {
+			for range 150 {
 				for _, place := range []string{configuration, second} {
 					net.respond(place, []responder{
 						metadata(edIssuer, places[random.IntN(3)]), metadata(edIssuer, places[random.IntN(3)]), reply(404, ""), reply(403, ""), reply(500, ""), connectionRefused, reply(200, "{}"),
