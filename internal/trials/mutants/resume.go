@@ -19,7 +19,7 @@ import (
 // that a run can be interrupted, or made list by list. A verdict counts only for the
 // same source, tests and mutant. A nil *verdicts keeps nothing.
 type verdicts struct {
-	tree  [sha256.Size]byte // of the source and the tests
+	trees map[string][sha256.Size]byte // of the source and the tests of each package
 	known map[string]verdict
 
 	mu   sync.Mutex // guards the file
@@ -36,15 +36,19 @@ type verdict struct {
 
 // openVerdicts reads the file, which it creates if there is none.
 func openVerdicts(name string, mutants []*mutant) (*verdicts, error) {
-	tree, err := hashTree(packagesOf(mutants))
-	if err != nil {
-		return nil, err
+	trees := map[string][sha256.Size]byte{}
+	for _, pkg := range packagesOf(mutants) {
+		tree, err := hashTree(pkg)
+		if err != nil {
+			return nil, err
+		}
+		trees[pkg] = tree
 	}
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	all := &verdicts{tree: tree, known: map[string]verdict{}, file: file}
+	all := &verdicts{trees: trees, known: map[string]verdict{}, file: file}
 	lines := bufio.NewScanner(file)
 	for lines.Scan() {
 		var one verdict
@@ -97,8 +101,11 @@ func (all *verdicts) noticedBy(tests map[string]string) {
 
 func (all *verdicts) key(m *mutant) string {
 	sum := sha256.New()
-	for _, part := range append([]string{string(all.tree[:]), m.source, m.mutated}, m.tests...) {
+	for _, part := range []string{m.source, m.mutated} {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
+	}
+	for _, pkg := range m.tests {
+		fmt.Fprintf(sum, "%s:%x", pkg, all.trees[pkg])
 	}
 	return fmt.Sprintf("%x", sum.Sum(nil))
 }
@@ -112,11 +119,10 @@ func packagesOf(mutants []*mutant) (packages []string) {
 	return slices.Compact(packages)
 }
 
-// hashTree returns the hash of all files that tests of the packages depend on, but
+// hashTree returns the hash of all files that the tests of a package depend on, but
 // for those of other modules, whose versions are in go.sum.
-func hashTree(packages []string) (tree [sha256.Size]byte, err error) {
-	list := append([]string{"list", "-deps", "-test", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}"}, packages...)
-	out, err := exec.Command("go", list...).Output()
+func hashTree(pkg string) (tree [sha256.Size]byte, err error) {
+	out, err := exec.Command("go", "list", "-deps", "-test", "-f", "{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}", pkg).Output()
 	if err != nil {
 		return tree, fmt.Errorf("go list: %w", err)
 	}
