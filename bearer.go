@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/koreauth/koreauth/internal/token68"
 )
 
 // Source finds tokens in one place of a request. It returns no token or one
@@ -27,7 +29,7 @@ type Source func(*http.Request) ([]string, error)
 // redact Authorization usually do not redact other headers. Header panics if name is
 // not a valid header name.
 func Header(name string) Source {
-	if name == "" || strings.ContainsFunc(name, func(c rune) bool { return !isTokenChar(c) }) {
+	if !token68.IsName(name) {
 		panic("koreauth: Header needs a valid header name (RFC 9110 §5.1)")
 	}
 	name = http.CanonicalHeaderKey(name)
@@ -39,7 +41,7 @@ func Header(name string) Source {
 		if len(lines) != 1 {
 			return lines, nil
 		}
-		token, isBearer := cutBearer(lines[0])
+		token, isBearer := token68.CutBearer(lines[0])
 		if isBearer && token == "" {
 			return nil, fmt.Errorf("%w: %s is Bearer without a token", errHeader, name)
 		} else if isBearer {
@@ -47,16 +49,6 @@ func Header(name string) Source {
 		}
 		return lines, nil
 	}
-}
-
-// cutBearer returns what follows the scheme Bearer and one or more spaces (RFC 9110
-// §11.4). The scheme is case-insensitive (§11.1).
-func cutBearer(value string) (token string, isBearer bool) {
-	scheme, token := strings.Trim(value, " \t"), ""
-	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
-		scheme, token = scheme[:end], strings.TrimLeft(scheme[end:], " ")
-	}
-	return token, strings.EqualFold(scheme, "Bearer")
 }
 
 // authorization is the Source for the header of RFC 6750 §2.1.
@@ -80,7 +72,7 @@ func bearerToken(header http.Header) (string, error) {
 	if token, usual := strings.CutPrefix(lines[0], "Bearer "); usual && token != "" && token[0] > ' ' && token[len(token)-1] > ' ' {
 		return token, nil
 	}
-	token, isBearer := cutBearer(lines[0])
+	token, isBearer := token68.CutBearer(lines[0])
 	if !isBearer {
 		return "", nil
 	}
@@ -122,7 +114,7 @@ func oneToken(r *http.Request, sources []Source) (string, error) {
 func inHeader(header http.Header, token string) bool {
 	lines := slices.Concat(slices.Collect(maps.Values(header))...)
 	return slices.ContainsFunc(lines, func(line string) bool {
-		bearer, isBearer := cutBearer(line)
+		bearer, isBearer := token68.CutBearer(line)
 		return line == token || isBearer && bearer == token
 	})
 }
@@ -133,8 +125,3 @@ var errHeader = fmt.Errorf("%w", ErrBadRequest)
 var errNotToken68 = badRequest("not one b64token (RFC 6750 §2.1)")
 
 func badRequest(cause string) error { return fmt.Errorf("%w: %s", ErrBadRequest, cause) }
-
-// isTokenChar reports whether c is a tchar (RFC 9110 §5.6.2).
-func isTokenChar(c rune) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c)
-}

@@ -59,8 +59,9 @@
 //
 // Each rejection is an [*Error]. Its class decides the response: [ErrNoToken],
 // [ErrBadRequest], [ErrInvalidToken], [ErrInsufficientScope], [ErrForbidden] or
-// [ErrUnavailable]. Its reason, such as [ErrExpired], is for the log. The responses
-// are KORE's ([KOREErrors]), unless [Options].Errors is set.
+// [ErrUnavailable]. Its reason, such as [ErrExpired], is for the log, and
+// [Validator.Explain] shows each check. The responses are KORE's ([KOREErrors]),
+// unless [Options].Errors is set.
 //
 // If the keys of the issuer cannot be fetched, the response is 503, never 401 or
 // 403: the token may be valid, and the client should retry with it.
@@ -78,9 +79,7 @@
 // The package does not ask the issuer whether a token was revoked: package revocation
 // rejects tokens before they expire. It does not compare "ip-range" with the address
 // of the client: a Requirement can. It does not accept encrypted tokens, or tokens
-// that are signed with a shared secret. Opaque tokens need [Config].Opaque. The package
-// does not fetch tokens for clients.
-//
-// Package source finds tokens outside the Authorization header. Package koretest
-// provides an issuer for tests and demos, and a fake validator.
+// signed with a shared secret. Opaque tokens need [Config].Opaque. Package source finds
+// tokens outside the Authorization header, and package koretest has an issuer and a
+// fake validator for tests.
 package koreauth

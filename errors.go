@@ -124,8 +124,11 @@ func (e *Error) Error() string {
 	return text
 }
 
-// GoString returns what Error returns, so that %#v shows no value of a token.
-func (e *Error) GoString() string { return e.Error() }
+// GoString returns the text, so that %#v shows no value of a token and no e-mail address.
+func (e Error) GoString() string { return redact.Text(e.Error()) }
+
+// MarshalJSON writes the same text, as a string.
+func (e Error) MarshalJSON() ([]byte, error) { return json.Marshal(e.GoString()) }
 
 // Unwrap returns Class and Reason, so that errors.Is finds either.
 func (e *Error) Unwrap() []error {

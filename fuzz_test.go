@@ -353,6 +353,7 @@ func FuzzOneByteChange(f *testing.F) {
 		}
 		for _, v := range validators {
 			claims, err := v.Validate(t.Context(), string(changed))
+			assertExplained(t, v, string(changed), err)
 			if claims != nil || !errors.Is(err, koreauth.ErrInvalidToken) {
 				t.Fatalf("want ErrInvalidToken, got %v\ntoken   %s\nchanged %s\nkeys %+v", err, token, changed, set)
 			}
@@ -427,6 +428,7 @@ func FuzzPayload(f *testing.F) {
 		token := signToken(ed25519Header, payload)
 		for _, v := range []*koreauth.Validator{caching, caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
+			assertExplained(t, v, token, err)
 			require.Equal(t, err == nil, claims != nil)
 			require.ErrorIs(t, err, want, "payload %q", payload)
 			if err == nil {
@@ -487,6 +489,7 @@ func FuzzHeader(f *testing.F) {
 		token := signToken(header, payload)
 		for _, v := range []*koreauth.Validator{caching, caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
+			assertExplained(t, v, token, err)
 			require.Equal(t, err == nil, claims != nil)
 			require.ErrorIs(t, err, want, "header %q", header)
 		}
@@ -542,6 +545,7 @@ func FuzzValidate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		for _, v := range []*koreauth.Validator{caching, uncached} {
 			claims, err := v.Validate(t.Context(), token)
+			assertExplained(t, v, token, err)
 			require.Equal(t, err == nil, claims != nil, "%q", token)
 			require.Equal(t, slices.Contains(valid, token), err == nil, "%q", token)
 			if err != nil {

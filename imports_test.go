@@ -45,6 +45,7 @@ var allowedImports = map[string][]string{
 	"internal/challenge":  {nothing},
 	"internal/redact":     {"internal/secret"},
 	"internal/httpcopy":   {nothing},
+	"internal/explain":    {"internal/jws", "internal/redact", "internal/strictjson"},
 	"internal/token68":    {nothing},
 	"internal/jwk":        {"internal/jws", "internal/redact"},
 	"internal/memory":     {"internal/jws"},

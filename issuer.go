@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/koreauth/koreauth/internal/clock"
+	"github.com/koreauth/koreauth/internal/explain"
 	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/jwk"
 	"github.com/koreauth/koreauth/internal/jws"
@@ -27,7 +27,7 @@ type issuer struct {
 	leeway     time.Duration
 	maxAge     time.Duration
 	require    *allOf // nil: nothing
-	expected   *expected
+	expected   *explain.Want
 	opaque     func(ctx context.Context, token string) (*Claims, error) // Validate of Config.Opaque, or nil
 	remembers  bool                                                     // the tokens of the issuer are remembered
 }
@@ -64,18 +64,13 @@ func (i *issuer) verify(ctx context.Context, t *parsedToken, now clock.Instant, 
 	}
 	switch {
 	case err == ErrUnknownKey && unfit != nil:
-		return fmt.Errorf("%w: not fetched: %s", ErrUnknownKey, unfitCause(unfit))
+		return fmt.Errorf("%w: not fetched: the token would be rejected anyway: %s", ErrUnknownKey, withoutClass(unfit))
 	case err != nil:
 		return err
 	case t.payloadErr != nil:
 		return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
 	}
 	return nil
-}
-
-// unfitCause is the text of a reason, for the cause of ErrUnknownKey.
-func unfitCause(unfit error) string {
-	return "the token would be rejected anyway: " + strings.TrimPrefix(unfit.Error(), ErrInvalidToken.Error()+": ")
 }
 
 // lookup returns the keys for a kid. If they are cached keys of a RemoteKeySet, it
@@ -161,37 +156,34 @@ func keysError(err error) *Error {
 	return unavailable(err, 0)
 }
 
+// claimChecks are the checks of claims, in their order. If one of the first,
+// keyChecks, fails, no key is fetched for the token.
+var claimChecks = [...]func(i *issuer, c *Claims, now time.Time) error{
+	(*issuer).checkIssuer, (*issuer).checkAudience, (*issuer).checkExpiry, (*issuer).checkNotBefore,
+	(*issuer).checkAge, (*issuer).checkType, (*issuer).checkClient,
+}
+
+const keyChecks = 3
+
 // check checks the claims of a token whose signature was verified. New and
 // remembered tokens get the same checks. now must be read after the keys were fetched.
 func (i *issuer) check(r *http.Request, c *Claims, policy binding, now time.Time) error {
-	if err := i.unfit(c, now); err != nil {
-		return err
-	}
-	switch {
-	case c.extra.oddNotBefore:
-		return errOddNotBefore
-	case now.Before(c.NotBefore.Add(-i.leeway)):
-		return ErrNotYetValid
-	case i.maxAge > 0 && now.Add(i.leeway).Before(c.IssuedAt):
-		return errFuture
-	case i.maxAge > 0 && c.IssuedAt.IsZero():
-		return errNoIssuedAt
-	case i.maxAge > 0 && !now.Before(c.IssuedAt.Add(i.maxAge).Add(i.leeway)):
-		return ErrTooOld
-	case !c.isAccessToken():
-		return errTokenType
-	case len(i.clients) > 0 && !slices.Contains(i.clients, c.ClientID):
-		return ErrClient
+	for _, check := range claimChecks {
+		if err := check(i, c, now); err != nil {
+			return err
+		}
 	}
 	return i.checkLast(r, c, policy)
 }
 
 // unfit returns why no key is fetched for a token with these claims, or nil.
 func (i *issuer) unfit(c *Claims, now time.Time) error {
-	if err := i.checkIssuer(c); err != nil {
-		return err
+	for _, check := range claimChecks[:keyChecks] {
+		if err := check(i, c, now); err != nil {
+			return err
+		}
 	}
-	return i.checkExpiry(c, now)
+	return nil
 }
 
 var (
@@ -251,10 +243,14 @@ func checkBinding(c *Claims, policy binding) error {
 
 var errUnknownBinding = fmt.Errorf(`%w: "cnf" must have "x5t#S256", "jkt" or both, and no other member`, ErrBinding)
 
-func (i *issuer) checkIssuer(c *Claims) error {
+func (i *issuer) checkIssuer(c *Claims, _ time.Time) error {
 	if c.Issuer != i.name {
 		return ErrIssuer
 	}
+	return nil
+}
+
+func (i *issuer) checkAudience(c *Claims, _ time.Time) error {
 	if !slices.ContainsFunc(i.audience, func(a string) bool { return slices.Contains(c.Audience, a) }) {
 		return ErrAudience
 	}
@@ -269,6 +265,44 @@ func (i *issuer) checkExpiry(c *Claims, now time.Time) error {
 	}
 	if !now.Before(c.Expiry.Add(i.leeway)) {
 		return ErrExpired
+	}
+	return nil
+}
+
+func (i *issuer) checkNotBefore(c *Claims, now time.Time) error {
+	switch {
+	case c.extra.oddNotBefore:
+		return errOddNotBefore
+	case now.Before(c.NotBefore.Add(-i.leeway)):
+		return ErrNotYetValid
+	}
+	return nil
+}
+
+func (i *issuer) checkAge(c *Claims, now time.Time) error {
+	switch {
+	case i.maxAge <= 0:
+		return nil
+	case now.Add(i.leeway).Before(c.IssuedAt):
+		return errFuture
+	case c.IssuedAt.IsZero():
+		return errNoIssuedAt
+	case !now.Before(c.IssuedAt.Add(i.maxAge).Add(i.leeway)):
+		return ErrTooOld
+	}
+	return nil
+}
+
+func (i *issuer) checkType(c *Claims, _ time.Time) error {
+	if !c.isAccessToken() {
+		return errTokenType
+	}
+	return nil
+}
+
+func (i *issuer) checkClient(c *Claims, _ time.Time) error {
+	if len(i.clients) > 0 && !slices.Contains(i.clients, c.ClientID) {
+		return ErrClient
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func logRefusal(r *http.Request, logger *slog.Logger, e *Error, token string) {
 	attrs.Add("class", withoutPrefix(e.Class))
 	reason := reasonOf(e)
 	if reason != nil {
-		attrs.Add("reason", strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": "))
+		attrs.Add("reason", withoutClass(reason))
 	}
 	attrs.Add("method", redact.Unverified(r.Method))
 	attrs.Add("pattern", r.Pattern)
@@ -61,6 +61,11 @@ func levelOf(r *http.Request, e *Error) slog.Level {
 
 // withoutPrefix returns the text of an error of this package without its name.
 func withoutPrefix(err error) string { return strings.TrimPrefix(err.Error(), "koreauth: ") }
+
+// withoutClass returns the text of a reason without its class.
+func withoutClass(reason error) string {
+	return strings.TrimPrefix(withoutPrefix(reason), withoutPrefix(ErrInvalidToken)+": ")
+}
 
 // reasonOf returns the reason that e wraps, or nil.
 func reasonOf(e *Error) error {

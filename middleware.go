@@ -328,29 +328,15 @@ func (m *Middleware) guard(next http.Handler, required *allOf, policy tokenPolic
 			return
 		}
 		if found.private {
-			keepPrivate(w.Header())
+			challenge.KeepPrivate(w.Header())
 		}
 		found.serve(next, w, r)
 	})
 }
 
-// keepPrivate prevents shared caches from storing a response to a request whose
-// token was in the URL, a body or a cookie. By themselves they exclude only responses
-// to requests with Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
-func keepPrivate(header http.Header) {
-	value := strings.Join(header.Values("Cache-Control"), ", ")
-	switch has := strings.ToLower(value); {
-	case strings.Contains(has, "no-store"), strings.Contains(has, "private"):
-	case value == "", strings.Contains(has, "public"), strings.Contains(has, "s-maxage"):
-		header.Set("Cache-Control", "private")
-	default:
-		header.Set("Cache-Control", value+", private")
-	}
-}
-
 // token returns the one token of the request, without checking its syntax, and
 // whether it came from a place other than the Authorization header, so that the
-// response must be private (see keepPrivate).
+// response must be private (RFC 6750 §2.3).
 func (m *Middleware) token(r *http.Request) (token string, private bool, err error) {
 	if m.sources == nil {
 		token, err = bearerToken(r.Header)

@@ -422,19 +422,8 @@ func (s *RemoteKeySet) status() KeyStatus {
 }
 
 // faults lists what is wrong with the fields, each with its remedy.
-func (s *RemoteKeySet) faults() (faults []error) {
-	switch {
-	case s.URL != "":
-		if fault := fetch.CheckURL(s.URL, s.DangerouslyAllowHTTP); fault != "" {
-			faults = append(faults, fmt.Errorf("the URL of the keys %s", fault))
-		}
-	case s.Issuer != "":
-		if fault := fetch.CheckIssuerURL(s.Issuer, s.DangerouslyAllowHTTP); fault != "" {
-			faults = append(faults, fmt.Errorf("the Issuer %s; or set the URL of its keys", fault))
-		}
-	default:
-		faults = append(faults, errors.New("RemoteKeySet has neither URL nor Issuer: set one"))
-	}
+func (s *RemoteKeySet) faults() []error {
+	faults := fetch.Config{URL: s.URL, Issuer: s.Issuer, AllowHTTP: s.DangerouslyAllowHTTP}.Faults()
 	for i, value := range []time.Duration{s.Timeout, s.MinInterval, s.MaxAge, s.MaxStale} {
 		if value < 0 {
 			name := []string{"Timeout", "MinInterval", "MaxAge", "MaxStale"}[i]

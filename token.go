@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/koreauth/koreauth/internal/explain"
 	"github.com/koreauth/koreauth/internal/jws"
 )
 
@@ -27,7 +28,7 @@ type parsedToken struct {
 	content    *verifiedToken // do not trust its claims until verified is true
 	payloadErr error          // the payload is not one strict JSON object
 	verified   bool           // the signature was verified
-	expected   *expected      // by the issuer of the token, or nil
+	expected   *explain.Want  // by the issuer of the token, or nil
 }
 
 // verifiedToken is what is remembered of a token: its claims, and the key that
@@ -166,7 +167,7 @@ func newRefusal(reason error) *Error {
 
 // annotate fills in issuer, client and key ID from verified claims, unless the
 // rejection already has them. It returns the rejection. want may be nil.
-func annotate(refusal *Error, c *Claims, want *expected) *Error {
+func annotate(refusal *Error, c *Claims, want *explain.Want) *Error {
 	if refusal.Issuer == "" && refusal.ClientID == "" {
 		refusal.Issuer, refusal.ClientID, refusal.KeyID, refusal.verified = c.Issuer, c.ClientID, c.extra.kid, true
 		refusal.about = &subject{claims: c, expected: want}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth/internal/clock"
+	"github.com/koreauth/koreauth/internal/explain"
 	"github.com/koreauth/koreauth/internal/jws"
 	"github.com/koreauth/koreauth/internal/memory"
 )
@@ -95,7 +96,7 @@ type Validator struct {
 	byName     map[string]*issuer             // by "iss"
 	opaque     *issuer                        // the one with Config.Opaque, or nil
 	algorithms map[string]bool                // those that any issuer accepts
-	expected   *expected                      // by the issuers together
+	expected   *explain.Want                  // by the issuers together
 	tokens     *memory.Tokens[*verifiedToken] // nil: none are remembered
 	headers    memory.Headers[*jws.Header]
 }
@@ -153,9 +154,9 @@ func NewValidator(configs ...Config) (*Validator, error) {
 	if len(v.issuers) == 1 {
 		v.only = v.issuers[0]
 	} else {
-		v.expected = &expected{algorithms: slices.Sorted(maps.Keys(v.algorithms))}
+		v.expected = &explain.Want{Algorithms: slices.Sorted(maps.Keys(v.algorithms))}
 		for _, i := range v.issuers {
-			v.expected.issuers = append(v.expected.issuers, i.name)
+			v.expected.Issuers = append(v.expected.Issuers, i.name)
 		}
 	}
 	v.tokens = memory.NewTokens(size, (*verifiedToken).bytes)
@@ -194,7 +195,7 @@ func (c *Config) issuer() (*issuer, []error) {
 		faults.add(!known, "Config.Algorithms has %q, which no public key can verify: use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA or Ed25519", name)
 		i.algorithms[name] = true
 	}
-	i.expected = &expected{[]string{i.name}, i.audience, slices.Sorted(maps.Keys(i.algorithms)), i.clients, i.maxAge}
+	i.expected = &explain.Want{Issuers: []string{i.name}, Audience: i.audience, Algorithms: slices.Sorted(maps.Keys(i.algorithms)), Clients: i.clients, Leeway: i.leeway, MaxAge: i.maxAge}
 	if opaque := c.Opaque; opaque != nil {
 		i.opaque = func(ctx context.Context, token string) (*Claims, error) { return opaque.Validate(ctx, token) }
 	}

@@ -157,6 +157,7 @@ func (v vector) run(t *testing.T, keys vectorKeys, token string, validator *kore
 	if !v.isRequest() {
 		claims, err := validator.Validate(t.Context(), token)
 		v.check(t, token, claims, err)
+		assertExplained(t, validator, token, err)
 	}
 
 	handled := (*koreauth.Claims)(nil)

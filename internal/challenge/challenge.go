@@ -1,7 +1,11 @@
-// Package challenge edits the challenges of WWW-Authenticate (RFC 9110 §11.6.1).
+// Package challenge edits the headers of responses about authentication: the
+// challenges of WWW-Authenticate (RFC 9110 §11.6.1) and Cache-Control.
 package challenge
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // Without returns the lines of the header without the challenges of a scheme, which
 // is compared without regard to case. A line that cannot be parsed stays as it is.
@@ -53,4 +57,18 @@ func schemeOf(part string) string {
 		return ""
 	}
 	return word
+}
+
+// KeepPrivate prevents shared caches from storing a response to a request whose
+// token was in the URL, a body or a cookie. By themselves they exclude only responses
+// to requests with Authorization (RFC 6750 §2.3, RFC 9111 §3.5).
+func KeepPrivate(header http.Header) {
+	value := strings.Join(header.Values("Cache-Control"), ", ")
+	switch has := strings.ToLower(value); {
+	case strings.Contains(has, "no-store"), strings.Contains(has, "private"):
+	case value == "", strings.Contains(has, "public"), strings.Contains(has, "s-maxage"):
+		header.Set("Cache-Control", "private")
+	default:
+		header.Set("Cache-Control", value+", private")
+	}
 }

@@ -37,6 +37,23 @@ type Config struct {
 	AllowHTTP bool
 }
 
+// Faults lists what is wrong with the places of the keys, each with its remedy.
+func (c Config) Faults() (faults []error) {
+	switch {
+	case c.URL != "":
+		if fault := CheckURL(c.URL, c.AllowHTTP); fault != "" {
+			faults = append(faults, fmt.Errorf("the URL of the keys %s", fault))
+		}
+	case c.Issuer != "":
+		if fault := CheckIssuerURL(c.Issuer, c.AllowHTTP); fault != "" {
+			faults = append(faults, fmt.Errorf("the Issuer %s; or set the URL of its keys", fault))
+		}
+	default:
+		faults = append(faults, errors.New("RemoteKeySet has neither URL nor Issuer: set one"))
+	}
+	return faults
+}
+
 // New returns a Keys.
 func New(c Config) *Keys {
 	return &Keys{get: getter{client: c.Client, timeout: c.Timeout}, url: c.URL, issuer: c.Issuer, allowHTTP: c.AllowHTTP}

@@ -1,4 +1,5 @@
-// Package token68 checks the syntax of bearer tokens.
+// Package token68 checks the syntax of bearer tokens and of the headers that carry
+// them.
 package token68
 
 import "strings"
@@ -43,3 +44,21 @@ var invalidPair = func() *[1 << 16]byte {
 	}
 	return set
 }()
+
+// CutBearer returns what follows the scheme Bearer and one or more spaces (RFC 9110
+// §11.4). The scheme is case-insensitive (§11.1).
+func CutBearer(value string) (token string, isBearer bool) {
+	scheme, token := strings.Trim(value, " \t"), ""
+	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
+		scheme, token = scheme[:end], strings.TrimLeft(scheme[end:], " ")
+	}
+	return token, strings.EqualFold(scheme, "Bearer")
+}
+
+// IsName reports whether name can be that of a header (RFC 9110 §5.1, §5.6.2).
+func IsName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		return !letter && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+	})
+}

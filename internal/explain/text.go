@@ -1,0 +1,105 @@
+package explain
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+)
+
+// The columns of the table.
+const (
+	width  = 80
+	margin = 20 // of what is described
+)
+
+// JSON returns what koreauth.Explanation.MarshalJSON describes.
+func JSON(class, reason string, steps []Step) ([]byte, error) {
+	return json.Marshal(struct {
+		Accepted bool   `json:"accepted"`
+		Class    string `json:"class"`
+		Reason   string `json:"reason"`
+		Steps    []Step `json:"steps"`
+	}{class == "", class, reason, steps})
+}
+
+// Text returns a table of at most 80 columns, which begins with a line that says how
+// the token was judged.
+func Text(verdict string, steps []Step) string {
+	var b strings.Builder
+	row(&b, 0, "", verdict)
+	b.WriteString("\n")
+	for len(steps) > 0 {
+		s, n := steps[0], 1
+		if s.Verdict == Skipped && s.Found == "" { // Such steps share a row.
+			names := s.Name
+			for n < len(steps) && steps[n].Verdict == Skipped && steps[n].Found == "" {
+				names += ", " + steps[n].Name
+				n++
+			}
+			row(&b, 8, Skipped, names)
+		} else {
+			s.write(&b)
+		}
+		steps = steps[n:]
+	}
+	return b.String()
+}
+
+// write writes the rows of a step.
+func (s Step) write(b *strings.Builder) {
+	found, verdict := s.Found, s.Verdict
+	if !s.Verified && s.Name != checks[Form].name && s.Verdict != Skipped {
+		found = "(unverified) " + found
+	}
+	if verdict == Fail {
+		verdict = "FAIL"
+	}
+	row(b, margin, pad(verdict, 8)+s.Name, found)
+	for _, more := range [][2]string{{"wanted", s.Want}, {"rule", s.Rule}} {
+		if s.Verdict == Fail || s.Verdict == Unknown || s.Name == requirement && more[0] == "wanted" {
+			row(b, margin, pad("", 11)+more[0], more[1])
+		}
+	}
+	if s.Hint != "" {
+		row(b, margin, pad("", 11)+"hint", s.Hint)
+	}
+}
+
+// row writes a text beside its name, in lines that begin at the margin.
+func row(b *strings.Builder, margin int, name, text string) {
+	for _, line := range wrap(text, width-margin) {
+		b.WriteString(strings.TrimRight(pad(name, margin)+line, " ") + "\n")
+		name = ""
+	}
+}
+
+func pad(text string, columns int) string {
+	return text + strings.Repeat(" ", max(0, columns-utf8.RuneCountInString(text)))
+}
+
+// wrap breaks a text into lines, at spaces if possible. An empty text is one line.
+func wrap(text string, columns int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		for {
+			free := columns - utf8.RuneCountInString(line)
+			if line != "" {
+				free--
+			}
+			if utf8.RuneCountInString(word) <= free {
+				line = strings.TrimPrefix(line+" "+word, " ")
+				break
+			}
+			if line == "" { // a word that is longer than a line
+				runes := []rune(word)
+				lines, word = append(lines, string(runes[:columns])), string(runes[columns:])
+				continue
+			}
+			lines, line = append(lines, line), ""
+		}
+	}
+	if line != "" || len(lines) == 0 {
+		lines = append(lines, line)
+	}
+	return lines
+}
