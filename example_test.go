@@ -924,6 +924,58 @@ func ExampleValidator_Ready() {
 	// Output: 200
 }
 
+// Why is a token rejected? Explain shows each check, and what to do.
+func ExampleValidator_Explain() {
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer:     issuer.URL(),
+		Audience:   []string{"reports"},
+		HTTPClient: issuer.HTTPClient(), // not needed in production
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	explanation := validator.Explain(context.Background(), issuer.Valid(), koreauth.Scope("sims:read"))
+	fmt.Println(explanation.Err)
+	for _, step := range explanation.Steps {
+		if step.Verdict != "pass" {
+			fmt.Printf("%s: want %s, found %s\n%s\n", step.Name, step.Want, step.Found, step.Hint)
+		}
+	}
+	// Output:
+	// koreauth: invalid token: wrong audience
+	// audience: want "reports", found "api-gw": wrong audience
+	// get a token for this API, or add an audience mapper for it to the client at the issuer
+	// requirement: want sims:read, found scopes "email"; grants "API Clients:Read" "API Clients:Write" "API Clients:Modify" "API Clients:Delete"; products "SuperSIM" "ProgrammableWireless": insufficient scope: requires sims:read
+	// grant it to the client at the issuer; if that was done since the token was issued, a new token is needed
+}
+
+// An Explanation prints as a table, for a terminal.
+func ExampleExplanation_String() {
+	validator, err := koreauth.NewValidator(koreauth.Config{
+		Issuer: "https://issuer.example/realms/KORE-CIDP", Audience: []string{"api-gw"},
+		JWKSURL: "https://issuer.example/keys",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(validator.Explain(context.Background(), `"eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl"`))
+	// Output:
+	// rejected: invalid token: malformed
+	//
+	// FAIL    form        3 segments, 51 bytes: malformed: not base64url without
+	//                     padding
+	//            wanted   three segments of base64url, at most 16 KiB
+	//            rule     RFC 7515 §7.1
+	//            hint     remove the quotes and other characters around the token
+	// skipped header, algorithm, key, signature, payload, issuer, audience, expiry,
+	//         not-before, age, type, client, binding
+}
+
 // A status page. Status fetches nothing.
 func ExampleValidator_Status() {
 	issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})

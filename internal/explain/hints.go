@@ -50,7 +50,10 @@ func headerHint(typ string) string {
 	case "logout+jwt", "secevent+jwt", "oauth-authz-req+jwt", "token-introspection+jwt", "client-authentication+jwt":
 		return fmt.Sprintf("a token of type %s is not an access token: send the access token", name)
 	}
-	return "send an access token; other kinds of tokens and extensions of JWS are not accepted"
+	if strings.EqualFold(typ, "JWT") || strings.HasSuffix(strings.ToLower(typ), "at+jwt") {
+		return "the token was changed, or it uses an extension of JWS that is not supported"
+	}
+	return "send an access token: those of another type are not accepted"
 }
 
 func algorithmHint(h *jws.Header) string {
