@@ -185,6 +185,7 @@ func TestExplain_Hints(t *testing.T) {
 			{"a slash at the end", claim("iss", edIssuer+"/"), "issuer", "slash", koreauth.ErrIssuer},
 			{"another scheme", claim("iss", strings.Replace(edIssuer, "https", "http", 1)), "issuer", "scheme", koreauth.ErrIssuer},
 			{"upper case", claim("iss", strings.ToUpper(edIssuer)), "issuer", "upper and lower case", koreauth.ErrIssuer},
+			{"an upper-case host", claim("iss", strings.Replace(edIssuer, "issuer", "Issuer", 1)), "issuer", "upper and lower case", koreauth.ErrIssuer},
 			{"/auth", claim("iss", strings.Replace(edIssuer, "/realms", "/auth/realms", 1)), "issuer", "/auth", koreauth.ErrIssuer},
 			{"a port", claim("iss", strings.Replace(edIssuer, ".com", ".com:8443", 1)), "issuer", "port", koreauth.ErrIssuer},
 			{"another realm", claim("iss", strings.Replace(edIssuer, "/one", "/two", 1)), "issuer", "realm", koreauth.ErrIssuer},
@@ -192,7 +193,7 @@ func TestExplain_Hints(t *testing.T) {
 			{"a space", claim("iss", edIssuer+" "), "issuer", "space", koreauth.ErrIssuer},
 			{"another issuer", claim("iss", "https://elsewhere.example"), "issuer", "set Config.Issuer", koreauth.ErrIssuer},
 			{"no issuer", claim("iss", nil), "issuer", `no "iss"`, koreauth.ErrIssuer},
-			{"Keycloak's default audience", claim("aud", "account"), "audience", "audience mapper", koreauth.ErrAudience},
+			{"Keycloak's default audience", claim("aud", "account"), "audience", "Keycloak sets by default", koreauth.ErrAudience},
 			{"the same as a list", claim("aud", []string{"account"}), "audience", "audience mapper", koreauth.ErrAudience},
 			{"no audience", claim("aud", nil), "audience", `no "aud"`, koreauth.ErrAudience},
 			{"an audience in another case", claim("aud", "API-GW"), "audience", "case", koreauth.ErrAudience},
@@ -312,6 +313,36 @@ func TestExplain_SeveralIssuers(t *testing.T) {
 	assert.Equal(t, "skipped", stepOf(t, e, "key").Verdict)
 	assert.Contains(t, stepOf(t, e, "issuer").Hint, "slash")
 	assert.Contains(t, stepOf(t, e, "issuer").Want, issuerA)
+
+	reports := edConfig(issuerB, edStatic("b"))
+	reports.Audience, reports.Algorithms = []string{"reports"}, []string{"ES256"}
+	v = newValidator(t, edConfig(issuerA, edStatic("a")), reports)
+	token = signedToken(`{"alg":"EdDSA","kid":"b","typ":"dpop+jwt"}`, "b", map[string]any{"iss": issuerB})
+	_, err = v.Validate(t.Context(), token)
+	e = assertExplained(t, v, token, err)
+	assert.Equal(t, `"reports"`, stepOf(t, e, "audience").Want, "what is expected is that of the issuer")
+	assert.Equal(t, "ES256", stepOf(t, e, "algorithm").Want)
+	assert.Equal(t, "fail", stepOf(t, e, "algorithm").Verdict)
+	assert.Equal(t, "skipped", stepOf(t, e, "signature").Verdict, "the algorithm is not accepted")
+}
+
+// The claims of a token that would be rejected anyway are shown as verified, if they
+// are, and are not shown if they cannot be read.
+func TestExplain_VerifiesWhatItCan(t *testing.T) {
+	v := newValidator(t, edConfig(edIssuer, edStatic("k")))
+	token := signedToken(`{"alg":"EdDSA","kid":"k","typ":"dpop+jwt"}`, "k", map[string]any{"iss": edIssuer})
+	_, err := v.Validate(t.Context(), token)
+	e := assertExplained(t, v, token, err)
+	assert.Equal(t, "pass", stepOf(t, e, "signature").Verdict)
+	assert.True(t, stepOf(t, e, "audience").Verified)
+
+	token = signToken(ed25519Header, `{"iss":"`+edIssuer+`","aud":`)
+	_, err = v.Validate(t.Context(), token)
+	e = assertExplained(t, v, token, err)
+	assert.Equal(t, "pass", stepOf(t, e, "signature").Verdict)
+	assert.Equal(t, "fail", stepOf(t, e, "payload").Verdict)
+	assert.Equal(t, "skipped", stepOf(t, e, "issuer").Verdict)
+	assert.Empty(t, stepOf(t, e, "issuer").Found)
 }
 
 func TestExplain_Opaque(t *testing.T) {
