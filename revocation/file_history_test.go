@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -299,5 +300,53 @@ func TestFile_ListKeepsWhatItKnows(t *testing.T) {
 			added := appendRule(t, revocation.File(path), fileRule("added"))
 			require.Eventually(t, func() bool { return list.Status().Seq == added.Seq && list.Status().Entries > 5 }, 5*time.Second, time.Millisecond)
 		})
+	}
+}
+
+// TestFile_NoticesOtherLines has a file that was put back to an older copy and has
+// grown again, all between two looks of a follower. It may be as large as before.
+func TestFile_NoticesOtherLines(t *testing.T) {
+	for _, change := range []string{"put back in place", "put back by a rename"} {
+		for grown := range 5 { // 3: the file is as large as before
+			for _, from := range []uint64{0, 2, 4, 5} { // where a call of Follow begins later; 0: it goes on
+				t.Run(fmt.Sprintf("%s, %d lines more, from %d", change, grown, from), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						time.Sleep(time.Nanosecond) // so that all times have nine digits
+						path := newFile(t)
+						writer := revocation.File(path)
+						fill(t, writer, 2)
+						copied := readFile(t, path)
+						old := append(mustLoad(t, writer), fill(t, writer, 3)...)
+						size := len(readFile(t, path))
+						store := revocation.File(path)
+						w := watch(t, store, 0)
+						time.Sleep(1100 * time.Millisecond) // between two looks
+						require.Equal(t, old, w.all())
+						if from > 0 {
+							w.end()
+							<-w.err
+						}
+						for range 2 { // what was appended the first time is lost as well
+							require.NoError(t, setBack[change](path, copied))
+							for i := range grown {
+								appendRule(t, revocation.File(path), fileRule("x-%d", i))
+							}
+						}
+						require.Equal(t, grown == 3, len(readFile(t, path)) == size)
+						all := mustLoad(t, revocation.File(path))
+						if from > 0 {
+							w = watch(t, store, from)
+						}
+						time.Sleep(time.Second)
+						given := w.all()
+						require.GreaterOrEqual(t, len(given), len(all))
+						assert.Equal(t, all, given[len(given)-len(all):], "it must give everything again")
+						assert.True(t, store.(interface{ Lost() bool }).Lost())
+						w.end()
+						<-w.err
+					})
+				})
+			}
+		}
 	}
 }

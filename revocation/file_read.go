@@ -46,10 +46,11 @@ type tail struct {
 func (p *position) read(ctx context.Context, f io.ReaderAt, size int64, each func(*line) error) (tail, error) {
 	if p.offset == 0 {
 		start := make([]byte, min(size, int64(headerLength)))
-		if _, err := f.ReadAt(start, 0); err != nil && err != io.EOF {
+		n, err := f.ReadAt(start, 0) // It may have become shorter.
+		if err != nil && err != io.EOF {
 			return tail{}, err
 		}
-		epoch, err := readHeader(start)
+		epoch, err := readHeader(start[:n])
 		if err != nil || epoch == "" {
 			return tail{length: size}, err
 		}

@@ -110,10 +110,11 @@ func peek(path string) (exists bool, err error) {
 	}
 	defer f.Close()
 	start := make([]byte, min(info.Size(), int64(headerLength)))
-	if _, err := f.ReadAt(start, 0); err != nil && err != io.EOF {
+	n, err := f.ReadAt(start, 0) // It may have become shorter.
+	if err != nil && err != io.EOF {
 		return true, err
 	}
-	_, err = readHeader(start)
+	_, err = readHeader(start[:n])
 	return true, err
 }
 
