@@ -42,6 +42,7 @@ func TestFile_NoticesAnOlderFile(t *testing.T) {
 	for name, change := range setBack {
 		for _, followed := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, followed %t", name, followed), func(t *testing.T) {
+				t.Parallel() // It mostly waits.
 				path := newFile(t)
 				writer := revocation.File(path)
 				old := fill(t, writer, 2)
@@ -94,6 +95,7 @@ func TestFile_NoticesAnOlderFile(t *testing.T) {
 // TestFile_NoticesAnOlderFileThatGrew has a file that is put back and is larger than
 // before when the follower looks again.
 func TestFile_NoticesAnOlderFileThatGrew(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for _, name := range []string{"put back in place", "put back by a rename", "emptied", "removed", "replaced by another"} {
 		for _, more := range []int{2, 3, 4, 10} {
 			t.Run(fmt.Sprintf("%s, %d more", name, more), func(t *testing.T) {
@@ -130,6 +132,7 @@ func TestFile_NoticesAnOlderFileThatGrew(t *testing.T) {
 // TestFile_NoticesAnOlderFileThatWasCompacted has a file that is put back, grows, and is
 // compacted, so that the line with the Seq of the follower is gone.
 func TestFile_NoticesAnOlderFileThatWasCompacted(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	writer := revocation.File(path)
 	fill(t, writer, 2)
@@ -163,6 +166,7 @@ func TestFile_NoticesAnOlderFileThatWasCompacted(t *testing.T) {
 // TestFile_KnowsItsFollowersApart has followers of one store, of which one has seen the
 // new file already when another one comes back.
 func TestFile_KnowsItsFollowersApart(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	writer := revocation.File(path)
 	fill(t, writer, 2)
@@ -192,6 +196,7 @@ func TestFile_KnowsItsFollowersApart(t *testing.T) {
 // TestFile_NoticesRefilledLines has a file that is put back and then refilled, so that
 // its new lines have an At of long ago.
 func TestFile_NoticesRefilledLines(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	writer := revocation.File(path)
 	fill(t, writer, 2)
@@ -237,6 +242,7 @@ func TestFile_NewRulesAreLaterThanThoseThatWereLost(t *testing.T) {
 }
 
 func TestFile_ADamagedLastLineMayBeALoss(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for name, row := range map[string]struct {
 		change func([]byte) []byte
 		lost   bool
@@ -266,6 +272,7 @@ func TestFile_ADamagedLastLineMayBeALoss(t *testing.T) {
 }
 
 func TestFile_GivesARuleOnceIfTheFileIsTheSame(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	store := revocation.File(path)
 	receipts := fill(t, store, 5)
@@ -286,6 +293,7 @@ func TestFile_GivesARuleOnceIfTheFileIsTheSame(t *testing.T) {
 }
 
 func TestFile_ListKeepsWhatItKnows(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	for name, change := range setBack {
 		t.Run(name, func(t *testing.T) {
 			path := newFile(t)

@@ -129,6 +129,7 @@ func readLines(t *testing.T, out io.Reader, each func(line string)) map[uint64]s
 
 // TestFile_KilledProcessLosesNothing kills a process at random moments.
 func TestFile_KilledProcessLosesNothing(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	acknowledged := make(map[uint64]string)
 	rounds := 20
@@ -269,6 +270,7 @@ func TestFile_ProcessKilledAtEachCallLosesNothing(t *testing.T) {
 // TestFile_IsSharedByProcesses has eight writers in two processes, and readers in a
 // third.
 func TestFile_IsSharedByProcesses(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	store := revocation.File(path)
 	w := watch(t, store, 0)
@@ -318,7 +320,7 @@ func TestFile_ReachesOtherProcessesSoon(t *testing.T) {
 	})
 	store := revocation.File(path)
 	var delays []time.Duration
-	for i := range 20 {
+	for i := range 10 {
 		<-time.After(rand.N(100 * time.Millisecond)) // at any moment between two looks
 		appendRule(t, store, fileRule("t-%d", i))
 		returned := time.Now()

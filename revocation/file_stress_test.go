@@ -18,6 +18,7 @@ import (
 // TestFile_FollowersNeverFail has writers on a disk that fails at random, compaction,
 // refills, and followers that come and go.
 func TestFile_FollowersNeverFail(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	broken := errors.New("broken")
 	faults := revocation.Faults{

@@ -397,6 +397,7 @@ func (l *lockedBuffer) String() string {
 }
 
 func TestFile_ReportsATornLastLine(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	receipts := fill(t, revocation.File(path), 3)
 	data := readFile(t, path)

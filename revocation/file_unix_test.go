@@ -19,6 +19,7 @@ import (
 // TestFile_RejectsFilesOfOthers has files that somebody else may have put there or may
 // change.
 func TestFile_RejectsFilesOfOthers(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	mode := func(mode os.FileMode) func(*testing.T, string) {
 		return func(t *testing.T, path string) { require.NoError(t, os.Chmod(path, mode)) }
 	}

@@ -166,9 +166,9 @@ func show(receipts []revocation.Receipt) string {
 }
 
 func TestList_GivesTheSameVerdictsInAnyOrder(t *testing.T) {
-	sets := 10_000
+	sets := 3000
 	if testing.Short() || raceDetector {
-		sets = 1000
+		sets = 500
 	}
 	synctest.Test(t, func(t *testing.T) {
 		revoked := 0

@@ -121,11 +121,12 @@ func openFaulty(spoil func(*faulty)) revocation.Store {
 }
 
 func TestConformance_PassesGoodStores(t *testing.T) {
-	t.Parallel() // It mostly waits.
 	t.Run("a fleet", func(t *testing.T) {
+		t.Parallel() // It mostly waits.
 		revocationtest.Conformance(t, func(*testing.T) revocation.Store { return openFaulty(func(*faulty) {}) })
 	})
 	t.Run("a store that is no fleet", func(t *testing.T) {
+		t.Parallel()
 		revocationtest.Conformance(t, func(*testing.T) revocation.Store {
 			return struct{ revocation.Store }{revocation.Memory()}
 		})
