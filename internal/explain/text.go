@@ -31,12 +31,12 @@ func Text(verdict string, steps []Step) string {
 	for len(steps) > 0 {
 		s, n := steps[0], 1
 		if s.Verdict == Skipped && s.Found == "" { // Such steps share a row.
-			names := s.Name
+			names := []string{s.Name}
 			for n < len(steps) && steps[n].Verdict == Skipped && steps[n].Found == "" {
-				names += ", " + steps[n].Name
+				names = append(names, steps[n].Name)
 				n++
 			}
-			row(&b, 8, Skipped, names)
+			row(&b, 8, Skipped, strings.Join(names, ", "))
 		} else {
 			s.write(&b)
 		}
@@ -80,7 +80,7 @@ func pad(text string, columns int) string {
 // wrap breaks a text into lines, at spaces if possible. An empty text is one line.
 func wrap(text string, columns int) (lines []string) {
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		for {
 			free := columns - utf8.RuneCountInString(line)
 			if line != "" {
