@@ -1,0 +1,330 @@
+package koreclient
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/internal/strictjson"
+)
+
+const (
+	maxAnswer      = 1 << 20 // bytes of an answer
+	maxToken       = 64 << 10
+	maxDescription = 256
+	maxRetryAfter  = 5 * time.Minute
+)
+
+// endpoint is the token endpoint.
+type endpoint struct {
+	config     *Config
+	client     *http.Client
+	discovered atomic.Pointer[string] // nil: not yet, or Config.TokenURL is set
+}
+
+func newEndpoint(c *Config) *endpoint {
+	client := &http.Client{}
+	if c.HTTPClient != nil {
+		*client = *c.HTTPClient
+	}
+	// A redirect could take the secret elsewhere.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &endpoint{config: c, client: client}
+}
+
+// fetch gets a new token. An error is an *Error.
+func (e *endpoint) fetch(ctx context.Context) (Token, error) {
+	place, err := e.place(ctx)
+	if err != nil {
+		return Token{}, err
+	}
+	secret := e.config.ClientSecret
+	if e.config.Secret != nil {
+		if secret, err = e.config.Secret(ctx); err != nil {
+			return Token{}, &Error{Description: e.clean("Config.Secret failed: "+err.Error(), secret), cause: err}
+		}
+		if secret == "" {
+			return Token{}, &Error{Description: "Config.Secret returned an empty secret"}
+		}
+	}
+	req, err := e.request(ctx, place, secret)
+	if err != nil {
+		return Token{}, &Error{Description: e.clean(err.Error(), secret), cause: err}
+	}
+	start := time.Now()
+	answer, err := e.send(req, secret)
+	if err == nil {
+		var token Token
+		if token, err = e.read(answer, secret, start); err == nil {
+			return token, nil
+		}
+	}
+	if !err.(*Error).badCredentials() {
+		e.discovered.Store(nil) // The endpoint may have moved.
+	}
+	return Token{}, err
+}
+
+// place returns the URL of the token endpoint, which it discovers if necessary.
+func (e *endpoint) place(ctx context.Context) (string, error) {
+	if e.config.TokenURL != "" {
+		return e.config.TokenURL, nil
+	}
+	if found := e.discovered.Load(); found != nil {
+		return *found, nil
+	}
+	found, err := e.discover(ctx)
+	if err == nil {
+		e.discovered.Store(&found)
+	}
+	return found, err
+}
+
+// request returns the request for a token (RFC 6749 §4.4.2).
+func (e *endpoint) request(ctx context.Context, place, secret string) (*http.Request, error) {
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if e.config.Scope != "" {
+		form.Set("scope", e.config.Scope)
+	}
+	if e.config.Resource != "" {
+		form.Set("resource", e.config.Resource)
+	}
+	if e.config.Style == Form {
+		form.Set("client_id", e.config.ClientID)
+		form.Set("client_secret", secret)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, place, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	if e.config.Style == Basic { // RFC 6749 §2.3.1: both are encoded first.
+		req.SetBasicAuth(url.QueryEscape(e.config.ClientID), url.QueryEscape(secret))
+	}
+	return req, nil
+}
+
+// answer is what a server answered.
+type answer struct {
+	status      int
+	contentType string
+	body        string
+	retryAfter  time.Duration
+}
+
+// send sends a request. An error is an *Error.
+func (e *endpoint) send(req *http.Request, secret string) (*answer, error) {
+	res, err := e.client.Do(req)
+	if err != nil {
+		return nil, &Error{Description: e.clean(err.Error(), secret), cause: contextError(err)}
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	a := &answer{status: res.StatusCode, contentType: res.Header.Get("Content-Type"), body: string(body), retryAfter: retryAfter(res.Header)}
+	switch {
+	case err != nil:
+		return nil, &Error{Status: a.status, Description: e.clean("reading the answer: "+err.Error(), secret), cause: contextError(err)}
+	case len(body) > maxAnswer:
+		return nil, &Error{Status: a.status, Description: "the answer is larger than 1 MiB"}
+	}
+	return a, nil
+}
+
+// contextError returns the error of a context that err wraps, or nil. Other errors may
+// quote the request, so they are not kept.
+func contextError(err error) error {
+	for _, known := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	return nil
+}
+
+// read reads the answer of the token endpoint (RFC 6749 §5). An error is an *Error.
+func (e *endpoint) read(a *answer, secret string, start time.Time) (Token, error) {
+	failed := func(text string) error {
+		return &Error{Status: a.status, Description: text, RetryAfter: a.retryAfter}
+	}
+	var token, kind, code, description string
+	var expires time.Duration
+	t := Token{}
+	r := strictjson.ReadObject(strings.TrimPrefix(a.body, "\ufeff"))
+	for r.More() {
+		switch r.Name() {
+		case "access_token":
+			token, _ = r.String()
+		case "token_type":
+			kind, _ = r.String()
+		case "expires_in":
+			expires = seconds(r)
+		case "scope":
+			t.Scope, _ = r.String()
+		case "error":
+			code, _ = r.String()
+		case "error_description":
+			description, _ = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	switch err := r.End(); {
+	case err != nil:
+		kind, _, _ := mime.ParseMediaType(a.contentType)
+		return t, failed(e.clean(fmt.Sprintf("the answer is not one JSON object (%s): %v", orNone(kind), err), secret))
+	case code != "" || a.status != http.StatusOK:
+		return t, &Error{Status: a.status, Code: cut(e.clean(code, secret), 64), Description: e.clean(description, secret), RetryAfter: a.retryAfter}
+	case token == "":
+		return t, failed("the answer has no access_token")
+	case len(token) > maxToken || !isToken(token):
+		return t, failed("the access_token has characters that no bearer token has (RFC 6750 §2.1), or is over 64 KiB")
+	case kind != "" && !strings.EqualFold(kind, "Bearer"):
+		return t, failed(e.clean(fmt.Sprintf("the token is of type %q, not Bearer", cut(kind, 32)), secret))
+	}
+	t.Value = token
+	if life, ok := lifetime(token, start); ok && (expires == 0 || life < expires) {
+		expires = life
+	}
+	if expires > 0 {
+		t.Expiry = start.Add(expires)
+	}
+	return t, nil
+}
+
+// isToken reports whether text is a b64token (RFC 6750 §2.1).
+func isToken(text string) bool {
+	text = strings.TrimRight(text, "=")
+	return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._~+/", c)
+	})
+}
+
+// seconds reads expires_in, a number or a number in quotes. It returns zero for
+// anything else, and if it is not positive.
+func seconds(r *strictjson.Reader) time.Duration {
+	var text string
+	if r.Peek() == '"' {
+		text, _ = r.String()
+	} else {
+		text = r.Raw()
+	}
+	const most = 100 * 365 * 24 * time.Hour
+	if text = strings.TrimSpace(text); strings.Trim(text, "0123456789.eE+-") != "" {
+		return 0 // Not a number, or "inf".
+	}
+	n, _ := strconv.ParseFloat(text, 64) // If it is too large, n is infinite.
+	if n >= most.Seconds() {
+		return most
+	}
+	return max(0, time.Duration(n*float64(time.Second)))
+}
+
+// retryAfter reads Retry-After (RFC 9110 §10.2.3), at most five minutes.
+func retryAfter(h http.Header) time.Duration {
+	text := h.Get("Retry-After")
+	n, err := strconv.ParseUint(text, 10, 31)
+	wait := time.Duration(n) * time.Second
+	if err != nil {
+		at, err := http.ParseTime(text)
+		if err != nil {
+			return 0
+		}
+		wait = time.Until(at)
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}
+
+// discover returns the URL of the token endpoint from the metadata of the issuer. An
+// error is an *Error.
+func (e *endpoint) discover(ctx context.Context) (string, error) {
+	issuer := strings.TrimRight(e.config.Issuer, "/")
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "", &Error{Description: "Config.Issuer is not a URL"}
+	}
+	second := *u
+	second.Path, second.RawPath = "/.well-known/oauth-authorization-server"+u.Path, ""
+	for _, place := range []string{issuer + "/.well-known/openid-configuration", second.String()} {
+		var req *http.Request
+		if req, err = http.NewRequestWithContext(ctx, http.MethodGet, place, nil); err != nil {
+			return "", &Error{Description: "Config.Issuer is not a URL"}
+		}
+		req.Header.Set("Accept", "application/json")
+		var a *answer
+		if a, err = e.send(req, ""); err != nil {
+			return "", err
+		}
+		if a.status == http.StatusOK {
+			return e.readMetadata(a)
+		}
+		err = &Error{Status: a.status, Description: "the metadata of the issuer were not found: set Config.TokenURL", RetryAfter: a.retryAfter}
+		if a.status < 400 || a.status > 499 {
+			break
+		}
+	}
+	return "", err
+}
+
+func (e *endpoint) readMetadata(a *answer) (string, error) {
+	var issuer, found string
+	r := strictjson.ReadObject(strings.TrimPrefix(a.body, "\ufeff"))
+	for r.More() {
+		switch r.Name() {
+		case "issuer":
+			issuer, _ = r.String()
+		case "token_endpoint":
+			found, _ = r.String()
+		default:
+			r.Skip()
+		}
+	}
+	fault := ""
+	switch err := r.End(); {
+	case err != nil:
+		fault = "the metadata of the issuer are not one JSON object"
+	case issuer != e.config.Issuer: // RFC 8414 §3.3
+		fault = fmt.Sprintf("the metadata are those of the issuer %q: set Config.Issuer to it if it is the right one", cut(issuer, 128))
+	case found == "":
+		fault = "the metadata of the issuer have no token_endpoint: set Config.TokenURL"
+	case checkURL(found) != "":
+		fault = "the token_endpoint in the metadata of the issuer " + checkURL(found)
+	}
+	if fault != "" {
+		return "", &Error{Status: a.status, Description: e.clean(fault, "")}
+	}
+	return found, nil
+}
+
+// clean returns a text for people, in at most 256 bytes, without the secret and
+// without whatever looks like a token.
+func (e *endpoint) clean(text, secret string) string {
+	text = cut(text, 2048)
+	if secret != "" {
+		basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(e.config.ClientID) + ":" + url.QueryEscape(secret)))
+		for _, hidden := range []string{secret, url.QueryEscape(secret), basic} {
+			text = strings.ReplaceAll(text, hidden, "[redacted]")
+		}
+		return cut(redact.Text(text, secret, basic), maxDescription)
+	}
+	return cut(redact.Text(text), maxDescription)
+}
+
+func cut(text string, limit int) string { return redact.Truncate(text, limit) }
+
+func orNone(text string) string {
+	if text == "" {
+		return "no Content-Type"
+	}
+	return text
+}

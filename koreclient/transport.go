@@ -1,0 +1,185 @@
+package koreclient
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/koreauth/koreauth/internal/strictjson"
+)
+
+// Transport returns a [http.RoundTripper] that sends the token to these hosts, and to
+// no other host, whatever redirects say. A request to another host, or with an
+// Authorization header of its own, is sent as it is. If base is nil,
+// http.DefaultTransport is used. Transport panics if there is no host, or if one is not
+// of the form "host" or "host:port". Without a port, the default port of the scheme is
+// meant, and any port on loopback. Hosts are compared without regard to case.
+//
+// The token is sent over https only, or over http to loopback; another request to one of
+// the hosts is an error.
+//
+// If the API rejects the token as invalid (RFC 6750 §3.1 "invalid_token", or KORE's
+// documented 403), the request is sent once more with a new token, if there is one
+// and the body can be sent again (see [http.Request].GetBody). If the API answers
+// "insufficient_scope", the scopes of the client may have been changed since: a new token is
+// fetched for later requests, at most once in ten minutes.
+func (c *Client) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
+	if len(hosts) == 0 {
+		panic("koreclient: Transport needs at least one host, such as api.example.com: the token is sent to no other")
+	}
+	t := &transport{client: c, base: base}
+	if base == nil {
+		t.base = http.DefaultTransport
+	}
+	for _, host := range hosts {
+		u, err := url.Parse("https://" + host)
+		if err != nil || u.Hostname() == "" || u.Host != host || strings.ContainsAny(host, "*@ ") || strings.HasSuffix(host, ":") {
+			panic("koreclient: Transport: a host must be of the form host or host:port, without a scheme and a path")
+		}
+		t.hosts = append(t.hosts, u)
+	}
+	return t
+}
+
+// HTTPClient returns a client that sends the token to these hosts, as
+// [Client.Transport] does. It has no timeout: set one, or use contexts.
+func (c *Client) HTTPClient(hosts ...string) *http.Client {
+	return &http.Client{Transport: c.Transport(nil, hosts...)}
+}
+
+type transport struct {
+	client *Client
+	base   http.RoundTripper
+	hosts  []*url.URL
+}
+
+var errNotHTTPS = errors.New("koreclient: the token is not sent over http, because anyone on the network could read it: use https")
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !t.has(req.URL) || len(req.Header["Authorization"]) > 0 {
+		return t.base.RoundTrip(req)
+	}
+	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
+		closeBody(req)
+		return nil, errNotHTTPS
+	}
+	token, err := t.client.Token(req.Context())
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	res, err := t.base.RoundTrip(withToken(req, token))
+	if err != nil || res.StatusCode != http.StatusUnauthorized && res.StatusCode != http.StatusForbidden {
+		return res, err
+	}
+	why := reasonOf(res)
+	again := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+	if why == notRejected || why == invalidToken && !again {
+		if why == invalidToken {
+			t.client.replaceLater(token.Value)
+		}
+		return res, nil
+	}
+	replaced, ok := t.client.replace(req.Context(), token.Value, why)
+	if !ok || why == insufficientScope {
+		return res, nil
+	}
+	second := withToken(req, replaced)
+	if req.GetBody != nil {
+		if second.Body, err = req.GetBody(); err != nil {
+			return res, nil
+		}
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, maxPeek) // so that the connection can be used again
+	_ = res.Body.Close()
+	return t.base.RoundTrip(second)
+}
+
+// has reports whether the token may be sent to the host of a URL.
+func (t *transport) has(u *url.URL) bool {
+	return slices.ContainsFunc(t.hosts, func(host *url.URL) bool {
+		switch {
+		case !strings.EqualFold(u.Hostname(), host.Hostname()):
+			return false
+		case host.Port() != "":
+			return hostPort(u) == hostPort(host)
+		}
+		return isLoopback(host.Hostname()) || hostPort(u) == hostPort(&url.URL{Scheme: u.Scheme, Host: host.Host})
+	})
+}
+
+// withToken returns a copy of the request with the token. A RoundTripper must not change
+// the request.
+func withToken(req *http.Request, token Token) *http.Request {
+	with := req.Clone(req.Context())
+	with.Header.Set("Authorization", "Bearer "+token.Value)
+	return with
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
+
+const maxPeek = 4 << 10 // bytes of an answer that are read to find out why
+
+// reasonOf returns why an API rejected the token. The body can still be read from its
+// start.
+func reasonOf(res *http.Response) reason {
+	for _, challenge := range res.Header.Values("WWW-Authenticate") {
+		if code := errorCode.FindStringSubmatch(challenge); code != nil {
+			return reasons[code[1]]
+		}
+	}
+	start, err := io.ReadAll(io.LimitReader(res.Body, maxPeek))
+	rest := res.Body
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), &failing{err, rest}), rest}
+	if err != nil || len(start) == maxPeek {
+		return notRejected
+	}
+	code := ""
+	r := strictjson.ReadObject(string(start))
+	for r.More() {
+		if r.Name() == "error" {
+			code, _ = r.String()
+		} else {
+			r.Skip()
+		}
+	}
+	if r.End() != nil {
+		return notRejected
+	}
+	return reasons[code]
+}
+
+// errorCode finds the error of a challenge (RFC 6750 §3.1).
+var errorCode = regexp.MustCompile(`(?i)(?:^|[ ,])error *= *"?(invalid_token|insufficient_scope)`)
+
+// reasons are the codes of RFC 6750 §3.1 and those of KORE's documented 403.
+var reasons = map[string]reason{
+	"invalid_token": invalidToken, "Invalid or expired token": invalidToken,
+	"insufficient_scope": insufficientScope, "Insufficient scope": insufficientScope,
+}
+
+// failing returns an error that was met before, or else reads on.
+type failing struct {
+	err  error
+	rest io.Reader
+}
+
+func (f *failing) Read(p []byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return f.rest.Read(p)
+}
