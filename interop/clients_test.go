@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koreclient"
 	"github.com/koreauth/koreauth/koretest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,15 @@ var clients = []struct {
 	name string
 	call func(t *testing.T, c credentialsOf) string
 }{
+	{"koreclient, secret in the form", func(t *testing.T, c credentialsOf) string {
+		return withKoreclient(t, c, koreclient.Config{TokenURL: c.tokenURL})
+	}},
+	{"koreclient, HTTP Basic", func(t *testing.T, c credentialsOf) string {
+		return withKoreclient(t, c, koreclient.Config{TokenURL: c.basicURL, Style: koreclient.Basic})
+	}},
+	{"koreclient, by discovery", func(t *testing.T, c credentialsOf) string {
+		return withKoreclient(t, c, koreclient.Config{Issuer: c.issuer})
+	}},
 	{"x/oauth2, secret in the form", func(t *testing.T, c credentialsOf) string {
 		return withOAuth2(t, c, c.tokenURL, oauth2.AuthStyleInParams)
 	}},
@@ -77,6 +87,18 @@ func TestClients_GetATokenAndCallTheAPI(t *testing.T) {
 			})
 		}
 	}
+}
+
+func withKoreclient(t *testing.T, c credentialsOf, config koreclient.Config) string {
+	config.ClientID, config.ClientSecret = c.id, c.secret
+	client, err := koreclient.New(config)
+	require.NoError(t, err)
+	resp, err := client.HTTPClient("127.0.0.1", "localhost").Get(c.apiURL)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return strconv.Itoa(resp.StatusCode) + " " + string(body)
 }
 
 func withOAuth2(t *testing.T, c credentialsOf, tokenURL string, style oauth2.AuthStyle) string {

@@ -1,7 +1,6 @@
-package main
+package interop_test
 
 import (
-	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,16 +11,6 @@ import (
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/koretest"
 )
-
-func TestRun_ShowsBothTokenEndpoints(t *testing.T) {
-	var out bytes.Buffer
-	require.NoError(t, run(t.Context(), &out), out.String())
-	for _, want := range []string{
-		"/api-services/v1/auth/token", "/oauth/v2/token", "tokens fetched: 1 ", "tokens fetched: 3 ", "unauthorized_client",
-	} {
-		assert.Contains(t, out.String(), want)
-	}
-}
 
 // golang.org/x/oauth2 gets tokens from koretest's endpoints over the network,
 // with the style set and with the style detected.
