@@ -8,6 +8,9 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0
 )
 
+// The command.
+require github.com/urfave/cli/v3 v3.14.0
+
 // Tests and examples only.
 require (
 	github.com/gorilla/mux v1.8.1

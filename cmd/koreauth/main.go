@@ -1,0 +1,114 @@
+// Command koreauth finds out why a token is rejected, and gets tokens.
+//
+//	go install github.com/koreauth/koreauth/cmd/koreauth@latest
+//	koreauth explain --issuer URL --audience NAME <token.txt
+//	koreauth token --token-url URL
+//
+// It exits with status 0 if all is well, 1 if something was rejected, 2 if it was called
+// wrongly, and 3 if it could not find out. Secrets and tokens are never taken from
+// arguments, which other users of the machine can read.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/koreauth/koreauth/internal/secret"
+)
+
+// The exit statuses.
+const (
+	statusOK       = 0
+	statusRejected = 1
+	statusUsage    = 2
+	statusUnknown  = 3 // it could not be judged
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, world{os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv})
+	stop()
+	os.Exit(status)
+}
+
+// world is what the command sees of the machine.
+type world struct {
+	args     []string
+	in       io.Reader
+	out, err io.Writer
+	getenv   func(string) string
+}
+
+// failure ends the command with a status, and with a message unless err is nil.
+type failure struct {
+	status int
+	err    error
+}
+
+func (f *failure) Error() string {
+	if f.err == nil {
+		return ""
+	}
+	return f.err.Error()
+}
+
+func usage(format string, args ...any) error {
+	return &failure{statusUsage, fmt.Errorf(format, args...)}
+}
+
+// run runs the command, and returns its exit status.
+func run(ctx context.Context, w world) int {
+	for _, arg := range w.args[1:] {
+		if secret.HasJWT(arg) {
+			fmt.Fprintln(w.err, "koreauth: an argument looks like a token, and other users of the machine can read arguments: "+
+				"pass the token on standard input, or in a file with --token-file; it may have to be revoked now")
+			return statusUsage
+		}
+	}
+	err := newCommand(w).Run(ctx, w.args)
+	var failed *failure
+	switch {
+	case err == nil:
+		return statusOK
+	case !errors.As(err, &failed):
+		failed = &failure{statusUsage, err} // of the parser of flags
+	}
+	if failed.err != nil {
+		fmt.Fprintln(w.err, "koreauth:", failed.err)
+	}
+	return failed.status
+}
+
+func newCommand(w world) *cli.Command {
+	return &cli.Command{
+		Name:      "koreauth",
+		Usage:     "find out why a token is rejected, and get tokens",
+		Writer:    w.out,
+		ErrWriter: w.err,
+		Reader:    w.in,
+		Commands:  []*cli.Command{explainCommand(w), tokenCommand(w)},
+		// Errors end the program in main.
+		ExitErrHandler:        func(context.Context, *cli.Command, error) {},
+		OnUsageError:          usageError,
+		EnableShellCompletion: true,
+		Suggest:               true,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage("there is no command %q: see koreauth help", c.Args().First())
+			}
+			return cli.ShowRootCommandHelp(c)
+		},
+	}
+}
+
+// usageError returns errors of flags without printing the help.
+func usageError(_ context.Context, _ *cli.Command, err error, _ bool) error {
+	return &failure{statusUsage, err}
+}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/koretest"
+)
+
+// result is how the command ended.
+type result struct {
+	status   int
+	out, err string
+}
+
+// koreauthCommand runs the command with standard input and the environment.
+func koreauthCommand(ctx context.Context, in string, env map[string]string, args ...string) result {
+	var out, errors bytes.Buffer
+	status := run(ctx, world{append([]string{"koreauth"}, args...), strings.NewReader(in), &out, &errors, func(name string) string { return env[name] }})
+	return result{status, out.String(), errors.String()}
+}
+
+func startIssuer(t *testing.T) *koretest.Issuer {
+	issuer, err := koretest.NewIssuer(&koretest.Options{Clients: []koretest.Client{{
+		ID: "kc_1", Secret: "s ecret+%", Lifetime: koretest.OneHour, Resources: map[string][]string{"API Clients": {"Read", "Write"}}, Products: []string{"SuperSIM"},
+	}}})
+	require.NoError(t, err)
+	t.Cleanup(issuer.Close)
+	return issuer
+}
+
+func TestExplain_Status(t *testing.T) {
+	issuer := startIssuer(t)
+	valid := issuer.Valid()
+	args := []string{"explain", "--issuer", issuer.URL(), "--audience", koretest.Audience}
+	file := filepath.Join(t.TempDir(), "token.txt")
+	require.NoError(t, os.WriteFile(file, []byte(valid+"\r\n"), 0o600))
+	for name, row := range map[string]struct {
+		in     string
+		more   []string
+		status int
+		out    string
+	}{
+		"an accepted token":        {valid, nil, statusOK, "accepted\n"},
+		"a line break at its end":  {valid + "\n", nil, statusOK, "accepted\n"},
+		"from a file":              {"", []string{"--token-file", file}, statusOK, "accepted\n"},
+		"an expired token":         {issuer.Expired(), nil, statusRejected, "rejected: invalid token: expired\n"},
+		"a forged token":           {issuer.Forged(), nil, statusRejected, "rejected: invalid token: "},
+		"Bearer pasted along":      {"Bearer " + valid, nil, statusRejected, "pass only the token"},
+		"a grant":                  {valid, []string{"--require", "grant:API Clients:Read,Write"}, statusOK, "API Clients:Read, API"},
+		"a missing grant":          {valid, []string{"--require", "grant:Invoices:Read"}, statusRejected, "rejected: insufficient scope\n"},
+		"a product":                {valid, []string{"--require", "product:SuperSIM"}, statusOK, "accepted\n"},
+		"a scope":                  {valid, []string{"--require", "scope:email"}, statusOK, "accepted\n"},
+		"two requirements":         {valid, []string{"--require", "scope:email", "--require", "product:none"}, statusRejected, "rejected: insufficient scope\n"},
+		"another algorithm":        {valid, []string{"--alg", "ES256"}, statusRejected, "add it to Config.Algorithms"},
+		"the URL of the keys":      {valid, []string{"--jwks-url", issuer.KeysURL()}, statusOK, "accepted\n"},
+		"keys that are not served": {valid, []string{"--jwks-url", issuer.URL() + "/nothing"}, statusUnknown, "not judged: temporarily unavailable\n"},
+		"another client":           {valid, []string{"--client", "kc_2"}, statusRejected, "client not accepted"},
+	} {
+		got := koreauthCommand(t.Context(), row.in, nil, append(args, row.more...)...)
+		assert.Equal(t, row.status, got.status, "%s: %s%s", name, got.out, got.err)
+		assert.Contains(t, got.out, row.out, name)
+		assert.Empty(t, got.err, name)
+		for segment := range strings.SplitSeq(row.in, ".") {
+			if len(segment) > 40 {
+				assert.NotContains(t, got.out, segment, name)
+			}
+		}
+		for line := range strings.Lines(got.out) {
+			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
+		}
+	}
+}
+
+func TestExplain_JSON(t *testing.T) {
+	issuer := startIssuer(t)
+	got := koreauthCommand(t.Context(), issuer.Expired(), nil, "explain", "--issuer", issuer.URL(), "--audience", koretest.Audience, "--json")
+	assert.Equal(t, statusRejected, got.status)
+	var explanation struct {
+		Accepted      *bool
+		Class, Reason string
+		Steps         []map[string]any
+	}
+	decoder := json.NewDecoder(strings.NewReader(got.out))
+	decoder.DisallowUnknownFields()
+	require.NoError(t, decoder.Decode(&explanation))
+	assert.False(t, *explanation.Accepted)
+	assert.Equal(t, "invalid token", explanation.Class)
+	assert.Equal(t, "expired", explanation.Reason)
+	require.Len(t, explanation.Steps, 14)
+	for _, step := range explanation.Steps {
+		assert.Len(t, step, 7)
+	}
+}
+
+func TestRun_Usage(t *testing.T) {
+	issuer := startIssuer(t)
+	valid := issuer.Valid()
+	good := []string{"explain", "--issuer", issuer.URL(), "--audience", koretest.Audience}
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "s"}
+	for name, row := range map[string]struct {
+		in   string
+		args []string
+		says string
+	}{
+		"a token as an argument":     {"", append(good, valid), "an argument looks like a token"},
+		"a token in a flag":          {valid, append(good, "--require=scope:"+valid), "an argument looks like a token"},
+		"a token before the command": {"", []string{valid}, "an argument looks like a token"},
+		"an unknown command":         {"", []string{"explian"}, `no command "explian"`},
+		"an unknown flag":            {"", append(good, "--bogus"), "-bogus"},
+		"no issuer":                  {valid, []string{"explain", "--audience", "a"}, "--issuer is empty"},
+		"no audience":                {valid, []string{"explain", "--issuer", issuer.URL()}, "--audience is empty"},
+		"an unknown algorithm":       {valid, append(good, "--alg", "HS256"), "--alg has \"HS256\""},
+		"an issuer on http":          {valid, []string{"explain", "--issuer", "http://issuer.example", "--audience", "a"}, "--dangerously-allow-http"},
+		"an argument":                {valid, append(good, "x"), "takes no argument"},
+		"no token":                   {" \n", good, "there is no token"},
+		"a huge token":               {strings.Repeat("x", 70_000), good, "64 KiB"},
+		"a file that is not there":   {"", append(good, "--token-file", "/nothing"), "--token-file: open /nothing"},
+		"an unknown requirement":     {valid, append(good, "--require", "role:x"), "use scope:NAME"},
+		"a grant without access":     {valid, append(good, "--require", "grant:x"), "name the access too"},
+		"an empty grant":             {valid, append(good, "--require", "grant::"), "Grant needs a resource"},
+		"an empty scope":             {valid, append(good, "--require", "scope:"), "Scope needs at least one scope"},
+		"an empty product":           {valid, append(good, "--require", "product:"), "Product needs a name"},
+		"token without an endpoint":  {"", []string{"token"}, "--token-url and --issuer are empty"},
+		"an unknown style":           {"", []string{"token", "--token-url", issuer.TokenURL(), "--style", "x"}, "use form or basic"},
+		"an unknown format":          {"", []string{"token", "--token-url", issuer.TokenURL(), "--format", "x"}, "use token, header, json or env"},
+		"a secret as an argument":    {"", []string{"token", "--token-url", issuer.TokenURL(), "secret"}, "token takes no argument"},
+		"no secret file":             {"", []string{"token", "--token-url", issuer.TokenURL(), "--secret-file", "/nothing"}, "--secret-file: open /nothing"},
+	} {
+		got := koreauthCommand(t.Context(), row.in, env, row.args...)
+		assert.Equal(t, statusUsage, got.status, name)
+		assert.Contains(t, got.err, row.says, name)
+		assert.Empty(t, got.out, name)
+		assert.NotContains(t, got.err, valid, name)
+	}
+}
+
+func TestToken_Formats(t *testing.T) {
+	issuer := startIssuer(t)
+	validator, err := koreauth.NewValidator(koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}})
+	require.NoError(t, err)
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "s ecret+%"}
+	file := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(file, []byte("s ecret+%\n"), 0o600))
+	for name, row := range map[string]struct {
+		args   []string
+		before string
+	}{
+		"form":          {[]string{"--token-url", issuer.TokenURL()}, ""},
+		"basic":         {[]string{"--token-url", issuer.BasicTokenURL(), "--style", "basic"}, ""},
+		"discovery":     {[]string{"--issuer", issuer.URL()}, ""},
+		"a secret file": {[]string{"--token-url", issuer.TokenURL(), "--client", "kc_1", "--secret-file", file}, ""},
+		"a header":      {[]string{"--token-url", issuer.TokenURL(), "--format", "header"}, "Authorization: Bearer "},
+		"a variable":    {[]string{"--token-url", issuer.TokenURL(), "--format", "env"}, "export KORE_TOKEN="},
+	} {
+		got := koreauthCommand(t.Context(), "", env, append([]string{"token"}, row.args...)...)
+		require.Equal(t, statusOK, got.status, name+got.err)
+		text, found := strings.CutPrefix(strings.TrimSuffix(got.out, "\n"), row.before)
+		require.True(t, found, name)
+		_, err := validator.Validate(t.Context(), text)
+		assert.NoError(t, err, name)
+	}
+	got := koreauthCommand(t.Context(), "", env, "token", "--token-url", issuer.TokenURL(), "--format", "json")
+	var answer struct {
+		AccessToken string `json:"access_token"`
+		TokenType   string `json:"token_type"`
+		Expiry      string
+		Scope       string
+	}
+	require.NoError(t, json.Unmarshal([]byte(got.out), &answer))
+	_, err = validator.Validate(t.Context(), answer.AccessToken)
+	assert.NoError(t, err)
+	assert.NotEmpty(t, answer.Expiry)
+}
+
+func TestToken_Status(t *testing.T) {
+	answer := func(status int, body string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(body))
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "mistyped-secret"}
+	for name, row := range map[string]struct {
+		url    string
+		status int
+		says   string
+	}{
+		"a wrong secret":    {startIssuer(t).TokenURL(), statusRejected, "401 unauthorized_client"},
+		"an error in a 200": {answer(200, `{"error":"invalid_client"}`), statusRejected, "invalid_client"},
+		"too many requests": {answer(429, "{}"), statusUnknown, "429"},
+		"an outage":         {answer(503, "mistyped-secret"), statusUnknown, "503"},
+		"no token":          {answer(200, "{}"), statusUnknown, "no access_token"},
+		"no answer":         {closed.URL, statusUnknown, "refused"},
+	} {
+		got := koreauthCommand(t.Context(), "", env, "token", "--token-url", row.url)
+		assert.Equal(t, row.status, got.status, name)
+		assert.Contains(t, got.err, row.says, name)
+		assert.NotContains(t, got.err, "mistyped-secret", name)
+		assert.Empty(t, got.out, name)
+	}
+}
+
+func TestRun_Completion(t *testing.T) {
+	for shell, text := range map[string]string{"bash": "complete ", "zsh": "compdef", "fish": "complete -c koreauth", "pwsh": "Register-ArgumentCompleter"} {
+		got := koreauthCommand(t.Context(), "", nil, "completion", shell)
+		assert.Equal(t, statusOK, got.status, shell)
+		assert.Contains(t, got.out, text, shell)
+	}
+	for _, args := range [][]string{nil, {"--help"}, {"explain", "--help"}, {"token", "--help"}} {
+		got := koreauthCommand(t.Context(), "", nil, args...)
+		assert.Equal(t, statusOK, got.status, args)
+		assert.Contains(t, got.out, "USAGE", args)
+	}
+}

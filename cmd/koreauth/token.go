@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/koreauth/koreauth/koreclient"
+)
+
+func tokenCommand(w world) *cli.Command {
+	return &cli.Command{
+		Name:  "token",
+		Usage: "get a token with the client-credentials grant",
+		Description: "The credentials are read from the variables KORE_CLIENT_ID and KORE_CLIENT_SECRET.\n" +
+			"The secret may be in --secret-file instead.",
+		UsageText: "koreauth token --token-url URL [options]",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "token-url", Usage: "the `URL` of the token endpoint"},
+			&cli.StringFlag{Name: "issuer", Usage: "the `URL` of the issuer, to discover the token endpoint"},
+			&cli.StringFlag{Name: "client", Usage: "the client's `ID`, instead of KORE_CLIENT_ID"},
+			&cli.StringFlag{Name: "secret-file", Usage: "read the secret from `FILE`"},
+			&cli.StringFlag{Name: "style", Value: "form", Usage: "how the credentials are sent: form (KORE) or basic"},
+			&cli.StringFlag{Name: "scope", Usage: "the requested scope"},
+			&cli.StringFlag{Name: "resource", Usage: "the requested resource (RFC 8707)"},
+			&cli.StringFlag{Name: "format", Value: "token", Usage: "what to print: token, header, json or env"},
+		},
+		OnUsageError:              usageError,
+		DisableSliceFlagSeparator: true,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage("token takes no argument: set KORE_CLIENT_SECRET, or use --secret-file")
+			}
+			return getToken(ctx, w, c)
+		},
+	}
+}
+
+// formats print a token.
+var formats = map[string]func(io.Writer, koreclient.Token) error{
+	"token": func(out io.Writer, t koreclient.Token) error {
+		_, err := fmt.Fprintln(out, t.Value)
+		return err
+	},
+	"header": func(out io.Writer, t koreclient.Token) error {
+		_, err := fmt.Fprintln(out, "Authorization: Bearer "+t.Value)
+		return err
+	},
+	"env": func(out io.Writer, t koreclient.Token) error {
+		_, err := fmt.Fprintln(out, "export KORE_TOKEN="+t.Value) // It has no character that a shell expands.
+		return err
+	},
+	"json": func(out io.Writer, t koreclient.Token) error {
+		answer := struct {
+			AccessToken string `json:"access_token"`
+			TokenType   string `json:"token_type"`
+			Expiry      string `json:"expiry,omitempty"`
+			Scope       string `json:"scope,omitempty"`
+		}{AccessToken: t.Value, TokenType: "Bearer", Scope: t.Scope}
+		if !t.Expiry.IsZero() {
+			answer.Expiry = t.Expiry.UTC().Format(time.RFC3339)
+		}
+		return json.NewEncoder(out).Encode(answer)
+	},
+}
+
+func getToken(ctx context.Context, w world, c *cli.Command) error {
+	write := formats[c.String("format")]
+	if write == nil {
+		return usage("--format %q: use token, header, json or env", c.String("format"))
+	}
+	client, err := newClient(w, c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	token, err := client.Token(ctx)
+	if err != nil {
+		return &failure{tokenStatus(err), errors.New(strings.TrimPrefix(err.Error(), "koreclient: "))}
+	}
+	return write(w.out, token)
+}
+
+// tokenStatus returns the exit status for an error of the token endpoint: a 4xx other
+// than 429 is a rejection, and anything else does not tell.
+func tokenStatus(err error) int {
+	var failed *koreclient.Error
+	if errors.As(err, &failed) && (failed.Status >= 400 && failed.Status <= 499 && failed.Status != 429 || failed.Status == 200 && failed.Code != "") {
+		return statusRejected
+	}
+	return statusUnknown
+}
+
+// newClient returns the client that the flags and variables describe.
+func newClient(w world, c *cli.Command) (*koreclient.Client, error) {
+	config := koreclient.Config{
+		TokenURL: c.String("token-url"), Issuer: c.String("issuer"), ClientID: c.String("client"),
+		Scope: c.String("scope"), Resource: c.String("resource"),
+	}
+	if config.ClientID == "" {
+		config.ClientID = w.getenv("KORE_CLIENT_ID")
+	}
+	switch c.String("style") {
+	case "form":
+	case "basic":
+		config.Style = koreclient.Basic
+	default:
+		return nil, usage("--style %q: use form or basic", c.String("style"))
+	}
+	config.ClientSecret = w.getenv("KORE_CLIENT_SECRET")
+	if file := c.String("secret-file"); file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, usage("--secret-file: %w", err)
+		}
+		config.ClientSecret = strings.TrimRight(string(text), "\r\n")
+	}
+	client, err := koreclient.New(config)
+	if err != nil {
+		return nil, usage("%s", clientFlags.Replace(err.Error()))
+	}
+	return client, nil
+}
+
+// clientFlags turns the names of fields into those of flags.
+var clientFlags = strings.NewReplacer("koreclient: ", "", "Config.TokenURL and Issuer", "--token-url and --issuer", "Config.TokenURL", "--token-url",
+	"Config.Issuer", "--issuer", "Config.ClientID", "KORE_CLIENT_ID", "Config.ClientSecret and Secret are empty: set one of them",
+	"KORE_CLIENT_SECRET is empty: set it, or use --secret-file", "Config.Scope", "--scope")
