@@ -1,8 +1,9 @@
-// Command koreauth finds out why a token is rejected, and gets tokens.
+// Command koreauth finds out why a token is rejected, gets tokens, and revokes them.
 //
 //	go install github.com/koreauth/koreauth/cmd/koreauth@latest
 //	koreauth explain --issuer URL --audience NAME <token.txt
 //	koreauth token --token-url URL
+//	koreauth revoke --file revoked.log --issuer URL --client ID
 //
 // It exits with status 0 if all is well, 1 if something was rejected, 2 if it was called
 // wrongly, and 3 if it could not find out. Secrets and tokens are never taken from
@@ -81,7 +82,7 @@ func run(ctx context.Context, w world) int {
 		failed = &failure{statusUsage, err} // of the parser of flags
 	}
 	if failed.err != nil {
-		fmt.Fprintln(w.err, "koreauth:", failed.err)
+		fmt.Fprintln(w.err, "koreauth:", err)
 	}
 	return failed.status
 }
@@ -89,11 +90,11 @@ func run(ctx context.Context, w world) int {
 func newCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:      "koreauth",
-		Usage:     "find out why a token is rejected, and get tokens",
+		Usage:     "find out why a token is rejected, get tokens, and revoke them",
 		Writer:    w.out,
 		ErrWriter: w.err,
 		Reader:    w.in,
-		Commands:  []*cli.Command{explainCommand(w), tokenCommand(w)},
+		Commands:  []*cli.Command{explainCommand(w), tokenCommand(w), revokeCommand(w), liftCommand(w), listCommand(w)},
 		// Errors end the program in main.
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {},
 		OnUsageError:          usageError,

@@ -76,7 +76,7 @@ func getToken(ctx context.Context, w world, c *cli.Command) error {
 	if write == nil {
 		return usage("--format %q: use token, header, json or env", c.String("format"))
 	}
-	client, err := newClient(w, c)
+	client, err := newClient(w, c, c.String("client"))
 	if err != nil {
 		return err
 	}
@@ -99,11 +99,15 @@ func tokenStatus(err error) int {
 	return statusUnknown
 }
 
-// newClient returns the client that the flags and variables describe.
-func newClient(w world, c *cli.Command) (*koreclient.Client, error) {
+// newClient returns the client that the flags and variables describe. If id is empty, it
+// is that of KORE_CLIENT_ID.
+func newClient(w world, c *cli.Command, id string) (*koreclient.Client, error) {
 	config := koreclient.Config{
-		TokenURL: c.String("token-url"), Issuer: c.String("issuer"), ClientID: c.String("client"),
+		TokenURL: c.String("token-url"), ClientID: id,
 		Scope: c.String("scope"), Resource: c.String("resource"),
+	}
+	if c.Name == "token" {
+		config.Issuer = c.String("issuer")
 	}
 	if config.ClientID == "" {
 		config.ClientID = w.getenv("KORE_CLIENT_ID")

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/revocation"
+)
+
+// handlerStore is the revocation handler of an API.
+type handlerStore struct {
+	url    *url.URL
+	client *http.Client
+}
+
+func newHandlerStore(w world, c *cli.Command) (*handlerStore, error) {
+	u, err := url.Parse(c.String("url"))
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, usage("--url is not an absolute URL: use the form https://api.example.com/revocations")
+	}
+	s := &handlerStore{url: u}
+	if file := w.getenv("KORE_TOKEN_FILE"); file != "" {
+		token, err := readToken(w, file)
+		if err != nil {
+			return nil, err
+		}
+		if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			return nil, usage("--url is http, so that anyone on the network could read the token: use https")
+		}
+		s.client = &http.Client{Transport: withToken(token)}
+	} else {
+		client, err := newClient(w, c, "")
+		if err != nil {
+			return nil, fmt.Errorf("%w\nor set KORE_TOKEN_FILE to the name of a file with a token", err)
+		}
+		s.client = client.HTTPClient(u.Host)
+	}
+	// The token is for this host alone.
+	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return s, nil
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+}
+
+// withToken sends requests with a token.
+type withToken string
+
+func (t withToken) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+string(t))
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// send sends a request and decodes the answer into v.
+func (s *handlerStore) send(ctx context.Context, method string, query url.Values, rule *revocation.Rule, v any) error {
+	u := *s.url
+	values := u.Query()
+	for name := range query {
+		values.Set(name, query.Get(name))
+	}
+	u.RawQuery = values.Encode()
+	var body io.Reader
+	if rule != nil {
+		members := map[string]any{"issuer": rule.Issuer}
+		for name, value := range map[string]string{"token": rule.Token, "client": rule.Client, "account": rule.Account, "subject": rule.Subject, "reason": rule.Reason} {
+			if value != "" {
+				members[name] = value
+			}
+		}
+		if rule.Everything {
+			members["everything"] = true
+		}
+		text, err := json.Marshal(members)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return usage("--url: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		return &failure{tokenStatus(err), errors.New(redact.Text(err.Error()))}
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	if err == nil && res.StatusCode < 300 {
+		if err = json.Unmarshal(text, v); err == nil {
+			return nil
+		}
+	}
+	status := statusUnknown
+	if res.StatusCode >= 400 && res.StatusCode <= 499 && res.StatusCode != http.StatusTooManyRequests {
+		status = statusRejected
+	}
+	return &failure{status, fmt.Errorf("the API answered %s%s", res.Status, describe(text))}
+}
+
+// describe returns what an answer says of an error.
+func describe(text []byte) string {
+	var answer struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if json.Unmarshal(text, &answer) != nil || answer.Error == "" {
+		return ""
+	}
+	if answer.Description != "" {
+		answer.Error += ": " + answer.Description
+	}
+	return ": " + redact.Text(answer.Error)
+}
+
+func (s *handlerStore) change(ctx context.Context, r revocation.Rule) (receipt revocation.Receipt, err error) {
+	method := http.MethodPost
+	if r.Lift {
+		method = http.MethodDelete
+	}
+	err = s.send(ctx, method, nil, &r, &receipt)
+	return receipt, err
+}
+
+func (s *handlerStore) dryRun(ctx context.Context, r revocation.Rule) (int, []string, error) {
+	var answer struct {
+		Tokens  int
+		Clients []string
+	}
+	err := s.send(ctx, http.MethodPost, url.Values{"dry-run": {"true"}}, &r, &answer)
+	return answer.Tokens, answer.Clients, err
+}
+
+// rulesPage is an answer of the handler to GET.
+type rulesPage struct {
+	Rules    []revocation.Receipt
+	Next     uint64
+	Replicas struct{ Known, Current int }
+}
+
+func (s *handlerStore) list(ctx context.Context) (receipts []revocation.Receipt, err error) {
+	for after := uint64(0); ; {
+		var page rulesPage
+		if err := s.send(ctx, http.MethodGet, url.Values{"after": {fmt.Sprint(after)}, "limit": {"1000"}}, nil, &page); err != nil {
+			return nil, err
+		}
+		receipts = append(receipts, page.Rules...)
+		if page.Next <= after {
+			return receipts, nil
+		}
+		after = page.Next
+	}
+}
+
+func (s *handlerStore) wait(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		var page rulesPage
+		if err := s.send(ctx, http.MethodGet, url.Values{"limit": {"1"}}, nil, &page); err != nil {
+			return err
+		}
+		if page.Replicas.Known > 0 && page.Replicas.Current >= page.Replicas.Known {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return &failure{statusUnknown, fmt.Errorf("only %d of %d replicas have the rule so far", page.Replicas.Current, page.Replicas.Known)}
+		}
+	}
+}
