@@ -79,13 +79,21 @@ func explain(ctx context.Context, w world, c *cli.Command) error {
 	if err := printExplanation(w.out, explanation, c.Bool("json")); err != nil {
 		return err
 	}
-	switch {
-	case explanation.Err == nil:
-		return nil
-	case errors.Is(explanation.Err, koreauth.ErrUnavailable):
-		return &failure{status: statusUnknown}
+	if status := explanationStatus(explanation.Err); status != statusOK {
+		return &failure{status: status}
 	}
-	return &failure{status: statusRejected}
+	return nil
+}
+
+// explanationStatus returns the exit status for the error of an explanation.
+func explanationStatus(err error) int {
+	switch {
+	case err == nil:
+		return statusOK
+	case errors.Is(err, koreauth.ErrUnavailable):
+		return statusUnknown
+	}
+	return statusRejected
 }
 
 func printExplanation(out io.Writer, explanation *koreauth.Explanation, asJSON bool) error {

@@ -21,17 +21,8 @@ func tokenCommand(w world) *cli.Command {
 		Usage: "get a token with the client-credentials grant",
 		Description: "The credentials are read from the variables KORE_CLIENT_ID and KORE_CLIENT_SECRET.\n" +
 			"The secret may be in --secret-file instead.",
-		UsageText: "koreauth token --token-url URL [options]",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "token-url", Usage: "the `URL` of the token endpoint"},
-			&cli.StringFlag{Name: "issuer", Usage: "the `URL` of the issuer, to discover the token endpoint"},
-			&cli.StringFlag{Name: "client", Usage: "the client's `ID`, instead of KORE_CLIENT_ID"},
-			&cli.StringFlag{Name: "secret-file", Usage: "read the secret from `FILE`"},
-			&cli.StringFlag{Name: "style", Value: "form", Usage: "how the credentials are sent: form (KORE) or basic"},
-			&cli.StringFlag{Name: "scope", Usage: "the requested scope"},
-			&cli.StringFlag{Name: "resource", Usage: "the requested resource (RFC 8707)"},
-			&cli.StringFlag{Name: "format", Value: "token", Usage: "what to print: token, header, json or env"},
-		},
+		UsageText:                 "koreauth token --token-url URL [options]",
+		Flags:                     append(tokenFlags(), &cli.StringFlag{Name: "format", Value: "token", Usage: "what to print: token, header, json or env"}),
 		OnUsageError:              usageError,
 		DisableSliceFlagSeparator: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -40,6 +31,19 @@ func tokenCommand(w world) *cli.Command {
 			}
 			return getToken(ctx, w, c)
 		},
+	}
+}
+
+// tokenFlags are the flags that describe a koreclient.Config.
+func tokenFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "token-url", Usage: "the `URL` of the token endpoint"},
+		&cli.StringFlag{Name: "issuer", Usage: "the `URL` of the issuer; without --token-url, the endpoint is discovered"},
+		&cli.StringFlag{Name: "client", Usage: "the client's `ID`, instead of KORE_CLIENT_ID"},
+		&cli.StringFlag{Name: "secret-file", Usage: "read the secret from `FILE`"},
+		&cli.StringFlag{Name: "style", Value: "form", Usage: "how the credentials are sent: form (KORE) or basic"},
+		&cli.StringFlag{Name: "scope", Usage: "the requested scope"},
+		&cli.StringFlag{Name: "resource", Usage: "the requested resource (RFC 8707)"},
 	}
 }
 
@@ -102,12 +106,25 @@ func tokenStatus(err error) int {
 // newClient returns the client that the flags and variables describe. If id is empty, it
 // is that of KORE_CLIENT_ID.
 func newClient(w world, c *cli.Command, id string) (*koreclient.Client, error) {
-	config := koreclient.Config{
-		TokenURL: c.String("token-url"), ClientID: id,
-		Scope: c.String("scope"), Resource: c.String("resource"),
+	config, err := clientConfig(w, c, id)
+	if err != nil {
+		return nil, err
 	}
 	if c.Name == "token" {
 		config.Issuer = c.String("issuer")
+	}
+	client, err := koreclient.New(config)
+	if err != nil {
+		return nil, usage("%s", clientFlags.Replace(err.Error()))
+	}
+	return client, nil
+}
+
+// clientConfig reads the flags and variables.
+func clientConfig(w world, c *cli.Command, id string) (koreclient.Config, error) {
+	config := koreclient.Config{
+		TokenURL: c.String("token-url"), ClientID: id, ClientSecret: w.getenv("KORE_CLIENT_SECRET"),
+		Scope: c.String("scope"), Resource: c.String("resource"),
 	}
 	if config.ClientID == "" {
 		config.ClientID = w.getenv("KORE_CLIENT_ID")
@@ -117,21 +134,16 @@ func newClient(w world, c *cli.Command, id string) (*koreclient.Client, error) {
 	case "basic":
 		config.Style = koreclient.Basic
 	default:
-		return nil, usage("--style %q: use form or basic", c.String("style"))
+		return config, usage("--style %q: use form or basic", c.String("style"))
 	}
-	config.ClientSecret = w.getenv("KORE_CLIENT_SECRET")
 	if file := c.String("secret-file"); file != "" {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return nil, usage("--secret-file: %w", err)
+			return config, usage("--secret-file: %w", err)
 		}
 		config.ClientSecret = strings.TrimRight(string(text), "\r\n")
 	}
-	client, err := koreclient.New(config)
-	if err != nil {
-		return nil, usage("%s", clientFlags.Replace(err.Error()))
-	}
-	return client, nil
+	return config, nil
 }
 
 // clientFlags turns the names of fields into those of flags.

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/koreclient"
+)
+
+func testCommand(w world) *cli.Command {
+	var flags []cli.Flag
+	for _, flag := range append(tokenFlags(), validatorFlags()...) {
+		if slices.ContainsFunc(flags, func(f cli.Flag) bool { return f.Names()[0] == flag.Names()[0] }) {
+			continue // --issuer and --client are of both.
+		}
+		flags = append(flags, flag)
+	}
+	return &cli.Command{
+		Name:  "test",
+		Usage: "get a token and try it: what is sent, what comes back, what is wrong",
+		Description: "The token is checked if --audience is set, and sent to --api if that is set. The\n" +
+			"secret and the token are not printed.",
+		UsageText: "koreauth test --token-url URL --issuer URL --audience NAME [--api URL] [options]",
+		Flags: append(flags,
+			&cli.StringSliceFlag{Name: "require", Usage: "also check `RULE`, as explain does"},
+			&cli.StringFlag{Name: "api", Usage: "call this `URL` with the token"},
+		),
+		OnUsageError:              usageError,
+		DisableSliceFlagSeparator: true,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage("test takes no argument: set KORE_CLIENT_SECRET, or use --secret-file")
+			}
+			return test(ctx, w, c)
+		},
+	}
+}
+
+func test(ctx context.Context, w world, c *cli.Command) error {
+	config, err := clientConfig(w, c, c.String("client"))
+	if err != nil {
+		return err
+	}
+	config.Issuer = c.String("issuer")
+	if config.TokenURL != "" {
+		config.Issuer = ""
+	}
+	recorder := &recorder{out: w.out, secrets: []string{config.ClientSecret, url.QueryEscape(config.ClientSecret)}}
+	config.HTTPClient = &http.Client{Transport: recorder}
+	client, err := koreclient.New(config)
+	if err != nil {
+		return usage("%s", clientFlags.Replace(err.Error()))
+	}
+	var validator *koreauth.Validator
+	if len(c.StringSlice("audience")) > 0 {
+		if validator, err = newValidator(c); err != nil {
+			return err
+		}
+	}
+	requirements, err := parseRequirements(c.StringSlice("require"))
+	if err != nil {
+		return err
+	}
+	api, err := apiRequest(ctx, c.String("api"))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	token, err := client.Token(ctx)
+	if err != nil {
+		status := tokenStatus(err)
+		fmt.Fprintf(w.out, "\nAuth Test Failed: %s\n%s", strings.TrimPrefix(err.Error(), "koreclient: "), documented(err))
+		return &failure{status: status}
+	}
+	fmt.Fprintf(w.out, "\nAuth Test Succeeded: the token expires %s\n", expiry(token))
+	status := statusOK
+	if validator != nil {
+		_ = validator.Ready(ctx) // as in explain
+		explanation := validator.Explain(ctx, token.Value, requirements...)
+		fmt.Fprintf(w.out, "\n%s", explanation)
+		status = explanationStatus(explanation.Err)
+	}
+	if api != nil {
+		recorder.secrets = append(recorder.secrets, token.Value)
+		api.Header.Set("Authorization", "Bearer "+token.Value)
+		res, err := recorder.RoundTrip(api.WithContext(ctx))
+		if err != nil {
+			fmt.Fprintf(w.out, "the API did not answer: %s\n", redact.Text(err.Error(), recorder.secrets...))
+			return &failure{status: statusUnknown}
+		}
+		_ = res.Body.Close()
+		switch {
+		case status != statusOK:
+		case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
+			status = statusRejected
+		case res.StatusCode >= 500:
+			status = statusUnknown
+		}
+	}
+	if status != statusOK {
+		return &failure{status: status}
+	}
+	return nil
+}
+
+// apiRequest returns the request to the API, or nil if there is none to call.
+func apiRequest(ctx context.Context, text string) (*http.Request, error) {
+	if text == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, usage("--api is not an absolute URL: use the form https://api.example.com/v1/ping")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, usage("--api is http, so that anyone on the network could read the token: use https")
+	}
+	return http.NewRequestWithContext(ctx, http.MethodGet, text, nil)
+}
+
+func expiry(t koreclient.Token) string {
+	if t.Expiry.IsZero() {
+		return "at an unknown time"
+	}
+	return "at " + t.Expiry.UTC().Format(time.RFC3339)
+}
+
+// documented names the documented error that a failure is.
+func documented(err error) string {
+	var failed *koreclient.Error
+	if !errors.As(err, &failed) {
+		return ""
+	}
+	switch {
+	case failed.Code == "unauthorized_client" && failed.Status == http.StatusUnauthorized:
+		return "This is KORE's documented error for an unknown client or a wrong secret.\n"
+	case failed.Code != "":
+		return "This is the error " + redact.Unverified(failed.Code) + " of RFC 6749 §5.2.\n"
+	case failed.Status == 0:
+		return "There was no answer: check the URL, DNS, the proxy and TLS.\n"
+	}
+	return "This is no documented answer of a token endpoint: check the URL.\n"
+}
+
+// recorder prints each request as it is sent, and its answer, without secrets.
+type recorder struct {
+	out io.Writer
+
+	mu      sync.Mutex
+	secrets []string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var body []byte
+	if req.Body != nil {
+		var err error
+		if body, err = io.ReadAll(req.Body); err != nil {
+			return nil, err
+		}
+		_ = req.Body.Close()
+		req = req.Clone(req.Context())
+		req.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	fmt.Fprintf(r.out, "\n> %s %s\n", req.Method, redact.Text(req.URL.Redacted()))
+	r.printHeader(">", req.Header)
+	r.printBody(">", body)
+	times := &timings{}
+	res, err := http.DefaultTransport.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), times.trace())))
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	_ = res.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	res.Body = io.NopCloser(bytes.NewReader(answer))
+	fmt.Fprintf(r.out, "\n< %s (%s)\n", res.Status, times)
+	r.printHeader("<", res.Header)
+	r.printBody("<", answer)
+	return res, nil
+}
+
+// printHeader prints the fields in order.
+func (r *recorder) printHeader(mark string, header http.Header) {
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		value := strings.Join(header[name], ", ")
+		switch scheme, _, _ := strings.Cut(value, " "); name {
+		case "Authorization":
+			value = scheme + " [redacted]"
+		case "Set-Cookie", "Cookie":
+			value = "[redacted]"
+		}
+		fmt.Fprintf(r.out, "%s %s: %s\n", mark, name, redact.Text(value, r.secrets...))
+	}
+}
+
+// printBody prints a body without the secret and without what looks like a token.
+func (r *recorder) printBody(mark string, body []byte) {
+	if len(body) == 0 {
+		return
+	}
+	text := string(body[:min(len(body), 4096)])
+	for _, secret := range r.secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	text = accessToken.ReplaceAllString(text, `$1[redacted]"`)
+	fmt.Fprintf(r.out, "%s\n%s %s\n", mark, mark, redact.Text(text, r.secrets...))
+}
+
+var accessToken = regexp.MustCompile(`("access_token"\s*:\s*")[^"]*"`)
+
+// timings are the times of a request.
+type timings struct {
+	start                  time.Time
+	lookUp, connect, hello time.Duration
+	first                  time.Duration
+}
+
+func (t *timings) trace() *httptrace.ClientTrace {
+	t.start = time.Now()
+	since := func(d *time.Duration) { *d = time.Since(t.start).Round(time.Millisecond / 10) }
+	return &httptrace.ClientTrace{
+		DNSDone:              func(httptrace.DNSDoneInfo) { since(&t.lookUp) },
+		ConnectDone:          func(string, string, error) { since(&t.connect) },
+		TLSHandshakeDone:     func(tls.ConnectionState, error) { since(&t.hello) },
+		GotFirstResponseByte: func() { since(&t.first) },
+	}
+}
+
+// String lists how long after the start each part was done.
+func (t *timings) String() string {
+	var parts []string
+	for _, part := range []struct {
+		name string
+		took time.Duration
+	}{{"DNS", t.lookUp}, {"TCP", t.connect}, {"TLS", t.hello}, {"first byte", t.first}} {
+		if part.took > 0 {
+			parts = append(parts, part.name+" "+part.took.String())
+		}
+	}
+	return strings.Join(parts, ", ")
+}
