@@ -112,16 +112,21 @@ func printExplanation(out io.Writer, explanation *koreauth.Explanation, asJSON b
 // newValidator returns the validator that the flags describe. Its faults are those of
 // the caller.
 func newValidator(c *cli.Command) (*koreauth.Validator, error) {
-	validator, err := koreauth.NewValidator(koreauth.Config{
-		Issuer: c.String("issuer"), Audience: c.StringSlice("audience"), JWKSURL: c.String("jwks-url"),
-		Algorithms: c.StringSlice("alg"), ClientIDs: c.StringSlice("client"),
-		Leeway: c.Duration("leeway"), MaxAge: c.Duration("max-age"),
-		DangerouslyAllowHTTP: c.Bool("dangerously-allow-http"),
-	})
+	validator, err := koreauth.NewValidator(validatorConfig(c))
 	if err != nil {
 		return nil, usage("%s", inFlags.Replace(err.Error()))
 	}
 	return validator, nil
+}
+
+// validatorConfig returns the Config that the flags describe.
+func validatorConfig(c *cli.Command) koreauth.Config {
+	return koreauth.Config{
+		Issuer: c.String("issuer"), Audience: c.StringSlice("audience"), JWKSURL: c.String("jwks-url"),
+		Algorithms: c.StringSlice("alg"), ClientIDs: c.StringSlice("client"),
+		Leeway: c.Duration("leeway"), MaxAge: c.Duration("max-age"),
+		DangerouslyAllowHTTP: c.Bool("dangerously-allow-http"),
+	}
 }
 
 // inFlags turns the names of fields into those of flags.

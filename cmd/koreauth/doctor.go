@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/doctor"
+)
+
+// again is how long doctor waits before it checks again, with --wait.
+const again = 2 * time.Second
+
+func doctorCommand(w world) *cli.Command {
+	return &cli.Command{
+		Name:      "doctor",
+		Usage:     "check the issuer, its keys, the clocks, and an API",
+		UsageText: "koreauth doctor --issuer URL --audience NAME [--api URL] [options]",
+		Flags: append(validatorFlags(),
+			&cli.StringFlag{Name: "api", Usage: "also check how the API at this `URL` answers"},
+			&cli.StringFlag{Name: "token-file", Usage: "also check the token in `FILE`, and send it to the API"},
+			&cli.StringFlag{Name: "format", Value: "kore", Usage: "the format of the API's rejections: kore, rfc6750 or problem"},
+			&cli.DurationFlag{Name: "wait", Usage: "check again until nothing fails, for at most this time, such as 60s"},
+			&cli.BoolFlag{Name: "json", Usage: "print one JSON array"},
+		),
+		OnUsageError:              usageError,
+		DisableSliceFlagSeparator: true,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usage("doctor takes no argument: pass a token in a file with --token-file")
+			}
+			return runDoctor(ctx, w, c)
+		},
+	}
+}
+
+func runDoctor(ctx context.Context, w world, c *cli.Command) error {
+	if _, err := newValidator(c); err != nil {
+		return err // the caller's
+	}
+	config := doctor.Config{Config: validatorConfig(c), API: c.String("api")}
+	switch c.String("format") {
+	case "kore":
+	case "rfc6750":
+		config.Errors = koreauth.RFC6750Errors
+	case "problem":
+		config.Errors = koreauth.ProblemErrors
+	default:
+		return usage("--format %q: use kore, rfc6750 or problem", c.String("format"))
+	}
+	if _, err := apiRequest(ctx, config.API); err != nil {
+		return err
+	}
+	if file := c.String("token-file"); file != "" {
+		token, err := readToken(w, file)
+		if err != nil {
+			return err
+		}
+		config.Token = token
+	}
+	findings := untilHealthy(ctx, config, c.Duration("wait"))
+	if err := printFindings(w, findings, c.Bool("json")); err != nil {
+		return err
+	}
+	if failing(findings) {
+		return &failure{status: statusRejected}
+	}
+	return nil
+}
+
+// untilHealthy makes the checks until none fails, or the time is over.
+func untilHealthy(ctx context.Context, config doctor.Config, wait time.Duration) []doctor.Finding {
+	end := time.Now().Add(wait)
+	for {
+		findings := doctor.Run(ctx, config)
+		if !failing(findings) || time.Now().Add(again).After(end) {
+			return findings
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return findings
+		}
+	}
+}
+
+func failing(findings []doctor.Finding) bool {
+	return slices.ContainsFunc(findings, func(f doctor.Finding) bool { return f.Level == "fail" })
+}
+
+// printFindings prints the findings, at most 80 columns wide.
+func printFindings(w world, findings []doctor.Finding, asJSON bool) error {
+	if asJSON {
+		type finding struct {
+			Check string `json:"check"`
+			Level string `json:"level"`
+			Found string `json:"found"`
+			Cure  string `json:"cure"`
+		}
+		all := make([]finding, len(findings))
+		for n, f := range findings {
+			all[n] = finding(f)
+		}
+		return json.NewEncoder(w.out).Encode(all)
+	}
+	for _, f := range findings {
+		mark := f.Level
+		if mark == "fail" {
+			mark = "FAIL"
+		}
+		lines := wrap(f.Check+": "+f.Found, 74)
+		if f.Cure != "" {
+			lines = append(lines, wrap("→ "+f.Cure, 74)...)
+		}
+		for n, line := range lines {
+			if n > 0 {
+				mark = ""
+			}
+			if _, err := fmt.Fprintf(w.out, "%-5s %s\n", mark, line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// wrap breaks a text into lines, at spaces if possible.
+func wrap(text string, columns int) (lines []string) {
+	line := []rune(nil)
+	for word := range strings.FieldsSeq(text) {
+		if len(line) > 0 && len(line)+1+len([]rune(word)) > columns {
+			lines, line = append(lines, string(line)), nil
+		}
+		if len(line) > 0 {
+			line = append(line, ' ')
+		}
+		for line = append(line, []rune(word)...); len(line) > columns; line = line[columns:] {
+			lines = append(lines, string(line[:columns]))
+		}
+	}
+	return append(lines, string(line))
+}
