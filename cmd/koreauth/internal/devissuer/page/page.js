@@ -1,0 +1,140 @@
+// The page of "koreauth issuer". Tokens are kept in this page alone: not in its URL,
+// nor in cookies or storage.
+
+const byId = (id) => document.getElementById(id);
+
+/** send posts values to the issuer and returns the answer. */
+async function send(path, values) {
+	const response = await fetch(path, {
+		method: "POST",
+		headers: { "Content-Type": "application/json" },
+		body: JSON.stringify(values),
+		cache: "no-store",
+		redirect: "error",
+	});
+	const type = response.headers.get("Content-Type") ?? "";
+	const answer = type.startsWith("application/json") ? await response.json() : {};
+	if (!response.ok) {
+		throw new Error(answer.error ?? `the issuer answered ${response.status}`);
+	}
+	return answer;
+}
+
+/** element returns a new element with a class and a text. */
+function element(name, className, text) {
+	const made = document.createElement(name);
+	made.className = className;
+	made.textContent = text;
+	return made;
+}
+
+/** showToken colors the segments of a token. */
+function showToken(token) {
+	const parts = token.split(".").map((text, n) => element("span", `segment${Math.min(n, 2)}`, text));
+	byId("token").replaceChildren(...parts.flatMap((part, n) => (n === 0 ? [part] : [".", part])));
+	showCurl();
+}
+
+/** quoted returns a text as one word of a shell. */
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+function showCurl() {
+	const header = `Authorization: Bearer ${byId("token").textContent}`;
+	byId("curl").textContent = `curl -i -H ${quoted(header)} ${quoted(byId("api").value)}`;
+}
+
+/** row returns the row of a step. */
+function row(step) {
+	const unverified = !step.verified && step.name !== "form" && step.verdict !== "skipped";
+	const made = document.createElement("tr");
+	const name = element("th", "", step.name);
+	name.scope = "row";
+	name.append(element("span", "rule", step.rule));
+	const found = element("td", "", (unverified ? "(unverified) " : "") + step.found);
+	if (step.hint) {
+		found.append(element("p", "hint", step.hint));
+	}
+	made.append(element("td", step.verdict, step.verdict), name, found, element("td", "", step.want));
+	return made;
+}
+
+/** showExplanation shows how a token is judged. */
+function showExplanation(explanation) {
+	const failed = explanation.steps.some((step) => step.verdict === "fail");
+	const verdict = byId("verdict");
+	if (explanation.accepted) {
+		verdict.className = "pass";
+		verdict.textContent = "Accepted";
+	} else {
+		verdict.className = failed ? "fail" : "unknown";
+		const words = [failed ? "Rejected" : "Not judged", explanation.class, explanation.reason];
+		verdict.textContent = words.filter(Boolean).join(": ");
+	}
+	byId("steps").replaceChildren(...explanation.steps.map(row));
+}
+
+let latest = 0; // the number of the last request, whose answer is shown
+
+/** show shows a token and its explanation, which a request returns. */
+async function show(request) {
+	const mine = ++latest;
+	byId("result").hidden = true;
+	byId("verdict").textContent = "";
+	const answer = await request;
+	if (mine === latest) {
+		showToken(answer.token);
+		showExplanation(answer.explanation);
+		byId("start").hidden = true;
+		byId("result").hidden = false;
+	}
+}
+
+/** onSubmit calls an action for a form, and shows why it failed. */
+function onSubmit(id, action) {
+	byId(id).addEventListener("submit", async (event) => {
+		event.preventDefault();
+		const problem = byId("problem");
+		problem.hidden = true;
+		byId("copied").textContent = "";
+		try {
+			await action();
+		} catch (error) {
+			problem.textContent = error instanceof TypeError ? "The issuer cannot be reached: is it still running?" : error.message;
+			problem.hidden = false;
+		}
+	});
+}
+
+onSubmit("mint", () => show(send("/page/token", {
+	client: byId("client").value,
+	lifetime: byId("lifetime").value,
+	fault: byId("fault").value,
+	requires: byId("requires").value,
+})));
+
+onSubmit("explain", () => show(send("/page/explain", {
+	token: byId("pasted").value,
+	requires: byId("requires").value,
+})));
+
+onSubmit("endpoints", async () => {
+	byId("applied").textContent = "";
+	await send("/page/endpoints", { endpoints: byId("at").value, behavior: byId("behavior").value });
+	const text = (id) => byId(id).selectedOptions[0].textContent;
+	byId("applied").textContent = `Endpoints: ${text("at")}. Behavior: ${text("behavior")}.`;
+});
+
+byId("api").addEventListener("input", showCurl);
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+	button.addEventListener("click", async () => {
+		const source = byId(button.dataset.copy);
+		try {
+			await navigator.clipboard.writeText(source.textContent);
+			byId("copied").textContent = "Copied.";
+		} catch {
+			getSelection().selectAllChildren(source);
+			byId("copied").textContent = "The browser does not allow it. The text is selected: press Ctrl+C.";
+		}
+	});
+}
