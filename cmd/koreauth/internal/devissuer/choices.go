@@ -33,13 +33,25 @@ func choices[C any](list []C, of func(C) choice) []choice {
 	return found
 }
 
-// clientChoice tells what a client may do.
-func clientChoice(c koretest.Client) choice {
-	var may []string
-	if access := c.Resources["API Clients"]; access != nil {
-		may = append(may, "API Clients "+strings.Join(access, " "))
-	}
-	return choice{c.ID, c.ID + ": " + strings.Join(append(may, c.Products...), ", ")}
+// client is a registered client, without its secret. The first one is printed.
+type client struct {
+	choice
+	client koretest.Client
+}
+
+func (c client) of() choice { return c.choice }
+
+var clients = []client{
+	{choice{"kc_demo", "kc_demo: all permissions"}, koretest.Client{
+		Resources: map[string][]string{"API Clients": {"Read", "Write", "Modify", "Delete"}},
+		Products:  []string{"SuperSIM", "ProgrammableWireless"},
+	}},
+	{choice{"kc_reader", "kc_reader: API Clients Read"}, koretest.Client{
+		Resources: map[string][]string{"API Clients": {"Read"}},
+	}},
+	{choice{"kc_standard", "kc_standard: SuperSIM"}, koretest.Client{
+		Products: []string{"SuperSIM"},
+	}},
 }
 
 // lifetime is how long a token is valid: those that KORE offers, and a short one.
@@ -139,7 +151,7 @@ var faults = []fault{
 	{choice: choice{"signature", "bad signature"}, edit: func(t *koretest.Token) { t.BadSignature = true }},
 	{choice: choice{forged, "signed with an unknown key"}},
 	{choice: choice{"unsigned", "unsigned (alg none)"}, edit: func(t *koretest.Token) { t.Algorithm = "none" }},
-	{choice: choice{"shared-secret", "signed with a shared secret (HS256)"}, edit: func(t *koretest.Token) {
+	{choice: choice{"shared-secret", "signed with HS256"}, edit: func(t *koretest.Token) {
 		t.Key = &koretest.Key{ID: "shared", Algorithm: "HS256", Private: []byte("a secret that many programs have")}
 	}},
 	{choice: choice{"critical", "an unknown extension (crit)"}, edit: func(t *koretest.Token) {

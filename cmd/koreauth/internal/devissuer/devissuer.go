@@ -41,11 +41,11 @@ func New(base string, keys []*koretest.Key) (*Issuer, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("devissuer: there is no key: pass at least one")
 	}
-	clients, err := withSecrets(keys[0])
+	registered, err := withSecrets(keys[0])
 	if err != nil {
 		return nil, err
 	}
-	issuer, err := koretest.NewIssuer(&koretest.Options{URL: base, Clients: clients, Keys: keys})
+	issuer, err := koretest.NewIssuer(&koretest.Options{URL: base, Clients: registered, Keys: keys})
 	if err != nil {
 		return nil, fmt.Errorf("devissuer: %w", err)
 	}
@@ -97,17 +97,6 @@ func (i *Issuer) URL() string { return i.issuer.URL() }
 // Client returns the client whose credentials are printed. It has every permission.
 func (i *Issuer) Client() koretest.Client { return i.issuer.Client() }
 
-// clients are the registered clients, without their secrets.
-var clients = []koretest.Client{
-	{
-		ID:        "kc_demo",
-		Resources: map[string][]string{"API Clients": {"Read", "Write", "Modify", "Delete"}},
-		Products:  []string{"SuperSIM", "ProgrammableWireless"},
-	},
-	{ID: "kc_reader", Resources: map[string][]string{"API Clients": {"Read"}}},
-	{ID: "kc_standard", Products: []string{"SuperSIM"}},
-}
-
 // withSecrets returns the clients, each with a secret that is derived from the key.
 func withSecrets(key *koretest.Key) ([]koretest.Client, error) {
 	private, err := x509.MarshalPKCS8PrivateKey(key.Private)
@@ -115,7 +104,9 @@ func withSecrets(key *koretest.Key) ([]koretest.Client, error) {
 		return nil, fmt.Errorf("devissuer: the first key cannot be used: %w", err)
 	}
 	secrets := make([]koretest.Client, len(clients))
-	for n, client := range clients {
+	for n, registered := range clients {
+		client := registered.client
+		client.ID = registered.ID
 		secret, err := hkdf.Key(sha256.New, private, nil, "koreauth issuer: the secret of "+client.ID, 24)
 		if err != nil {
 			return nil, fmt.Errorf("devissuer: the secret of %s cannot be derived: %w", client.ID, err)

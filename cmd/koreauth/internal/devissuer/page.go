@@ -73,7 +73,7 @@ func (i *Issuer) serveHTML(w http.ResponseWriter, _ *http.Request) {
 		"Audience":     koretest.Audience,
 		"TokenURL":     i.issuer.TokenURL(),
 		"BasicURL":     i.issuer.BasicTokenURL(),
-		"Clients":      choices(clients, clientChoice),
+		"Clients":      choices(clients, client.of),
 		"Lifetimes":    choices(lifetimes, lifetime.of),
 		"Faults":       choices(faults, fault.of),
 		"Requirements": choices(requirements, requirement.of),
@@ -113,13 +113,13 @@ type explained struct {
 
 // mint makes a token and explains it.
 func (i *Issuer) mint(ctx context.Context, m minting) (any, error) {
-	client, known := chosen(clients, m.Client, clientChoice)
+	by, known := chosen(clients, m.Client, client.of)
 	life, ok := chosen(lifetimes, m.Lifetime, lifetime.of)
 	wrong, found := chosen(faults, m.Fault, fault.of)
 	if !known || !ok || !found {
 		return nil, errUnknown
 	}
-	t := koretest.Token{ClientID: client.ID, Claims: map[string]any{"iss": i.issuer.URL()}}
+	t := koretest.Token{ClientID: by.ID, Claims: map[string]any{"iss": i.issuer.URL()}}
 	if wrong.ID == forged {
 		key, err := i.unpublished()
 		if err != nil {

@@ -40,7 +40,7 @@ const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 function showCurl() {
 	const header = `Authorization: Bearer ${byId("token").textContent}`;
-	byId("curl").textContent = `curl -i -H ${quoted(header)} ${quoted(byId("api").value)}`;
+	byId("curl").textContent = `curl -i ${quoted(byId("api").value)} -H ${quoted(header)}`;
 }
 
 /** row returns the row of a step. */
@@ -58,17 +58,25 @@ function row(step) {
 	return made;
 }
 
-/** showExplanation shows how a token is judged. */
+/** words returns the verdict on a token, and the class of its color. */
+function words({ accepted, class: kind, reason, steps }) {
+	if (accepted) {
+		return ["Accepted", "pass"];
+	}
+	const failed = steps.some((step) => step.verdict === "fail");
+	const text = [failed ? "Rejected" : "Not judged", kind, reason].filter(Boolean).join(": ");
+	return [text, failed ? "fail" : "unknown"];
+}
+
+/** showExplanation shows how a token is judged, and first the hint for what failed first. */
 function showExplanation(explanation) {
-	const failed = explanation.steps.some((step) => step.verdict === "fail");
+	const [text, color] = words(explanation);
+	const cause = explanation.steps.find((step) => step.verdict === "fail" || step.verdict === "unknown");
 	const verdict = byId("verdict");
-	if (explanation.accepted) {
-		verdict.className = "pass";
-		verdict.textContent = "Accepted";
-	} else {
-		verdict.className = failed ? "fail" : "unknown";
-		const words = [failed ? "Rejected" : "Not judged", explanation.class, explanation.reason];
-		verdict.textContent = words.filter(Boolean).join(": ");
+	verdict.className = color;
+	verdict.replaceChildren(element("strong", "", text));
+	if (cause?.hint) {
+		verdict.append(element("p", "hint", cause.hint));
 	}
 	byId("steps").replaceChildren(...explanation.steps.map(row));
 }
@@ -79,12 +87,11 @@ let latest = 0; // the number of the last request, whose answer is shown
 async function show(request) {
 	const mine = ++latest;
 	byId("result").hidden = true;
-	byId("verdict").textContent = "";
+	byId("verdict").replaceChildren();
 	const answer = await request;
 	if (mine === latest) {
 		showToken(answer.token);
 		showExplanation(answer.explanation);
-		byId("start").hidden = true;
 		byId("result").hidden = false;
 	}
 }
