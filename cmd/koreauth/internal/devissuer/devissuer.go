@@ -91,9 +91,6 @@ func newValidator(issuer *koretest.Issuer, keys []*koretest.Key) (*koreauth.Vali
 // ServeHTTP serves the endpoints of the issuer, and the page at "/".
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) { i.handler.ServeHTTP(w, r) }
 
-// URL returns the issuer's identifier: the iss claim of its tokens.
-func (i *Issuer) URL() string { return i.issuer.URL() }
-
 // Client returns the client whose credentials are printed. It has every permission.
 func (i *Issuer) Client() koretest.Client { return i.issuer.Client() }
 

@@ -15,8 +15,8 @@ func onLoopback(next http.Handler) http.Handler {
 		host := r.Host
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name
-		} else if name, ok := strings.CutPrefix(host, "["); ok {
-			host, _ = strings.CutSuffix(name, "]") // an IPv6 address without a port
+		} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+			host = host[1 : len(host)-1] // an IPv6 address without a port
 		}
 		if !isLoopback(host) {
 			http.Error(w, "devissuer: Host must be localhost or an address of loopback, such as 127.0.0.1", http.StatusForbidden)

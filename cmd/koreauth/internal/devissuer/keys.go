@@ -1,6 +1,7 @@
 package devissuer
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -144,6 +145,9 @@ func checkOwn(info fs.FileInfo) error {
 func parseKeys(text []byte) (keys []*koretest.Key, err error) {
 	for n := 1; ; n++ {
 		block, rest := pem.Decode(text)
+		if block == nil && bytes.Contains(text, []byte("-----BEGIN ")) {
+			return nil, fmt.Errorf("block %d is damaged: delete the file, and a new one is created", n)
+		}
 		if block == nil {
 			break
 		}
