@@ -79,6 +79,7 @@ type issuer struct {
 	Page   string
 	Issuer string
 	Secret string
+	stop   func()
 }
 
 // startIssuer runs the command until the test ends.
@@ -87,13 +88,14 @@ func startIssuer(t *testing.T) issuer {
 	if chromium == nil {
 		t.Skip("chromium is not installed")
 	}
-	cmd := exec.CommandContext(t.Context(), command, "issuer", "--addr", "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, command, "issuer", "--addr", "127.0.0.1:0")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Wait() }) // The context has ended.
-	var i issuer
+	i := issuer{stop: sync.OnceFunc(func() { cancel(); _ = cmd.Wait() })}
+	t.Cleanup(i.stop)
 	for lines := bufio.NewScanner(out); lines.Scan() && !strings.HasPrefix(lines.Text(), "Press"); {
 		name, value, _ := strings.Cut(lines.Text(), " ")
 		switch value = strings.TrimSpace(value); name {
@@ -166,6 +168,13 @@ func (b *tab) listen(event any) {
 	case *log.EventEntryAdded:
 		b.messages = append(b.messages, fmt.Sprintf("%s: %s %s", event.Entry.Level, event.Entry.Text, event.Entry.URL))
 	}
+}
+
+// requested returns the URLs of all requests, one a line.
+func (b *tab) requested() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Join(b.requests, "\n")
 }
 
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {

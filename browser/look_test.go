@@ -93,7 +93,7 @@ func TestPage_HasNamesForScreenReaders(t *testing.T) {
 	assert.ElementsMatch(t, []string{"Get token", "Explain", "Apply", "Copy token", "Copy curl"}, named["button"])
 	assert.Equal(t, []string{"Client", "Lifetime", "Fault", "The route requires", "Endpoints", "Behavior"}, named["combobox"])
 	assert.Equal(t, []string{"Get a token", "Explain a token", "Break the issuer"}, named["form"])
-	assert.Equal(t, []string{"Token", "URL"}, named["textbox"])
+	assert.Equal(t, []string{"Claims to add or replace (JSON)", "Token", "URL"}, named["textbox"])
 	assert.Equal(t, []string{"Verdict", "Check", "Found", "Wanted"}, named["columnheader"])
 	assert.Len(t, named["rowheader"], 15)
 	assert.NotEmpty(t, named["status"], "the verdict is announced")

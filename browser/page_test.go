@@ -135,9 +135,7 @@ func TestPage_KeepsAPastedTokenToItself(t *testing.T) {
 	assert.Equal(t, 0, value[int](b, `indexedDB.databases().then((all) => all.length)`))
 	assert.Equal(t, 0, value[int](b, `caches.keys().then((all) => all.length)`))
 	assert.Equal(t, "null", value[string](b, `JSON.stringify(history.state)`))
-	for _, request := range b.requests {
-		assert.NotContains(t, request, "eyJ")
-	}
+	assert.NotContains(t, b.requested(), "eyJ")
 	b.do(chromedp.Reload())
 	assert.Empty(t, value[string](b, `document.getElementById("pasted").value`))
 	assert.False(t, value[bool](b, `document.body.textContent.includes("eyJ")`))
@@ -166,21 +164,12 @@ func TestPage_BreaksTheIssuer(t *testing.T) {
 func TestPage_CopiesTheCurlLine(t *testing.T) {
 	i := startIssuer(t)
 	b := openPage(t, i)
-	id := chromedp.FromContext(b.ctx).BrowserContextID
-	for _, name := range []string{"clipboard-read", "clipboard-write"} {
-		_, err := chromedp.CallBrowser(b.ctx, browser.SetPermission, browser.SetPermissionParams{
-			Permission:       &browser.PermissionDescriptor{Name: name},
-			Setting:          browser.PermissionSettingGranted,
-			Origin:           strings.TrimSuffix(i.Page, "/"),
-			BrowserContextID: id,
-		})
-		require.NoError(t, err)
-	}
+	b.permit(i, "clipboard-read", browser.PermissionSettingGranted)
+	b.permit(i, "clipboard-write", browser.PermissionSettingGranted)
 	b.submit("mint")
 	b.do(chromedp.SetValue(chromedp.ID("api"), "http://127.0.0.1:9/"), chromedp.SendKeys(chromedp.ID("api"), "it's"))
 	b.do(chromedp.Click(chromedp.CSS(`[data-copy="curl"]`)))
-	b.until(`document.getElementById("copied").textContent !== ""`)
-	assert.Equal(t, "Copied.", b.text("copied"))
+	b.until(`document.querySelector("#result").textContent.includes("Copied")`)
 	assert.Equal(t, b.text("curl"), value[string](b, "navigator.clipboard.readText()"))
 	assert.Contains(t, b.text("curl"), `'http://127.0.0.1:9/it'\''s' `, "the URL is quoted for a shell")
 
@@ -188,16 +177,50 @@ func TestPage_CopiesTheCurlLine(t *testing.T) {
 	b.until(`navigator.clipboard.readText().then((text) => text === document.getElementById("token").textContent)`)
 }
 
-func TestPage_SaysThatTheIssuerIsGone(t *testing.T) {
+func TestPage_SelectsWhatItMayNotCopy(t *testing.T) {
+	i := startIssuer(t)
+	b := openPage(t, i)
+	b.permit(i, "clipboard-write", browser.PermissionSettingDenied)
+	b.submit("mint")
+	b.do(chromedp.Click(chromedp.CSS(`[data-copy="curl"]`)))
+	b.until(`document.querySelector("#result").textContent.includes("Selected: press Ctrl+C")`)
+	assert.Equal(t, b.text("curl"), value[string](b, "getSelection().toString()"))
+}
+
+func TestPage_SaysWhatIsWrong(t *testing.T) {
 	i := startIssuer(t)
 	b := openTab(t)
 	b.do(chromedp.Navigate(i.Page))
 	b.submit("mint")
-	b.do(chromedp.Evaluate[chromedp.Void](`window.fetch = () => Promise.reject(new TypeError("no answer"))`))
+	for _, row := range []struct{ claims, want string }{
+		{"[]", `devissuer: the claims must be a JSON object, such as {"account-id": "CO42"}`},
+		{strings.Repeat("x", 70000), "devissuer: the text is too long: keep it under 60,000 characters"},
+	} {
+		b.do(chromedp.SetValue(chromedp.ID("claims"), row.claims), chromedp.Click(chromedp.CSS("#mint button")))
+		b.until(`!document.getElementById("problem").hidden`)
+		assert.Equal(t, row.want, b.text("problem"))
+		assert.True(t, value[bool](b, `document.getElementById("result").hidden`), "the token before is not shown")
+	}
+	b.do(chromedp.SetValue(chromedp.ID("claims"), `{"aud": "other"}`))
+	assert.Equal(t, "Rejected: invalid token: wrong audience", b.submit("mint"))
+	assert.True(t, value[bool](b, `document.getElementById("problem").hidden`))
+
+	i.stop()
 	b.do(chromedp.Click(chromedp.CSS("#mint button")))
 	b.until(`!document.getElementById("problem").hidden`)
 	assert.Equal(t, "The issuer cannot be reached: is it still running?", b.text("problem"))
-	assert.True(t, value[bool](b, `document.getElementById("result").hidden`), "the token before is not shown")
+}
+
+// permit allows or denies something to the page.
+func (b *tab) permit(i issuer, name string, setting browser.PermissionSetting) {
+	b.t.Helper()
+	_, err := chromedp.CallBrowser(b.ctx, browser.SetPermission, browser.SetPermissionParams{
+		Permission:       &browser.PermissionDescriptor{Name: name},
+		Setting:          setting,
+		Origin:           strings.TrimSuffix(i.Page, "/"),
+		BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID,
+	})
+	require.NoError(b.t, err)
 }
 
 // key presses a key as a person does.
@@ -219,6 +242,8 @@ func TestPage_WorksWithTheKeyboardAlone(t *testing.T) {
 	tab("fault")
 	key(b, "e") // selects "expired an hour ago"
 	tab("requires")
+	tab("claims")
+	key(b, "{}")
 	tab("Get token")
 	key(b, kb.Enter)
 	assert.Equal(t, "Rejected: invalid token: expired", b.verdict())

@@ -188,6 +188,36 @@ func TestIssuer_MintsWhatIsChosen(t *testing.T) {
 	}
 }
 
+func TestIssuer_AddsAndReplacesClaims(t *testing.T) {
+	issuer := newIssuer(t)
+	validator := validatorFor(t, issuer)
+	with := func(claims string) *httptest.ResponseRecorder {
+		body, err := json.Marshal(map[string]string{"client": "kc_demo", "lifetime": "1h", "fault": "none", "requires": "none", "claims": claims})
+		require.NoError(t, err)
+		return send(issuer, "POST", "/page/token", string(body), nil)
+	}
+	claims, err := validator.Validate(t.Context(), read(t, with(` {"account-id":"CO42","exp":4102444800,"x":[1,{"y":null}],"n":9007199254740993}`)).Token)
+	require.NoError(t, err)
+	assert.Equal(t, "CO42", claims.AccountID)
+	assert.Equal(t, int64(4102444800), claims.Expiry.Unix())
+	var more struct {
+		X json.RawMessage
+		N int64
+	}
+	require.NoError(t, claims.Decode(&more))
+	assert.JSONEq(t, `[1,{"y":null}]`, string(more.X))
+	assert.Equal(t, int64(9007199254740993), more.N)
+	assert.Equal(t, "wrong audience", read(t, with(`{"aud":["a","b"]}`)).Explanation.Reason)
+	for _, none := range []string{"", " \n", "{}"} {
+		assert.True(t, read(t, with(none)).Explanation.Accepted, "%q", none)
+	}
+	for _, odd := range []string{"null", "[]", "1", `"x"`, "{", `{"a":1} {}`, `{'a':1}`, "a=1"} {
+		w := with(odd)
+		assert.Equal(t, http.StatusBadRequest, w.Code, odd)
+		assert.JSONEq(t, `{"error":"devissuer: the claims must be a JSON object, such as {\"account-id\": \"CO42\"}"}`, w.Body.String(), odd)
+	}
+}
+
 func TestIssuer_ExplainsATokenOfTheTokenEndpoints(t *testing.T) {
 	issuer := newIssuer(t)
 	client := issuer.Client()

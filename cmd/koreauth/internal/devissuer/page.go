@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/koreauth/koreauth"
@@ -97,6 +98,7 @@ type minting struct {
 	Lifetime string `json:"lifetime"`
 	Fault    string `json:"fault"`
 	Requires string `json:"requires"`
+	Claims   string `json:"claims"` // a JSON object of claims to add or replace; empty: none
 }
 
 // explaining is a request to explain a token.
@@ -119,11 +121,24 @@ func (i *Issuer) mint(ctx context.Context, m minting) (any, error) {
 	if !known || !ok || !found {
 		return nil, errUnknown
 	}
-	t := koretest.Token{ClientID: by.ID, Claims: map[string]any{"iss": i.issuer.URL()}}
+	claims, err := readClaims(m.Claims)
+	if err != nil {
+		return nil, err
+	}
+	token, err := i.make(koretest.Token{ClientID: by.ID}, life, wrong, claims)
+	if err != nil {
+		return nil, err
+	}
+	return i.explain(ctx, explaining{token, m.Requires})
+}
+
+// make makes a token with a lifetime and a fault. The claims replace all others.
+func (i *Issuer) make(t koretest.Token, life lifetime, wrong fault, claims map[string]json.RawMessage) (string, error) {
+	t.Claims = map[string]any{"iss": i.issuer.URL()}
 	if wrong.ID == forged {
 		key, err := i.unpublished()
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		t.Key = key
 	}
@@ -134,14 +149,25 @@ func (i *Issuer) mint(ctx context.Context, m minting) (any, error) {
 		t.Age += life.duration
 	}
 	t.Claims["exp"] = time.Now().Add(life.duration - t.Age).Unix()
-	token, err := i.issuer.Mint(t)
-	if err != nil {
-		return nil, err
+	for name, value := range claims {
+		t.Claims[name] = value
 	}
-	if wrong.change != nil {
+	token, err := i.issuer.Mint(t)
+	if err == nil && wrong.change != nil {
 		token = wrong.change(token)
 	}
-	return i.explain(ctx, explaining{token, m.Requires})
+	return token, err
+}
+
+// readClaims reads a JSON object, or nothing.
+func readClaims(text string) (claims map[string]json.RawMessage, err error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &claims); err != nil || claims == nil {
+		return nil, errors.New(`devissuer: the claims must be a JSON object, such as {"account-id": "CO42"}`)
+	}
+	return claims, nil
 }
 
 // explain tells how an API with the issuer's URL and audience judges a token.
@@ -205,7 +231,7 @@ func read(w http.ResponseWriter, r *http.Request, v any) (status int, err error)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return http.StatusRequestEntityTooLarge, errors.New("devissuer: the text is too long: paste one token alone")
+		return http.StatusRequestEntityTooLarge, errors.New("devissuer: the text is too long: keep it under 60,000 characters")
 	}
 	if err == nil {
 		decoder := json.NewDecoder(bytes.NewReader(body))

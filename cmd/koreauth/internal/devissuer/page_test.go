@@ -141,7 +141,7 @@ func TestPage_RejectsOddRequests(t *testing.T) {
 		{"an unknown member", "/page/explain", "application/json", `{"` + token + `":1}`, 400, reload},
 		{"another type", "/page/explain", "application/json", `{"token":["` + token + `"]}`, 400, reload},
 		{"two values", "/page/explain", "application/json", `{"token":"` + token + `","requires":"none"} {}`, 400, reload},
-		{"too much", "/page/explain", "application/json", `{"token":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "devissuer: the text is too long: paste one token alone"},
+		{"too much", "/page/explain", "application/json", `{"token":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "devissuer: the text is too long: keep it under 60,000 characters"},
 		{"no requirement", "/page/explain", "application/json; charset=utf-8", `{"token":"` + token + `"}`, 400, unknown},
 		{"an unknown requirement", "/page/explain", "application/json", `{"token":"x","requires":"` + token + `"}`, 400, unknown},
 		{"no client", "/page/token", "application/json", `{"lifetime":"1h","fault":"none","requires":"none"}`, 400, unknown},

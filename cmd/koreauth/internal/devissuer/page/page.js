@@ -79,6 +79,7 @@ function showExplanation(explanation) {
 		verdict.append(element("p", "hint", cause.hint));
 	}
 	byId("steps").replaceChildren(...explanation.steps.map(row));
+	verdict.scrollIntoView({ block: "nearest" });
 }
 
 let latest = 0; // the number of the last request, whose answer is shown
@@ -102,7 +103,6 @@ function onSubmit(id, action) {
 		event.preventDefault();
 		const problem = byId("problem");
 		problem.hidden = true;
-		byId("copied").textContent = "";
 		try {
 			await action();
 		} catch (error) {
@@ -117,6 +117,7 @@ onSubmit("mint", () => show(send("/page/token", {
 	lifetime: byId("lifetime").value,
 	fault: byId("fault").value,
 	requires: byId("requires").value,
+	claims: byId("claims").value,
 })));
 
 onSubmit("explain", () => show(send("/page/explain", {
@@ -134,14 +135,16 @@ onSubmit("endpoints", async () => {
 byId("api").addEventListener("input", showCurl);
 
 for (const button of document.querySelectorAll("[data-copy]")) {
+	const news = button.previousElementSibling;
 	button.addEventListener("click", async () => {
 		const source = byId(button.dataset.copy);
 		try {
 			await navigator.clipboard.writeText(source.textContent);
-			byId("copied").textContent = "Copied.";
-		} catch {
+			news.textContent = "Copied";
+		} catch { // The browser does not allow it.
 			getSelection().selectAllChildren(source);
-			byId("copied").textContent = "The browser does not allow it. The text is selected: press Ctrl+C.";
+			news.textContent = "Selected: press Ctrl+C";
 		}
+		setTimeout(() => news.textContent = "", 5000);
 	});
 }
