@@ -38,9 +38,10 @@ contrib: ## tests the modules in contrib, with the race detector; needs redis-se
 	@set -e; for m in contrib/*/go.mod; do echo "$$m"; (cd $$(dirname $$m) && go fix -diff ./... && go run $(STATICCHECK) ./... && \
 	go test -race -shuffle=on -timeout 20m ./...); done
 
-browser: ## tests the page of "koreauth issuer"; needs chromium
-	@command -v chromium >/dev/null || echo "browser: the tests are skipped: chromium is not installed"
-	cd browser && go fix -diff ./... && go run $(STATICCHECK) ./... && go test -shuffle=on ./...
+browser: ## tests the page of "koreauth issuer"; needs chromium, and npm for axe-core
+	@command -v chromium >/dev/null || echo "browser: skipped: chromium is not installed"
+	@cd browser && npm ci --silent --ignore-scripts --no-audit --no-fund || echo "browser: axe-core skipped: npm cannot fetch it"
+	cd browser && go fix -diff ./... && go run $(STATICCHECK) ./... && go test -race -shuffle=on ./...
 
 fuzz: ## each fuzz test for FUZZTIME
 	set -e; for pkg in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \

@@ -1,6 +1,9 @@
 package browser_test
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"strings"
 	"testing"
 
@@ -8,6 +11,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // contrasts returns the texts and borders of controls whose contrast is too low (WCAG
@@ -43,10 +47,7 @@ const contrasts = `(() => {
 func TestPage_IsReadableInLightAndDark(t *testing.T) {
 	b := openPage(t, startIssuer(t))
 	for _, scheme := range []string{"light", "dark"} {
-		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-		})
-		b.do(chromedp.Reload())
+		b.prefer(scheme)
 		assert.Equal(t, scheme == "dark", value[bool](b, `matchMedia("(prefers-color-scheme: dark)").matches`))
 		b.shoot("start-" + scheme)
 		for _, fault := range []string{"none", "audience", "shared-secret"} {
@@ -105,6 +106,45 @@ func TestPage_HasNamesForScreenReaders(t *testing.T) {
 		assert.False(t, seen[id], "two elements have the ID %s", id)
 		seen[id] = true
 	}
+}
+
+// axe is the file of axe-core, which finds what people with a disability cannot use.
+const axe = "node_modules/axe-core/axe.min.js"
+
+func TestPage_IsAccessible(t *testing.T) {
+	script, err := os.ReadFile(axe)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("axe-core is not installed: run npm ci")
+	}
+	require.NoError(t, err)
+	b := openPage(t, startIssuer(t))
+	check := func(state string) {
+		t.Helper()
+		b.do(chromedp.Evaluate[chromedp.Void](string(script)))
+		assert.Empty(t, value[[]string](b, `axe.run({ resultTypes: ["violations"] }).then((found) => found.violations.flatMap(
+			(v) => v.nodes.map((n) => v.id + ": " + n.target.join(" ") + ": " + n.failureSummary)))`), state)
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		b.prefer(scheme)
+		check(scheme)
+		for _, fault := range []string{"none", "audience", "shared-secret"} {
+			b.choose("fault", fault)
+			b.submit("mint")
+			check(scheme + ", " + fault)
+		}
+		b.do(chromedp.Click(chromedp.CSS("#endpoints button")))
+		b.until(`document.getElementById("applied").textContent !== ""`)
+		check(scheme + ", applied")
+	}
+}
+
+// prefer reloads the page for a reader who prefers light or dark.
+func (b *tab) prefer(scheme string) {
+	b.t.Helper()
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
+	b.do(chromedp.Reload())
 }
 
 // text returns a text of the accessibility tree.
