@@ -74,7 +74,7 @@ func createKeys(path string) error {
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // with mode 0600
 	if err != nil {
-		return fmt.Errorf("it cannot be created: %w", err)
+		return fmt.Errorf("it cannot be created: use another folder: %w", err)
 	}
 	defer func() { _ = os.Remove(temporary.Name()) }()
 	err = pem.Encode(temporary, &pem.Block{Type: keyBlock, Bytes: private})
@@ -85,7 +85,7 @@ func createKeys(path string) error {
 		return fmt.Errorf("it cannot be written: %w", err)
 	}
 	if err := os.Link(temporary.Name(), path); err != nil { // A rename would replace the file of another process.
-		return fmt.Errorf("it cannot be created: %w", err)
+		return fmt.Errorf("it cannot be created: use another folder: %w", err)
 	}
 	return nil
 }

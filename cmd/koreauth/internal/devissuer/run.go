@@ -39,7 +39,7 @@ func Run(ctx context.Context, addr, keysFile string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	listener, base, err := listen(ctx, addr)
+	listener, base, err := listen(addr)
 	if err != nil {
 		return err
 	}
@@ -71,10 +71,10 @@ func checkAddr(addr string) error {
 
 // listen returns a listener, and the scheme and host of its URL: the host as in addr,
 // and the port that was selected.
-func listen(ctx context.Context, addr string) (net.Listener, string, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+func listen(addr string) (net.Listener, string, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, "", fmt.Errorf("devissuer: cannot listen: %w", err)
+		return nil, "", fmt.Errorf("devissuer: cannot listen: use another address: %w", err)
 	}
 	at, ok := listener.Addr().(*net.TCPAddr)
 	if !ok || !at.IP.IsLoopback() { // localhost may be another address in the hosts file.

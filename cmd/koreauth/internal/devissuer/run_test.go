@@ -162,9 +162,13 @@ func TestRun_ReportsWhatFails(t *testing.T) {
 	r := start(t, "127.0.0.1:0", file)
 	taken := strings.TrimSuffix(strings.TrimPrefix(r.value("Page"), "http://"), "/")
 	err := devissuer.Run(t.Context(), taken, file, io.Discard)
-	assert.ErrorContains(t, err, "devissuer: cannot listen: ")
+	assert.ErrorContains(t, err, "devissuer: cannot listen: use another address: ")
 	assert.NotErrorIs(t, err, devissuer.ErrAddr)
-	assert.ErrorContains(t, devissuer.Run(t.Context(), "127.0.0.1:99999", file, io.Discard), "devissuer: cannot listen: ")
+	assert.ErrorContains(t, devissuer.Run(t.Context(), "127.0.0.1:99999", file, io.Discard), "devissuer: cannot listen: use another address: ")
+
+	ended, end := context.WithCancel(t.Context())
+	end()
+	assert.NoError(t, devissuer.Run(ended, "127.0.0.1:0", file, io.Discard), "that is its end")
 
 	err = devissuer.Run(t.Context(), "127.0.0.1:0", file, broken{})
 	assert.EqualError(t, err, "devissuer: cannot print the client: broken")
