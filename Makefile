@@ -3,14 +3,14 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 PLATFORMS = linux/386 linux/arm windows/amd64 darwin/arm64
 
-.PHONY: test quick check lint vuln platforms modules contrib fuzz bench interop faults soak mutants mutants-check
+.PHONY: test quick check lint vuln platforms modules contrib browser fuzz bench interop faults soak mutants mutants-check
 test: ## all tests, with the race detector; needs a C compiler
 	go test -race -shuffle=on -parallel 8 ./...
 
 quick: ## the short tests but the trials, without the race detector
 	go test -short -shuffle=on -parallel 8 $$(go list ./... | grep -v /internal/trials/)
 
-check: lint vuln platforms modules test contrib ## what CI runs, except for interop
+check: lint vuln platforms modules test contrib browser ## what CI runs, except for interop
 
 lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "run gofmt on: $$out"; exit 1; }
@@ -37,6 +37,11 @@ modules: ## builds and vets the modules in folders of this repository
 contrib: ## tests the modules in contrib, with the race detector; needs redis-server
 	@set -e; for m in contrib/*/go.mod; do echo "$$m"; (cd $$(dirname $$m) && go fix -diff ./... && go run $(STATICCHECK) ./... && \
 	go test -race -shuffle=on -timeout 20m ./...); done
+
+browser: ## tests the page of "koreauth issuer"; needs chromium, and npm for axe-core
+	@command -v chromium >/dev/null || echo "browser: skipped: chromium is not installed"
+	@cd browser && npm ci --silent --ignore-scripts --no-audit --no-fund || echo "browser: axe-core skipped: npm cannot fetch it"
+	cd browser && go fix -diff ./... && go run $(STATICCHECK) ./... && go test -race -shuffle=on ./...
 
 fuzz: ## each fuzz test for FUZZTIME
 	set -e; for pkg in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \

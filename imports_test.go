@@ -61,10 +61,11 @@ var allowedImports = map[string][]string{
 	"interop/...":  {everything},
 	"bench":        {everything},
 	"bench/...":    {everything},
+	"browser":      {everything},
 }
 
 const (
-	everything = "everything" // all packages but those of cmd, examples, contrib, interop and bench
+	everything = "everything" // all packages but those of cmd, examples, contrib, interop, bench and browser
 	nothing    = "nothing"    // not even internal packages
 )
 
@@ -102,6 +103,9 @@ func TestImports_CheckerFindsViolations(t *testing.T) {
 		{"internal/trials/soak", modulePath + "/koretest", ""},
 		{"internal/trials/soak", modulePath + "/examples/internal/demo", "must not import examples/internal/demo"},
 		{"cmd/koreauth", modulePath + "/doctor", ""},
+		{"cmd/koreauth", modulePath + "/cmd/koreauth/internal/devissuer", ""},
+		{"cmd/koreauth/internal/devissuer", modulePath + "/koretest", ""},
+		{"cmd/koreauth/internal/devissuer", modulePath + "/cmd/koreauth", "must not import cmd/koreauth"},
 		{"cmd/koreauth", modulePath + "/contrib/koreredis", "must not import contrib/koreredis"},
 		{"cmd/koreauth", modulePath + "/internal/trials/soak", "must not import internal/trials/soak"},
 		{"examples/quickstart", modulePath + "/examples/internal/demo", ""},
@@ -111,6 +115,9 @@ func TestImports_CheckerFindsViolations(t *testing.T) {
 		{"contrib/koreredis", modulePath, "must not import ."},
 		{"bench", modulePath + "/bench/subjects", ""},
 		{"bench", modulePath + "/interop", "must not import interop"},
+		{"browser", modulePath + "/koretest", ""},
+		{"browser", modulePath + "/bench", "must not import bench"},
+		{"bench", modulePath + "/browser", "must not import browser"},
 		{"shiny/new", "fmt", "shiny/new is not in the table"},
 		{"internal/new", "fmt", "internal/new is not in the table"},
 	} {
@@ -161,11 +168,13 @@ func allowedFor(pkg string) ([]string, bool) {
 func mayImport(pkg string, allowed []string, target string) bool {
 	top, _, _ := strings.Cut(target, "/")
 	switch top {
-	case "bench", "interop":
+	case "bench", "browser", "interop":
 		return within(pkg, top)
+	case "cmd":
+		return within(pkg, "cmd/koreauth") && within(target, "cmd/koreauth/internal")
 	case "examples":
 		return within(pkg, top) && within(target, "examples/internal")
-	case "cmd", "contrib":
+	case "contrib":
 		return false
 	case "internal":
 		if within(target, "internal/trials") {
