@@ -94,7 +94,7 @@ func newCommand(w world) *cli.Command {
 		Writer:    w.out,
 		ErrWriter: w.err,
 		Reader:    w.in,
-		Commands:  []*cli.Command{explainCommand(w), tokenCommand(w), testCommand(w), doctorCommand(w), revokeCommand(w), liftCommand(w), listCommand(w)},
+		Commands:  []*cli.Command{explainCommand(w), tokenCommand(w), testCommand(w), doctorCommand(w), revokeCommand(w), liftCommand(w), listCommand(w), issuerCommand(w)},
 		// Errors end the program in main.
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {},
 		OnUsageError:          usageError,

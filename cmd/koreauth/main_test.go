@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -228,4 +230,36 @@ func TestRun_Completion(t *testing.T) {
 		assert.Equal(t, statusOK, got.status, args)
 		assert.Contains(t, got.out, "USAGE", args)
 	}
+}
+
+// TestIssuer_Serves starts the development issuer, and gets and explains a token of it.
+func TestIssuer_Serves(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	reader, writer := io.Pipe()
+	status := make(chan int, 1)
+	keys := filepath.Join(t.TempDir(), "keys.pem")
+	go func() {
+		status <- run(ctx, world{[]string{"koreauth", "issuer", "--addr", "127.0.0.1:0", "--keys-file", keys}, strings.NewReader(""), writer, io.Discard, os.Getenv})
+		_ = writer.Close()
+	}()
+	printed := map[string]string{}
+	lines := bufio.NewScanner(reader)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Press") {
+		if name, value, found := strings.Cut(lines.Text(), " "); found {
+			printed[name] = strings.TrimSpace(value)
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	require.Contains(t, printed, "Issuer")
+	env := map[string]string{"KORE_CLIENT_ID": printed["Client"], "KORE_CLIENT_SECRET": printed["Secret"]}
+	got := koreauthCommand(t.Context(), "", env, "token", "--issuer", printed["Issuer"])
+	require.Equal(t, statusOK, got.status, "%s %v", got.err, printed)
+	got = koreauthCommand(t.Context(), got.out, nil, "explain", "--issuer", printed["Issuer"], "--audience", koretest.Audience)
+	assert.Equal(t, statusOK, got.status, got.out)
+	assert.FileExists(t, keys)
+	cancel()
+	assert.Equal(t, statusOK, <-status)
+	got = koreauthCommand(t.Context(), "", nil, "issuer", "--addr", "0.0.0.0:8081")
+	assert.Equal(t, statusUsage, got.status)
+	assert.Contains(t, got.err, "loopback")
 }
