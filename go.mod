@@ -9,7 +9,10 @@ require (
 )
 
 // The command.
-require github.com/urfave/cli/v3 v3.14.0
+require (
+	github.com/urfave/cli/v3 v3.14.0
+	golang.org/x/term v0.48.0
+)
 
 // Tests and examples only.
 require (
@@ -29,5 +32,5 @@ require (
 	github.com/segmentio/asm v1.2.1 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.53.0 // indirect
-	golang.org/x/sys v0.46.0 // indirect
+	golang.org/x/sys v0.50.0 // indirect
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -226,9 +227,7 @@ func TestRun_API(t *testing.T) {
 			guarded.ServeHTTP(recorder, r)
 			status, body := recorder.Code, recorder.Body.String()
 			change(recorder.Header(), &status, &body)
-			for name, values := range recorder.Header() {
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), recorder.Header())
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body)
 		})

@@ -17,9 +17,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v3"
+	"golang.org/x/term"
 
 	"github.com/koreauth/koreauth/internal/secret"
 )
@@ -34,7 +36,12 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := run(ctx, world{os.Args, os.Stdin, os.Stdout, os.Stderr, os.Getenv})
+	w := world{args: os.Args, in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	w.cache, _ = os.UserCacheDir() // If there is none, nothing is cached.
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		w.prompt = prompt
+	}
+	status := run(ctx, w)
 	stop()
 	os.Exit(status)
 }
@@ -45,6 +52,16 @@ type world struct {
 	in       io.Reader
 	out, err io.Writer
 	getenv   func(string) string
+	cache    string                            // the folder for cached tokens; empty: none are cached
+	prompt   func(text string) (string, error) // asks on the terminal, without echo; nil: there is none
+}
+
+// prompt asks for a secret on the terminal.
+func prompt(text string) (string, error) {
+	fmt.Fprint(os.Stderr, text)
+	secret, err := term.ReadPassword(int(os.Stdin.Fd()))
+	fmt.Fprintln(os.Stderr)
+	return string(secret), err
 }
 
 // failure ends the command with a status, and with a message unless err is nil.
@@ -66,12 +83,10 @@ func usage(format string, args ...any) error {
 
 // run runs the command, and returns its exit status.
 func run(ctx context.Context, w world) int {
-	for _, arg := range w.args[1:] {
-		if secret.HasJWT(arg) {
-			fmt.Fprintln(w.err, "koreauth: an argument looks like a token, and other users of the machine can read arguments: "+
-				"pass the token on standard input, or in a file with --token-file; it may have to be revoked now")
-			return statusUsage
-		}
+	if slices.ContainsFunc(w.args[1:], secret.HasJWT) {
+		fmt.Fprintln(w.err, "koreauth: an argument looks like a token, and other users of the machine can read arguments: "+
+			"pass the token on standard input, or in a file with --token-file; it may have to be revoked now")
+		return statusUsage
 	}
 	err := newCommand(w).Run(ctx, w.args)
 	var failed *failure

@@ -10,8 +10,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -29,9 +31,15 @@ type result struct {
 
 // koreauthCommand runs the command with standard input and the environment.
 func koreauthCommand(ctx context.Context, in string, env map[string]string, args ...string) result {
+	w := world{getenv: func(name string) string { return env[name] }}
+	return w.run(ctx, in, args...)
+}
+
+// run runs the command in a world.
+func (w world) run(ctx context.Context, in string, args ...string) result {
 	var out, errors bytes.Buffer
-	status := run(ctx, world{append([]string{"koreauth"}, args...), strings.NewReader(in), &out, &errors, func(name string) string { return env[name] }})
-	return result{status, out.String(), errors.String()}
+	w.args, w.in, w.out, w.err = append([]string{"koreauth"}, args...), strings.NewReader(in), &out, &errors
+	return result{run(ctx, w), out.String(), errors.String()}
 }
 
 func startIssuer(t *testing.T) *koretest.Issuer {
@@ -239,7 +247,9 @@ func TestIssuer_Serves(t *testing.T) {
 	status := make(chan int, 1)
 	keys := filepath.Join(t.TempDir(), "keys.pem")
 	go func() {
-		status <- run(ctx, world{[]string{"koreauth", "issuer", "--addr", "127.0.0.1:0", "--keys-file", keys}, strings.NewReader(""), writer, io.Discard, os.Getenv})
+		status <- run(ctx, world{
+			args: []string{"koreauth", "issuer", "--addr", "127.0.0.1:0", "--keys-file", keys}, in: strings.NewReader(""), out: writer, err: io.Discard, getenv: os.Getenv,
+		})
 		_ = writer.Close()
 	}()
 	printed := map[string]string{}
@@ -262,4 +272,67 @@ func TestIssuer_Serves(t *testing.T) {
 	got = koreauthCommand(t.Context(), "", nil, "issuer", "--addr", "0.0.0.0:8081")
 	assert.Equal(t, statusUsage, got.status)
 	assert.Contains(t, got.err, "loopback")
+}
+
+func TestToken_Cache(t *testing.T) {
+	issuer, err := koretest.NewIssuer(&koretest.Options{Clients: []koretest.Client{
+		{ID: "kc_hour", Secret: "secret", Lifetime: koretest.OneHour}, {ID: "kc_brief", Secret: "secret", Lifetime: 20 * time.Second},
+	}})
+	require.NoError(t, err)
+	t.Cleanup(issuer.Close)
+	folder := t.TempDir()
+	get := func(id, secret string, more ...string) string {
+		env := map[string]string{"KORE_CLIENT_ID": id, "KORE_CLIENT_SECRET": secret}
+		w := world{getenv: func(name string) string { return env[name] }, cache: folder}
+		got := w.run(t.Context(), "", append([]string{"token", "--token-url", issuer.TokenURL()}, more...)...)
+		if got.status != statusOK {
+			return got.err
+		}
+		return got.out
+	}
+	fetched := func() int { return issuer.Requests(koretest.TokenEndpoint) }
+
+	first := get("kc_hour", "secret")
+	assert.Equal(t, first, get("kc_hour", "secret"))
+	assert.Equal(t, 1, fetched())
+	files, err := filepath.Glob(filepath.Join(folder, "koreauth", "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	info, err := os.Stat(files[0])
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	}
+	assert.NotContains(t, files[0], "kc_hour")
+
+	assert.NotEqual(t, first, get("kc_hour", "secret", "--no-cache"))
+	assert.NotEqual(t, first, get("kc_hour", "secret", "--scope", "other"))
+	assert.Contains(t, get("kc_hour", "wrong"), "unauthorized_client", "a cached token needs the secret that it was got with")
+	assert.Equal(t, first, get("kc_hour", "secret"))
+	assert.Empty(t, get("kc_hour", "secret", "--forget"))
+	assert.NotEqual(t, first, get("kc_hour", "secret"))
+
+	brief := get("kc_brief", "secret")
+	assert.NotEqual(t, brief, get("kc_brief", "secret"), "a token with less than 30 s is not cached")
+
+	if runtime.GOOS != "windows" {
+		second := get("kc_hour", "secret")
+		for _, file := range files {
+			require.NoError(t, os.Chmod(file, 0o644))
+		}
+		assert.NotEqual(t, second, get("kc_hour", "secret"), "a file that others could read is not used")
+	}
+	for _, file := range files {
+		require.NoError(t, os.WriteFile(file, []byte("damaged"), 0o600))
+	}
+	before := fetched()
+	get("kc_hour", "secret")
+	assert.Equal(t, before+1, fetched())
+}
+
+func TestToken_Prompt(t *testing.T) {
+	issuer := startIssuer(t)
+	w := world{getenv: func(string) string { return "" }, prompt: func(string) (string, error) { return "s ecret+%", nil }}
+	got := w.run(t.Context(), "", "token", "--token-url", issuer.TokenURL(), "--client", "kc_1")
+	assert.Equal(t, statusOK, got.status, got.err)
 }

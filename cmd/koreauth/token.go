@@ -20,9 +20,14 @@ func tokenCommand(w world) *cli.Command {
 		Name:  "token",
 		Usage: "get a token with the client-credentials grant",
 		Description: "The credentials are read from the variables KORE_CLIENT_ID and KORE_CLIENT_SECRET.\n" +
-			"The secret may be in --secret-file instead.",
-		UsageText:                 "koreauth token --token-url URL [options]",
-		Flags:                     append(tokenFlags(), &cli.StringFlag{Name: "format", Value: "token", Usage: "what to print: token, header, json or env"}),
+			"The secret may be in --secret-file instead, or is asked for on a terminal. The token is\n" +
+			"cached until 30 seconds before it expires.",
+		UsageText: "koreauth token --token-url URL [options]",
+		Flags: append(tokenFlags(),
+			&cli.StringFlag{Name: "format", Value: "token", Usage: "what to print: token, header, json or env"},
+			&cli.BoolFlag{Name: "no-cache", Usage: "get a new token, and do not keep it"},
+			&cli.BoolFlag{Name: "forget", Usage: "remove the cached token, and get none"},
+		),
 		OnUsageError:              usageError,
 		DisableSliceFlagSeparator: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -80,15 +85,33 @@ func getToken(ctx context.Context, w world, c *cli.Command) error {
 	if write == nil {
 		return usage("--format %q: use token, header, json or env", c.String("format"))
 	}
-	client, err := newClient(w, c, c.String("client"))
+	config, err := clientConfig(w, c, c.String("client"))
 	if err != nil {
 		return err
+	}
+	config.Issuer = c.String("issuer")
+	client, err := koreclient.New(config)
+	if err != nil {
+		return usage("%s", clientFlags.Replace(err.Error()))
+	}
+	cache := newTokenCache(w.cache, config)
+	switch {
+	case c.Bool("forget"):
+		return cache.forget()
+	case c.Bool("no-cache"):
+		cache = tokenCache{}
+	}
+	if token, ok := cache.find(); ok {
+		return write(w.out, token)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	token, err := client.Token(ctx)
 	if err != nil {
 		return &failure{tokenStatus(err), errors.New(strings.TrimPrefix(err.Error(), "koreclient: "))}
+	}
+	if err := cache.keep(token); err != nil {
+		fmt.Fprintln(w.err, "koreauth: the token is not cached:", err)
 	}
 	return write(w.out, token)
 }
@@ -109,9 +132,6 @@ func newClient(w world, c *cli.Command, id string) (*koreclient.Client, error) {
 	config, err := clientConfig(w, c, id)
 	if err != nil {
 		return nil, err
-	}
-	if c.Name == "token" {
-		config.Issuer = c.String("issuer")
 	}
 	client, err := koreclient.New(config)
 	if err != nil {
@@ -142,6 +162,13 @@ func clientConfig(w world, c *cli.Command, id string) (koreclient.Config, error)
 			return config, usage("--secret-file: %w", err)
 		}
 		config.ClientSecret = strings.TrimRight(string(text), "\r\n")
+	}
+	if config.ClientSecret == "" && w.prompt != nil {
+		secret, err := w.prompt("Client secret: ")
+		if err != nil {
+			return config, usage("reading the secret: %w", err)
+		}
+		config.ClientSecret = secret
 	}
 	return config, nil
 }
