@@ -372,3 +372,26 @@ func TestDoor_VerifyJWS(t *testing.T) {
 		}
 	})
 }
+
+// A JWS has at most 16 KiB.
+func TestDoor_VerifyJWSLimit(t *testing.T) {
+	keys := koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}}
+	sizes := map[int]error{}
+	for fill := 12_000; fill < 12_300; fill++ {
+		text := signToken(ed25519Header, `{"x":"`+strings.Repeat("x", fill)+`"}`)
+		_, _, err := doorJWS(t.Context(), keys, []string{"EdDSA"}, text)
+		sizes[len(text)] = err
+	}
+	within, over := 0, 0
+	for size, err := range sizes {
+		if size <= 16<<10 {
+			within = max(within, size)
+			assert.NoError(t, err, size)
+		} else {
+			over++
+			assert.ErrorIs(t, err, koreauth.ErrMalformed, size)
+		}
+	}
+	assert.Equal(t, 16<<10, within)
+	assert.Positive(t, over)
+}

@@ -600,13 +600,14 @@ func TestErrors_InsideGzipMiddleware(t *testing.T) {
 }
 
 func TestErrors_WrappedOutageIs503(t *testing.T) {
-	outage := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrSignature}
+	outage := &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: koreauth.ErrSignature, RetryAfter: 7 * time.Second}
 	guard := koreauth.New(koretest.Validator{Err: fmt.Errorf("wrapped: %w", outage)}, nil)
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer a")
 	guard.Wrap(http.NotFoundHandler()).ServeHTTP(w, r)
 	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
+	assert.Equal(t, "7", w.Header().Get("Retry-After"), "its fields are kept")
 }
 
 func TestError_GoStringHidesValues(t *testing.T) {

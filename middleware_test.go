@@ -782,3 +782,20 @@ func TestMiddleware_ContextPrintsNoToken(t *testing.T) {
 	assert.NotContains(t, printed, token)
 	assert.NotContains(t, printed, "owner@")
 }
+
+// A token that is not a b64token makes the request a bad one, unless it was not looked at.
+func TestMiddleware_TokenThatIsNoToken68(t *testing.T) {
+	own := opaqueFunc(func(context.Context, string) (*koreauth.Claims, error) { return nil, koreauth.ErrSignature })
+	_, v := newIssuer(t, "RS256", nil)
+	for name, row := range map[string]struct {
+		validator koreauth.TokenValidator
+		status    int
+	}{
+		"a TokenValidator of a user": {own, http.StatusUnauthorized},
+		"a Validator":                {v, http.StatusUnauthorized},
+		"a zero Validator":           {new(koreauth.Validator), http.StatusServiceUnavailable},
+	} {
+		status, _ := serve(koreauth.New(row.validator, nil).Wrap(whoami), bearerRequest("a,b"))
+		assert.Equal(t, row.status, status, name)
+	}
+}
