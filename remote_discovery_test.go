@@ -340,3 +340,27 @@ func TestRemoteKeySet_Discovery(t *testing.T) {
 		assert.Equal(t, 3+2+3, net.requestCount())
 	})
 }
+
+// A fetch that brought the wanted key does not ask the metadata whether the keys moved.
+func TestRemoteKeySet_AsksTheMetadataOnlyIfNothingIsNew(t *testing.T) {
+	withFakeTime(t, "", func(t *testing.T, net *network) {
+		const configuration = edIssuer + "/.well-known/openid-configuration"
+		net.respond(configuration, metadata(edIssuer, keysURL))
+		net.respondKeys(keysOf("a"))
+		set := &koreauth.RemoteKeySet{Issuer: edIssuer, HTTPClient: net.client()}
+		wantKey(t, set, "a", 0)
+		wait(2 * keysMaxAge)
+		wantKey(t, set, "a", 0) // It is refreshed, so that only the metadata are old.
+		synctest.Wait()
+		net.respondKeys(keysOf("a", "b"))
+		count := net.requestCount()
+		wantKey(t, set, "b", 0)
+		synctest.Wait()
+		assert.Equal(t, []string{keysURL}, net.requestURLs()[count:])
+		count = net.requestCount()
+		_, err := set.Keys(t.Context(), "c", true)
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+		synctest.Wait()
+		assert.Equal(t, []string{keysURL, configuration}, net.requestURLs()[count:], "now it does")
+	})
+}

@@ -274,3 +274,17 @@ func TestRemoteKeySet_LoggerThatMisbehaves(t *testing.T) {
 		})
 	}
 }
+
+// The URL in the record has no query, which may be a secret.
+func TestRemoteKeySet_WarnsWithoutTheQuery(t *testing.T) {
+	withFakeTime(t, "", func(t *testing.T, net *network) {
+		var log bytes.Buffer
+		const url = keysURL + "?key=hidden"
+		net.respond(url, reply(200, jwksOf(edJWK("good"), `{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AA"}`)))
+		set := &koreauth.RemoteKeySet{URL: url, HTTPClient: net.client(), Logger: slog.New(slog.NewJSONHandler(&log, nil))}
+		wantKey(t, set, "good", 0)
+		synctest.Wait()
+		assert.Contains(t, log.String(), keysURL)
+		assert.NotContains(t, log.String(), "hidden")
+	})
+}

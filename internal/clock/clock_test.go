@@ -41,3 +41,17 @@ func TestInstant_Wall(t *testing.T) {
 		assert.True(t, clock.Now().Wall().Equal(time.Now().Add(time.Hour)))
 	})
 }
+
+func TestInstant_OfALaterMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		instant := clock.Now()
+		time.Sleep(time.Minute + 7)
+		later := clock.Now()
+		time.Sleep(time.Hour)
+		assert.Equal(t, time.Minute+7, instant.AgeAt(later), "the hour after it does not count")
+		assert.Equal(t, 7, later.Wall().Nanosecond())
+		undo := clock.Suspend(time.Hour)
+		defer undo()
+		assert.True(t, clock.Now().Time().Equal(time.Now()), "Time is what time.Now returns")
+	})
+}
