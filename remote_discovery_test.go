@@ -362,5 +362,22 @@ func TestRemoteKeySet_AsksTheMetadataOnlyIfNothingIsNew(t *testing.T) {
 		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 		synctest.Wait()
 		assert.Equal(t, []string{keysURL, configuration}, net.requestURLs()[count:], "now it does")
+		wait(2 * keysMaxAge)
+		wantKey(t, set, "b", 0)
+		synctest.Wait()
+		net.respondKeys(reply(200, jwksOf(strings.Replace(edJWK("other"), `"other"`, `"a"`, 1), edJWK("b"))))
+		count = net.requestCount()
+		_, err = set.Keys(t.Context(), "c", true)
+		assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
+		synctest.Wait()
+		assert.Equal(t, []string{keysURL}, net.requestURLs()[count:], "another key with the ID of an old one is new")
+	})
+}
+
+func TestRemoteKeySet_NamesTheDocumentThatItCannotRead(t *testing.T) {
+	withFakeTime(t, "", func(t *testing.T, net *network) {
+		net.respondKeys(reply(200, `{"keys":[]}`))
+		_, err := (&koreauth.RemoteKeySet{URL: keysURL, HTTPClient: net.client()}).Keys(t.Context(), "a", true)
+		assert.ErrorContains(t, err, keysURL)
 	})
 }
