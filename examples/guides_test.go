@@ -37,6 +37,7 @@ var guideImports = []string{
 	"sync", "sync/atomic", "time",
 	"github.com/gorilla/mux",
 	"github.com/koreauth/koreauth",
+	"github.com/koreauth/koreauth/doctor",
 	"github.com/koreauth/koreauth/koreclient",
 	"github.com/koreauth/koreauth/koretest",
 	"github.com/koreauth/koreauth/revocation",
