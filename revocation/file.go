@@ -19,6 +19,9 @@ const (
 	// refillLines is up to how many lines a refill appends one by one. More of them are
 	// written with a new file.
 	refillLines = 64
+	// maxGiven is how many lines the positions may have where calls of Follow ended. Each
+	// takes four bytes.
+	maxGiven = 4_000_000
 )
 
 // File returns a store in a file, for the processes of one machine. It makes the file
@@ -252,7 +255,14 @@ func (s *file) remember(at position) {
 	s.given = slices.DeleteFunc(s.given, func(p position) bool {
 		return p.epoch == at.epoch && p.seq == at.seq && p.sum == at.sum
 	})
-	if s.given = append(s.given, at); len(s.given) > 64 {
+	s.given = append(s.given, at)
+	lines := 0
+	for _, p := range s.given {
+		lines += p.number
+	}
+	for len(s.given) > 1 && (len(s.given) > 64 || lines > maxGiven) {
+		lines -= s.given[0].number
+		s.given[0] = position{} // so that its memory is released
 		s.given = s.given[1:]
 	}
 }
@@ -264,11 +274,11 @@ func (s *file) known(from uint64) past {
 	var there past
 	for _, p := range s.given {
 		if p.seq == from {
-			there.positions = append(there.positions, p)
+			there.add(p)
 		}
 	}
 	if n := len(s.given); n > 0 && from > 0 && len(there.positions) == 0 {
-		there.positions = s.given[n-1 : n : n]
+		there.add(s.given[n-1])
 	}
 	return there
 }

@@ -297,8 +297,8 @@ func TestFile_RemovesExpiredLines(t *testing.T) {
 		for i := range 300 {
 			appendRule(t, store, fileRule("long-%d", i))
 		}
-		w := watch(t, store, 0)
 		time.Sleep(time.Hour + 5*time.Minute - time.Second)
+		w := watch(t, store, 0)
 		appendRule(t, store, fileRule("before"))
 		assert.Equal(t, 1002, bytes.Count(readFile(t, path), []byte("\n")), "they are kept for five minutes more")
 		time.Sleep(3 * time.Second)

@@ -37,8 +37,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func newHeader() []byte {
 	var epoch [epochLength / 2]byte
 	_, _ = rand.Read(epoch[:]) // It never fails.
-	return []byte(formatStart + hex.EncodeToString(epoch[:]) + "\n")
+	return formatHeader(hex.EncodeToString(epoch[:]))
 }
+
+func formatHeader(epoch string) []byte { return []byte(formatStart + epoch + "\n") }
 
 var (
 	errForeign = errors.New("it is not a file of revocations and is left as it is: give another path")

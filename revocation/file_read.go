@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -19,6 +21,8 @@ type position struct {
 	sum    uint32    // of the last line
 	seq    uint64    // of the last line
 	latest time.Time // the latest At
+	sums   []uint32  // of all lines
+	prefix uint32    // checksum of all bytes
 }
 
 // damage is the error of a line that is damaged and not the last.
@@ -45,16 +49,15 @@ type tail struct {
 // each with them. It moves p past each line for which each returned nil.
 func (p *position) read(ctx context.Context, f io.ReaderAt, size int64, each func(*line) error) (tail, error) {
 	if p.offset == 0 {
-		start := make([]byte, min(size, int64(headerLength)))
-		n, err := f.ReadAt(start, 0) // It may have become shorter.
-		if err != nil && err != io.EOF {
+		start, err := readStart(f, size)
+		if err != nil {
 			return tail{}, err
 		}
-		epoch, err := readHeader(start[:n])
+		epoch, err := readHeader(start)
 		if err != nil || epoch == "" {
-			return tail{length: size}, err
+			return tail{length: int64(len(start))}, err
 		}
-		p.epoch, p.offset, p.number = epoch, int64(headerLength), 1
+		p.begin(epoch)
 	}
 	chunk := make([]byte, 0, min(256<<10, max(size-p.offset, 0)))
 	for at := p.offset; at < size; {
@@ -82,6 +85,23 @@ func (p *position) read(ctx context.Context, f io.ReaderAt, size int64, each fun
 	last := line{number: p.number + 1, whole: chunk}
 	whole, err := last.checkTail()
 	return tail{int64(len(chunk)), whole}, err
+}
+
+// readStart returns the first line of a file, or as much as there is of it.
+func readStart(f io.ReaderAt, size int64) ([]byte, error) {
+	start := make([]byte, min(size, int64(headerLength)))
+	n, err := f.ReadAt(start, 0)
+	if err == io.EOF {
+		err = nil // It became shorter.
+	}
+	return start[:n], err
+}
+
+// begin moves p past the first line of a file.
+func (p *position) begin(epoch string) {
+	header := formatHeader(epoch)
+	*p = position{epoch: epoch, offset: int64(len(header)), number: 1, latest: p.latest}
+	p.prefix = crc32.Checksum(header, castagnoli)
 }
 
 // lines reads the complete lines of a chunk, and returns how many bytes they have. At
@@ -115,12 +135,14 @@ func (p *position) lines(ctx context.Context, chunk []byte, end bool, each func(
 func (p *position) pass(l *line) {
 	p.offset, p.number, p.length = l.offset+int64(len(l.whole)), l.number, len(l.whole)
 	p.sum, p.seq = l.sum, l.seq
+	p.sums, p.prefix = append(p.sums, l.sum), crc32.Update(p.prefix, castagnoli, l.whole)
 	if l.at.After(p.latest) {
 		p.latest = l.at
 	}
 }
 
-// holds reports whether the file still has at p what was read there.
+// holds reports whether the file still has the first line, and at p the last line, that
+// were read.
 func (p *position) holds(f io.ReaderAt, size int64) (bool, error) {
 	if p.offset == 0 || size < p.offset {
 		return false, nil
@@ -144,29 +166,64 @@ func (p *position) holds(f io.ReaderAt, size int64) (bool, error) {
 	return epoch == p.epoch && (p.length == 0 || l.parse() && l.sum == p.sum && l.seq == p.seq), nil
 }
 
-// past checks that a file continues what was read of it before, up to that position.
-// Compaction may have dropped some of the lines, but never the last.
-type past struct{ positions []position }
+// unchanged reports whether the file still has all that was read up to p.
+func (p *position) unchanged(ctx context.Context, f io.ReaderAt) (bool, error) {
+	var sum uint32
+	chunk := make([]byte, min(256<<10, p.offset))
+	for at := int64(0); at < p.offset; {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		n, err := f.ReadAt(chunk[:min(int64(len(chunk)), p.offset-at)], at)
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		if n == 0 {
+			return false, nil // It became shorter.
+		}
+		sum = crc32.Update(sum, castagnoli, chunk[:n])
+		at += int64(n)
+	}
+	return sum == p.prefix, nil
+}
 
-// line returns errOther if a line contradicts what was read before.
+// past checks that a file continues what was read of it before, up to some positions.
+// Compaction may have dropped some of the lines, but never the last.
+type past struct {
+	positions []position
+	next      []int // how many of the sums of each position were passed
+}
+
+// add adds a position that was read up to before.
+func (h *past) add(p position) {
+	if p.seq > 0 {
+		h.positions, h.next = append(h.positions, p), append(h.next, 0)
+	}
+}
+
+// again begins to check a file from its start.
+func (h *past) again() { clear(h.next) }
+
+// line returns errOther if a line is not one of those that were read before.
 func (h *past) line(epoch string, l *line) error {
-	for _, p := range h.positions {
-		if p.seq == 0 || l.seq > p.seq {
+	for i, p := range h.positions {
+		if l.seq > p.seq {
 			continue
 		}
-		// A line that was appended since has a later At. One with the same Seq may
-		// have replaced a line that the position has passed.
-		if epoch != p.epoch || l.at.After(p.latest) || l.seq == p.seq && l.sum != p.sum {
+		found := slices.Index(p.sums[h.next[i]:], l.sum)
+		if epoch != p.epoch || found < 0 {
 			return errOther
 		}
+		h.next[i] += found + 1
 	}
 	return nil
 }
 
-// end returns errOther if a file that was read to its end lacks what was read before.
+// end returns errOther if a file that was read to its end ends before what was read
+// before.
 func (h *past) end(now position) error {
 	for _, p := range h.positions {
-		if p.seq > 0 && (now.epoch != p.epoch || now.seq < p.seq) {
+		if now.epoch != p.epoch || now.seq < p.seq {
 			return errOther
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"sync/atomic"
@@ -109,12 +108,11 @@ func peek(path string) (exists bool, err error) {
 		return true, err
 	}
 	defer f.Close()
-	start := make([]byte, min(info.Size(), int64(headerLength)))
-	n, err := f.ReadAt(start, 0) // It may have become shorter.
-	if err != nil && err != io.EOF {
+	start, err := readStart(f, info.Size())
+	if err != nil {
 		return true, err
 	}
-	_, err = readHeader(start[:n])
+	_, err = readHeader(start)
 	return true, err
 }
 
@@ -136,7 +134,8 @@ func (w *writer) load(ctx context.Context, size int64) error {
 	}
 	end, before := w.end, past{}
 	if !same {
-		end, before = position{}, past{[]position{w.end}}
+		before.add(w.end)
+		end = position{}
 	}
 	lost := false
 	rest, err := end.read(ctx, w.f, size, func(l *line) error {
@@ -183,7 +182,7 @@ func (w *writer) start(size int64) error {
 		return err
 	}
 	epoch, err := readHeader(header)
-	w.end = position{epoch: epoch, offset: int64(len(header)), number: 1, latest: w.end.latest}
+	w.end.begin(epoch)
 	return err
 }
 
@@ -267,7 +266,7 @@ func (w *writer) rewrite(ctx context.Context, keep func(*line) bool, more func(w
 func (w *writer) copy(ctx context.Context, to *os.File, keep func(*line) bool, more func(write func([]byte) error) error) error {
 	out := bufio.NewWriterSize(diskWriter{w.disk, to}, 256<<10)
 	write := func(text []byte) error { _, err := out.Write(text); return err }
-	if err := write([]byte(formatStart + w.end.epoch + "\n")); err != nil {
+	if err := write(formatHeader(w.end.epoch)); err != nil {
 		return err
 	}
 	var at position
