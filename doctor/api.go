@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/loopback"
 )
 
 // api checks how the API answers.
@@ -20,7 +20,7 @@ func (r *run) api(ctx context.Context) {
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		r.add("api", levelFail, "Config.API is not an absolute URL", "use the form https://api.example.com/v1/ping")
 		return
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		r.add("api", levelFail, "Config.API is http, so that anyone on the network can read tokens", "use https")
 		return
 	}
@@ -37,14 +37,6 @@ func (r *run) api(ctx context.Context) {
 		r.accepts(ctx)
 	}
 	r.preflight(ctx)
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	address, err := netip.ParseAddr(host)
-	return err == nil && address.Unmap().IsLoopback()
 }
 
 // send sends a request to the API. If that fails it adds a finding and returns nil.

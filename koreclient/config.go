@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/loopback"
 )
 
 // Config says where a [Client] gets its tokens. TokenURL or Issuer, ClientID, and
@@ -108,21 +109,12 @@ func checkURL(text string) string {
 		return "has credentials in it: use ClientID and ClientSecret"
 	case u.Fragment != "" || strings.Contains(text, "#"):
 		return "has a fragment: remove what begins with #"
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		return "is http, so that anyone on the network could read the secret: use https"
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "is not https: use the form https://host/path"
 	}
 	return ""
-}
-
-// isLoopback reports whether a host is on this machine.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	address, err := netip.ParseAddr(host)
-	return err == nil && address.Unmap().IsLoopback()
 }
 
 // String returns the Config without secrets.

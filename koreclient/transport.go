@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koreauth/koreauth/internal/loopback"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -65,7 +66,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !t.has(req.URL) || len(req.Header["Authorization"]) > 0 {
 		return t.base.RoundTrip(req)
 	}
-	if req.URL.Scheme != "https" && !isLoopback(req.URL.Hostname()) {
+	if req.URL.Scheme != "https" && !loopback.Is(req.URL.Hostname()) {
 		closeBody(req)
 		return nil, errNotHTTPS
 	}
@@ -110,7 +111,7 @@ func (t *transport) has(u *url.URL) bool {
 		case host.Port() != "":
 			return hostPort(u) == hostPort(host)
 		}
-		return isLoopback(host.Hostname()) || hostPort(u) == hostPort(&url.URL{Scheme: u.Scheme, Host: host.Host})
+		return loopback.Is(host.Hostname()) || hostPort(u) == hostPort(&url.URL{Scheme: u.Scheme, Host: host.Host})
 	})
 }
 

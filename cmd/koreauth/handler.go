@@ -9,11 +9,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/koreauth/koreauth/internal/loopback"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/revocation"
 )
@@ -35,7 +35,7 @@ func newHandlerStore(w world, c *cli.Command) (*handlerStore, error) {
 		if err != nil {
 			return nil, err
 		}
-		if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		if u.Scheme == "http" && !loopback.Is(u.Hostname()) {
 			return nil, usage("--url is http, so that anyone on the network could read the token: use https")
 		}
 		s.client = &http.Client{Transport: withToken(token)}
@@ -49,10 +49,6 @@ func newHandlerStore(w world, c *cli.Command) (*handlerStore, error) {
 	// The token is for this host alone.
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return s, nil
-}
-
-func isLoopback(host string) bool {
-	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
 }
 
 // withToken sends requests with a token.

@@ -148,8 +148,10 @@ func TestRevoke_Usage(t *testing.T) {
 		assert.Equal(t, statusUsage, got.status, name)
 		assert.Contains(t, got.err, row.says, name)
 	}
-	got := koreauthCommand(t.Context(), "", map[string]string{"KORE_TOKEN_FILE": empty}, "list", "--url", "http://api.example/")
-	assert.Equal(t, statusUsage, got.status)
-	assert.Contains(t, got.err, "use https")
+	for _, url := range []string{"http://api.example/", "http://127.evil.example/", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/"} {
+		got := koreauthCommand(t.Context(), "", map[string]string{"KORE_TOKEN_FILE": empty}, "list", "--url", url)
+		assert.Equal(t, statusUsage, got.status, url)
+		assert.Contains(t, got.err, "use https", url)
+	}
 	assert.NoFileExists(t, file)
 }

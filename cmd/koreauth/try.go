@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/loopback"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/koreclient"
 )
@@ -130,7 +131,7 @@ func apiRequest(ctx context.Context, text string) (*http.Request, error) {
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, usage("--api is not an absolute URL: use the form https://api.example.com/v1/ping")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		return nil, usage("--api is http, so that anyone on the network could read the token: use https")
 	}
 	return http.NewRequestWithContext(ctx, http.MethodGet, text, nil)

@@ -109,12 +109,13 @@ func TestTest_Failures(t *testing.T) {
 		assertNoSecret(t, got)
 	}
 	for name, args := range map[string][]string{
-		"an API on http":      {"--token-url", issuer.TokenURL(), "--api", "http://api.example/"},
-		"an API that is none": {"--token-url", issuer.TokenURL(), "--api", "api"},
-		"no endpoint":         {},
-		"an argument":         {"--token-url", issuer.TokenURL(), "secret"},
-		"an odd requirement":  {"--token-url", issuer.TokenURL(), "--require", "x"},
-		"no issuer":           {"--token-url", issuer.TokenURL(), "--audience", "a"},
+		"an API on http":       {"--token-url", issuer.TokenURL(), "--api", "http://api.example/"},
+		"a name like loopback": {"--token-url", issuer.TokenURL(), "--api", "http://127.evil.example/"},
+		"an API that is none":  {"--token-url", issuer.TokenURL(), "--api", "api"},
+		"no endpoint":          {},
+		"an argument":          {"--token-url", issuer.TokenURL(), "secret"},
+		"an odd requirement":   {"--token-url", issuer.TokenURL(), "--require", "x"},
+		"no issuer":            {"--token-url", issuer.TokenURL(), "--audience", "a"},
 	} {
 		got := koreauthCommand(t.Context(), "", env, append([]string{"test"}, args...)...)
 		assert.Equal(t, statusUsage, got.status, name)

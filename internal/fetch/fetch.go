@@ -8,12 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/loopback"
 )
 
 // The limits of a fetch.
@@ -230,7 +231,7 @@ func CheckURL(text string, allowHTTP bool) string {
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		return "is not an absolute https URL, such as https://keycloak.example.com/realms/KORE-CIDP"
-	case u.Scheme == "http" && !allowHTTP && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !allowHTTP && !loopback.Is(u.Hostname()):
 		return "is http, so that anyone on the network path can forge keys: use https (or set DangerouslyAllowHTTP)"
 	}
 	return ""
@@ -246,13 +247,4 @@ func CheckIssuerURL(text string, allowHTTP bool) string {
 		return "has a query or a fragment, which an issuer URL must not have (RFC 8414 §2)"
 	}
 	return ""
-}
-
-// isLoopback reports whether host is localhost or a loopback address.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/loopback"
 )
 
 // maxRequests is the maximum number of requests of one fetch.
@@ -181,7 +183,7 @@ func (k *Keys) readMetadata(doc *Document) (string, error) {
 	}
 	// The exception for loopback is for an issuer on this machine.
 	if u, err := url.Parse(location); err == nil && u.Scheme == "http" && !k.allowHTTP {
-		if issuer, err := url.Parse(k.issuer); err != nil || !isLoopback(issuer.Hostname()) {
+		if issuer, err := url.Parse(k.issuer); err != nil || !loopback.Is(issuer.Hostname()) {
 			return "", fmt.Errorf("%s: jwks_uri is http on this machine, but the issuer is not on this machine", doc.URL)
 		}
 	}

@@ -3,8 +3,9 @@ package devissuer
 import (
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
+
+	"github.com/koreauth/koreauth/internal/loopback"
 )
 
 // onLoopback rejects requests whose Host is not a name of loopback. Otherwise a web
@@ -26,12 +27,6 @@ func onLoopback(next http.Handler) http.Handler {
 	})
 }
 
-// isLoopback reports whether a host, without a port, is localhost or an address of
-// loopback. Other names count as foreign, whatever they resolve to.
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") { // RFC 6761 §6.3
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Zone() == "" && addr.Unmap().IsLoopback()
-}
+// isLoopback reports whether a host, without a port, is on loopback. A browser sends no
+// zone.
+func isLoopback(host string) bool { return loopback.Is(host) && !strings.Contains(host, "%") }
