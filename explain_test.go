@@ -349,7 +349,7 @@ func TestExplain_Opaque(t *testing.T) {
 	inactive := fmt.Errorf("%w: not active", koreauth.ErrInvalidToken) // as of another package
 	config := edConfig(edIssuer, edStatic("k"))
 	config.Require = []koreauth.Requirement{koreauth.Scope("sims:read")}
-	config.Opaque = opaqueFunc(func(_ context.Context, token string) (*koreauth.Claims, error) {
+	config.Opaque = validateFunc(func(_ context.Context, token string) (*koreauth.Claims, error) {
 		switch token {
 		case "good":
 			return koretest.Claims(map[string]any{"iss": edIssuer, "scope": "sims:read"}), nil
@@ -396,12 +396,6 @@ func TestExplain_Opaque(t *testing.T) {
 		assert.ErrorIs(t, e.Err, row.reason, token)
 		assert.Equal(t, err.Error(), e.Err.Error(), token)
 	}
-}
-
-type opaqueFunc func(context.Context, string) (*koreauth.Claims, error)
-
-func (f opaqueFunc) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
-	return f(ctx, token)
 }
 
 func TestExplain_Outage(t *testing.T) {

@@ -785,7 +785,7 @@ func TestMiddleware_ContextPrintsNoToken(t *testing.T) {
 
 // A token that is not a b64token makes the request a bad one, unless it was not looked at.
 func TestMiddleware_TokenThatIsNoToken68(t *testing.T) {
-	own := opaqueFunc(func(context.Context, string) (*koreauth.Claims, error) { return nil, koreauth.ErrSignature })
+	own := validateFunc(func(context.Context, string) (*koreauth.Claims, error) { return nil, koreauth.ErrSignature })
 	_, v := newIssuer(t, "RS256", nil)
 	for name, row := range map[string]struct {
 		validator koreauth.TokenValidator

@@ -14,8 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/internal/strictjson"
+	"github.com/koreauth/koreauth/internal/token68"
 )
 
 const (
@@ -131,7 +133,7 @@ func (e *endpoint) send(req *http.Request, secret string) (*answer, error) {
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	a := &answer{status: res.StatusCode, contentType: res.Header.Get("Content-Type"), body: string(body), retryAfter: retryAfter(res.Header)}
+	a := &answer{status: res.StatusCode, contentType: res.Header.Get("Content-Type"), body: string(body), retryAfter: min(fetch.RetryAfter(res.Header), maxRetryAfter)}
 	switch {
 	case err != nil:
 		return nil, &Error{Status: a.status, Description: e.clean("reading the answer: "+err.Error(), secret), cause: contextError(err)}
@@ -187,7 +189,7 @@ func (e *endpoint) read(a *answer, secret string, start time.Time) (Token, error
 		return t, &Error{Status: a.status, Code: cut(e.clean(code, secret), 64), Description: e.clean(description, secret), RetryAfter: a.retryAfter}
 	case token == "":
 		return t, failed("the answer has no access_token")
-	case len(token) > maxToken || !isToken(token):
+	case len(token) > maxToken || !token68.Valid(token):
 		return t, failed("the access_token has characters that no bearer token has (RFC 6750 §2.1), or is over 64 KiB")
 	case kind != "" && !strings.EqualFold(kind, "Bearer"):
 		return t, failed(e.clean(fmt.Sprintf("the token is of type %q, not Bearer", cut(kind, 32)), secret))
@@ -200,14 +202,6 @@ func (e *endpoint) read(a *answer, secret string, start time.Time) (Token, error
 		t.Expiry = start.Add(expires)
 	}
 	return t, nil
-}
-
-// isToken reports whether text is a b64token (RFC 6750 §2.1).
-func isToken(text string) bool {
-	text = strings.TrimRight(text, "=")
-	return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._~+/", c)
-	})
 }
 
 // seconds reads expires_in, a number or a number in quotes. It returns zero for
@@ -228,21 +222,6 @@ func seconds(r *strictjson.Reader) time.Duration {
 		return most
 	}
 	return max(0, time.Duration(n*float64(time.Second)))
-}
-
-// retryAfter reads Retry-After (RFC 9110 §10.2.3), at most five minutes.
-func retryAfter(h http.Header) time.Duration {
-	text := h.Get("Retry-After")
-	n, err := strconv.ParseUint(text, 10, 31)
-	wait := time.Duration(n) * time.Second
-	if err != nil {
-		at, err := http.ParseTime(text)
-		if err != nil {
-			return 0
-		}
-		wait = time.Until(at)
-	}
-	return min(max(wait, 0), maxRetryAfter)
 }
 
 // discover returns the URL of the token endpoint from the metadata of the issuer. An

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/doctor"
+	"github.com/koreauth/koreauth/internal/explain"
 )
 
 // again is how long doctor waits before it checks again, with --wait.
@@ -29,8 +29,6 @@ func doctorCommand(w world) *cli.Command {
 			&cli.DurationFlag{Name: "wait", Usage: "check again until nothing fails, for at most this time, such as 60s"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON array"},
 		),
-		OnUsageError:              usageError,
-		DisableSliceFlagSeparator: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("doctor takes no argument: pass a token in a file with --token-file")
@@ -114,9 +112,9 @@ func printFindings(w world, findings []doctor.Finding, asJSON bool) error {
 		if mark == "fail" {
 			mark = "FAIL"
 		}
-		lines := wrap(f.Check+": "+f.Found, 74)
+		lines := explain.Wrap(f.Check+": "+f.Found, 74)
 		if f.Cure != "" {
-			lines = append(lines, wrap("→ "+f.Cure, 74)...)
+			lines = append(lines, explain.Wrap("→ "+f.Cure, 74)...)
 		}
 		for n, line := range lines {
 			if n > 0 {
@@ -128,21 +126,4 @@ func printFindings(w world, findings []doctor.Finding, asJSON bool) error {
 		}
 	}
 	return nil
-}
-
-// wrap breaks a text into lines, at spaces if possible.
-func wrap(text string, columns int) (lines []string) {
-	line := []rune(nil)
-	for word := range strings.FieldsSeq(text) {
-		if len(line) > 0 && len(line)+1+len([]rune(word)) > columns {
-			lines, line = append(lines, string(line)), nil
-		}
-		if len(line) > 0 {
-			line = append(line, ' ')
-		}
-		for line = append(line, []rune(word)...); len(line) > columns; line = line[columns:] {
-			lines = append(lines, string(line[:columns]))
-		}
-	}
-	return append(lines, string(line))
 }

@@ -33,13 +33,11 @@ func explainCommand(w world) *cli.Command {
 			&cli.StringFlag{Name: "token-file", Usage: "read the token from `FILE` instead of standard input"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object"},
 		),
-		OnUsageError:              usageError,
-		DisableSliceFlagSeparator: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("explain takes no argument: pass the token on standard input, or in a file with --token-file")
 			}
-			return explain(ctx, w, c)
+			return runExplain(ctx, w, c)
 		},
 	}
 }
@@ -58,7 +56,7 @@ func validatorFlags() []cli.Flag {
 	}
 }
 
-func explain(ctx context.Context, w world, c *cli.Command) error {
+func runExplain(ctx context.Context, w world, c *cli.Command) error {
 	validator, err := newValidator(c)
 	if err != nil {
 		return err

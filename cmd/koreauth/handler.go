@@ -40,7 +40,11 @@ func newHandlerStore(w world, c *cli.Command) (*handlerStore, error) {
 		}
 		s.client = &http.Client{Transport: withToken(token)}
 	} else {
-		client, err := newClient(w, c, "")
+		config, err := clientConfig(w, c, "")
+		if err != nil {
+			return nil, err
+		}
+		client, err := newClient(config)
 		if err != nil {
 			return nil, fmt.Errorf("%w\nor set KORE_TOKEN_FILE to the name of a file with a token", err)
 		}

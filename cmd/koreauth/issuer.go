@@ -19,7 +19,6 @@ func issuerCommand(w world) *cli.Command {
 			&cli.StringFlag{Name: "addr", Value: devissuer.DefaultAddr, Usage: "listen on this `ADDRESS`, which must be on loopback"},
 			&cli.StringFlag{Name: "keys-file", Usage: "keep the keys in `FILE`, so that tokens stay valid; it is created if it is not there"},
 		},
-		OnUsageError: usageError,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("issuer takes no argument: use --addr and --keys-file")

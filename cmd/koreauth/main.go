@@ -103,13 +103,20 @@ func run(ctx context.Context, w world) int {
 }
 
 func newCommand(w world) *cli.Command {
+	commands := []*cli.Command{
+		explainCommand(w), tokenCommand(w), testCommand(w), doctorCommand(w), revokeCommand(w), liftCommand(w), listCommand(w), issuerCommand(w),
+	}
+	for _, c := range commands {
+		c.OnUsageError = usageError
+		c.DisableSliceFlagSeparator = true // A grant may have a comma.
+	}
 	return &cli.Command{
 		Name:      "koreauth",
 		Usage:     "find out why a token is rejected, get tokens, and revoke them",
 		Writer:    w.out,
 		ErrWriter: w.err,
 		Reader:    w.in,
-		Commands:  []*cli.Command{explainCommand(w), tokenCommand(w), testCommand(w), doctorCommand(w), revokeCommand(w), liftCommand(w), listCommand(w), issuerCommand(w)},
+		Commands:  commands,
 		// Errors end the program in main.
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {},
 		OnUsageError:          usageError,

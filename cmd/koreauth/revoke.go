@@ -28,31 +28,26 @@ func revokeCommand(w world) *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Usage: "append nothing; say how many known tokens it would stop (with --url)"},
 			&cli.BoolFlag{Name: "wait", Usage: "wait until all replicas have the rule (with --url)"},
 		),
-		OnUsageError:              usageError,
-		DisableSliceFlagSeparator: true,
-		Action:                    func(ctx context.Context, c *cli.Command) error { return changeRule(ctx, w, c, false) },
+		Action: func(ctx context.Context, c *cli.Command) error { return changeRule(ctx, w, c, false) },
 	}
 }
 
 func liftCommand(w world) *cli.Command {
 	return &cli.Command{
-		Name:                      "lift",
-		Usage:                     "end a rule, so that its tokens work again",
-		UsageText:                 "koreauth lift --url URL | --file FILE --issuer URL --client ID [options]",
-		Flags:                     append(storeFlags(), ruleFlags()...),
-		OnUsageError:              usageError,
-		DisableSliceFlagSeparator: true,
-		Action:                    func(ctx context.Context, c *cli.Command) error { return changeRule(ctx, w, c, true) },
+		Name:      "lift",
+		Usage:     "end a rule, so that its tokens work again",
+		UsageText: "koreauth lift --url URL | --file FILE --issuer URL --client ID [options]",
+		Flags:     append(storeFlags(), ruleFlags()...),
+		Action:    func(ctx context.Context, c *cli.Command) error { return changeRule(ctx, w, c, true) },
 	}
 }
 
 func listCommand(w world) *cli.Command {
 	return &cli.Command{
-		Name:         "list",
-		Usage:        "list the rules that end tokens, oldest first",
-		UsageText:    "koreauth list --url URL | --file FILE [options]",
-		Flags:        storeFlags(),
-		OnUsageError: usageError,
+		Name:      "list",
+		Usage:     "list the rules that end tokens, oldest first",
+		UsageText: "koreauth list --url URL | --file FILE [options]",
+		Flags:     storeFlags(),
 		Action: func(ctx context.Context, c *cli.Command) error {
 			store, err := openStore(w, c)
 			if err != nil {

@@ -28,8 +28,6 @@ func tokenCommand(w world) *cli.Command {
 			&cli.BoolFlag{Name: "no-cache", Usage: "get a new token, and do not keep it"},
 			&cli.BoolFlag{Name: "forget", Usage: "remove the cached token, and get none"},
 		),
-		OnUsageError:              usageError,
-		DisableSliceFlagSeparator: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("token takes no argument: set KORE_CLIENT_SECRET, or use --secret-file")
@@ -90,9 +88,9 @@ func getToken(ctx context.Context, w world, c *cli.Command) error {
 		return err
 	}
 	config.Issuer = c.String("issuer")
-	client, err := koreclient.New(config)
+	client, err := newClient(config)
 	if err != nil {
-		return usage("%s", clientFlags.Replace(err.Error()))
+		return err
 	}
 	cache := newTokenCache(w.cache, config)
 	switch {
@@ -126,13 +124,8 @@ func tokenStatus(err error) int {
 	return statusUnknown
 }
 
-// newClient returns the client that the flags and variables describe. If id is empty, it
-// is that of KORE_CLIENT_ID.
-func newClient(w world, c *cli.Command, id string) (*koreclient.Client, error) {
-	config, err := clientConfig(w, c, id)
-	if err != nil {
-		return nil, err
-	}
+// newClient returns a client. The faults of its Config are those of the caller.
+func newClient(config koreclient.Config) (*koreclient.Client, error) {
 	client, err := koreclient.New(config)
 	if err != nil {
 		return nil, usage("%s", clientFlags.Replace(err.Error()))
@@ -140,7 +133,8 @@ func newClient(w world, c *cli.Command, id string) (*koreclient.Client, error) {
 	return client, nil
 }
 
-// clientConfig reads the flags and variables.
+// clientConfig reads the flags and variables. If id is empty, it is that of
+// KORE_CLIENT_ID.
 func clientConfig(w world, c *cli.Command, id string) (koreclient.Config, error) {
 	config := koreclient.Config{
 		TokenURL: c.String("token-url"), ClientID: id, ClientSecret: w.getenv("KORE_CLIENT_SECRET"),

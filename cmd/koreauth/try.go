@@ -43,8 +43,6 @@ func testCommand(w world) *cli.Command {
 			&cli.StringSliceFlag{Name: "require", Usage: "also check `RULE`, as explain does"},
 			&cli.StringFlag{Name: "api", Usage: "call this `URL` with the token"},
 		),
-		OnUsageError:              usageError,
-		DisableSliceFlagSeparator: true,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("test takes no argument: set KORE_CLIENT_SECRET, or use --secret-file")
@@ -65,9 +63,9 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	}
 	recorder := &recorder{out: w.out, secrets: []string{config.ClientSecret, url.QueryEscape(config.ClientSecret)}}
 	config.HTTPClient = &http.Client{Transport: recorder}
-	client, err := koreclient.New(config)
+	client, err := newClient(config)
 	if err != nil {
-		return usage("%s", clientFlags.Replace(err.Error()))
+		return err
 	}
 	var validator *koreauth.Validator
 	if len(c.StringSlice("audience")) > 0 {

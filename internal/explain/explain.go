@@ -141,7 +141,7 @@ func (t *Token) step(check Check) Step {
 		t.claim(check, &s)
 	}
 	if s.Verdict == Unknown {
-		s.Hint = "the token may be valid: try again when the cause is gone"
+		s.Hint = tryAgain
 	}
 	if result.Err != nil && s.Verdict != Pass {
 		s.Found = join(s.Found, cause(result.Err))
@@ -228,12 +228,12 @@ func (t *Token) wantKey() string {
 
 // claim describes the checks of claims.
 func (t *Token) claim(check Check, s *Step) {
+	s.Want = t.wanted(check)
 	if t.Payload == "" {
-		s.Want, s.Verified = t.wanted(check), false
+		s.Verified = false
 		return
 	}
 	c := &t.Claims
-	s.Want = t.wanted(check)
 	switch check {
 	case Issuer:
 		s.Found = t.show(c.Issuer)
@@ -322,7 +322,10 @@ func (t *Token) thumbprint(text string) string {
 	return text
 }
 
-const requirement = "requirement" // the name of such a step
+const (
+	requirement = "requirement" // the name of such a step
+	tryAgain    = "the token may be valid: try again when the cause is gone"
+)
 
 // Requirement describes a condition beside the checks. names are what it requires,
 // or the name of its type.
@@ -336,7 +339,7 @@ func (t *Token) Requirement(names []string, kind string, result Result) Step {
 	case "":
 		s.Verdict, s.Found = Skipped, "not asked, because the signature was not verified"
 	case Unknown:
-		s.Hint = "the token may be valid: try again when the cause is gone"
+		s.Hint = tryAgain
 	case Fail:
 		if len(names) > 0 {
 			s.Hint = "grant it to the client at the issuer; if that was done since the token was issued, a new token is needed"
@@ -380,7 +383,7 @@ func Opaque(text string, result Result) []Step {
 	case Pass:
 		asked.Verified = true
 	case Unknown:
-		asked.Found, asked.Hint = "no answer", "the token may be valid: try again when the cause is gone"
+		asked.Found, asked.Hint = "no answer", tryAgain
 	case Fail:
 		asked.Found, asked.Hint = "rejected", "get a new token"
 	}

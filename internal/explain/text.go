@@ -67,7 +67,7 @@ func (s Step) write(b *strings.Builder) {
 
 // row writes a text beside its name, in lines that begin at the margin.
 func row(b *strings.Builder, margin int, name, text string) {
-	for _, line := range wrap(text, width-margin) {
+	for _, line := range Wrap(text, width-margin) {
 		b.WriteString(strings.TrimRight(pad(name, margin)+line, " ") + "\n")
 		name = ""
 	}
@@ -77,8 +77,8 @@ func pad(text string, columns int) string {
 	return text + strings.Repeat(" ", max(0, columns-utf8.RuneCountInString(text)))
 }
 
-// wrap breaks a text into lines, at spaces if possible. An empty text is one line.
-func wrap(text string, columns int) (lines []string) {
+// Wrap breaks a text into lines, at spaces if possible. An empty text is one line.
+func Wrap(text string, columns int) (lines []string) {
 	line := ""
 	for word := range strings.FieldsSeq(text) {
 		for {

@@ -36,7 +36,7 @@ type Document struct {
 // OK returns an error unless the status is 200.
 func (d *Document) OK() error {
 	if d.Status != http.StatusOK {
-		return &StatusError{d.URL, d.Status, retryAfter(d.Header)}
+		return &StatusError{d.URL, d.Status, RetryAfter(d.Header)}
 	}
 	return nil
 }
@@ -50,8 +50,8 @@ type StatusError struct {
 
 func (e *StatusError) Error() string { return fmt.Sprintf("%s: status %d", e.URL, e.Status) }
 
-// retryAfter returns the value of Retry-After (RFC 9110 §10.2.3), or zero.
-func retryAfter(header http.Header) time.Duration {
+// RetryAfter returns the value of Retry-After (RFC 9110 §10.2.3), or zero.
+func RetryAfter(header http.Header) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	seconds, err := strconv.ParseUint(value, 10, 31)
 	switch {
