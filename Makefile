@@ -5,10 +5,10 @@ PLATFORMS = linux/386 linux/arm windows/amd64 darwin/arm64
 
 .PHONY: test quick check lint vuln platforms modules contrib browser fuzz bench interop faults soak mutants mutants-check
 test: ## all tests, with the race detector; needs a C compiler
-	go test -race -shuffle=on -parallel 8 ./...
+	go test -race -shuffle=on -p 4 -parallel 8 ./...
 
 quick: ## the short tests but the trials, without the race detector
-	go test -short -shuffle=on -parallel 8 $$(go list ./... | grep -v /internal/trials/)
+	go test -short -shuffle=on -p 4 -parallel 8 $$(go list ./... | grep -v /internal/trials/)
 
 check: lint vuln platforms modules test contrib browser ## what CI runs, except for interop
 

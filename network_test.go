@@ -163,10 +163,17 @@ var errConnectionRefused = errors.New("connection refused")
 
 func connectionRefused(*http.Request) (*http.Response, error) { return nil, errConnectionRefused }
 
+var edKeys sync.Map // by key ID, because to make one takes longer than to sign
+
 // edKey returns the Ed25519 key with this ID. It is the same in every run.
 func edKey(kid string) ed25519.PrivateKey {
+	if key, ok := edKeys.Load(kid); ok {
+		return key.(ed25519.PrivateKey)
+	}
 	seed := sha256.Sum256([]byte(kid))
-	return ed25519.NewKeyFromSeed(seed[:])
+	key := ed25519.NewKeyFromSeed(seed[:])
+	edKeys.Store(kid, key)
+	return key
 }
 
 func edPublic(kid string) ed25519.PublicKey { return edKey(kid).Public().(ed25519.PublicKey) }

@@ -74,12 +74,12 @@ func (t *Tokens[V]) Forget(token string) { t.values.Invalidate(jws.SHA256(token)
 // one. A lost or an equal fingerprint costs time and changes no result.
 type prints []atomic.Uint32 // a power of two of buckets, each of which has bucketSize slots
 
-const bucketSize = 8
+const bucketSize = 16 // 64 bytes: one cache line
 
 // newPrints returns a table for that many fingerprints. It has three slots for each:
 // tokens that arrive in turn would displace each other for ever in a bucket with too few.
 func newPrints(count uint64) prints {
-	buckets := max(64, 1<<bits.Len64(3*count/bucketSize))
+	buckets := max(32, 1<<bits.Len64(3*count/bucketSize))
 	return make(prints, buckets*bucketSize)
 }
 
