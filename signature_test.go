@@ -130,7 +130,7 @@ func TestAlgorithm_StrictSignatures(t *testing.T) {
 // whose R or S has its highest bit set.
 func TestAlgorithm_AcceptsEveryECDSASignature(t *testing.T) {
 	number := 300
-	if raceDetector { // It makes each signature much slower.
+	if raceDetector || testing.Short() { // The race detector makes each signature much slower.
 		number = 50
 	}
 	for _, alg := range []string{"ES256", "ES384", "ES512"} {

@@ -28,6 +28,9 @@ func build(t *testing.T) (dir string) {
 
 // The examples run without any set-up.
 func TestExamples_Run(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds the programs, which their own tests run")
+	}
 	dir := build(t)
 	t.Run("every response is as expected", func(t *testing.T) { runOnce(t, dir) })
 	t.Run("the curl commands get the printed status", func(t *testing.T) { runCurlCommands(t, dir) })

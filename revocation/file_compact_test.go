@@ -328,6 +328,7 @@ func TestFile_KeepsLinesThatAreNeeded(t *testing.T) {
 
 // TestFile_FailedCompactionLosesNothing has a disk that fails while the file is replaced.
 func TestFile_FailedCompactionLosesNothing(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	broken, large := errors.New("broken"), false
 	for name, faults := range map[string]revocation.Faults{
 		"the new file cannot be written": {Write: func(f *os.File, text []byte) (int, error) {

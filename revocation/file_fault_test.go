@@ -84,6 +84,7 @@ func TestFile_FailedAppendLeavesNoHalfRule(t *testing.T) {
 }
 
 func TestFile_FailedFirstAppendIsRepaired(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	broken := errors.New("broken")
 	for name, row := range map[string]revocation.Faults{
 		"the first line is not written": {Write: func(*os.File, []byte) (int, error) { return 0, broken }},

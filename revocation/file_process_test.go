@@ -306,6 +306,7 @@ func TestFile_IsSharedByProcesses(t *testing.T) {
 }
 
 func TestFile_ReachesOtherProcessesSoon(t *testing.T) {
+	t.Parallel() // It mostly waits.
 	path := newFile(t)
 	_, out := child(t, "follow", path)
 	line, err := out.ReadString('\n')
