@@ -210,13 +210,11 @@ func jsonMembers(body []byte, name string) ([]string, error) {
 	if !json.Valid(body) {
 		return nil, badRequest("the body is not JSON")
 	}
-	if !bytes.HasPrefix(bytes.TrimLeft(body, space), []byte("{")) {
-		return nil, nil // valid JSON, but not an object
-	}
 	var values []string
 	var key []byte
 	depth := 0
-	// The text is valid, so brackets, strings and colons are enough to follow it.
+	// The text is valid, so brackets, strings and colons are enough to follow it: only
+	// an object has a colon at depth 1.
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
 		case '{', '[':

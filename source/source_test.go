@@ -62,6 +62,7 @@ func TestSources_FindToken(t *testing.T) {
 			{"present", postRequest(formMedia, "x=1&access_token=abc"), "abc", nil},
 			{"media type with parameters, in any case", postRequest("Application/X-WWW-Form-URLencoded; charset=UTF-8", "access_token=abc"), "abc", nil},
 			{"media type with an invalid parameter", postRequest(formMedia+"; charset", "access_token=abc"), "abc", nil},
+			{"media type with spaces around it", postRequest(" "+formMedia+" ; charset=utf-8", "access_token=abc"), "abc", nil},
 			{"PUT", newRequest("PUT", "/", formMedia, "access_token=abc"), "abc", nil},
 			{"PATCH", newRequest("PATCH", "/", formMedia, "access_token=abc"), "abc", nil},
 			{"DELETE", newRequest("DELETE", "/", formMedia, "access_token=abc"), "abc", nil},
@@ -71,6 +72,7 @@ func TestSources_FindToken(t *testing.T) {
 			{"the query is not read", newRequest("POST", "/?access_token=abc", formMedia, "x=1"), "", none},
 			{"not read in a GET request (RFC 6750 §2.2)", newRequest("GET", "/", formMedia, "access_token=abc"), "", none},
 			{"not read in a HEAD request", newRequest("HEAD", "/", formMedia, "access_token=abc"), "", none},
+			{"not read without a method, which means GET", withoutMethod(postRequest(formMedia, "access_token=abc")), "", none},
 			{"no media type", postRequest("", "access_token=abc"), "", none},
 			{"another media type", postRequest("text/plain", "access_token=abc"), "", none},
 			{"multipart", postRequest("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"access_token\"\r\n\r\nabc\r\n--b--\r\n"), "", none},
@@ -87,6 +89,8 @@ func TestSources_FindToken(t *testing.T) {
 			{"escapes are decoded", postRequest(jsonMedia, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
 			{"media type with parameters, in any case", postRequest("APPLICATION/JSON; charset=utf-8", `{"access_token":"abc"}`), "abc", nil},
 			{"media type with the suffix +json", postRequest("application/vnd.kore.v1+json", `{"access_token":"abc"}`), "abc", nil},
+			{"media type of the maximum length (RFC 6838 §4.2)", postRequest("application/"+strings.Repeat("x", 250-len("application/"))+"+json", `{"access_token":"abc"}`), "abc", nil},
+			{"media type that is too long", postRequest("application/"+strings.Repeat("x", 251-len("application/"))+"+json", `{"access_token":"abc"}`), "", none},
 			{"absent", postRequest(jsonMedia, `{"x":1}`), "", none},
 			{"empty", postRequest(jsonMedia, `{"access_token":""}`), "", none},
 			{"names are case-sensitive", postRequest(jsonMedia, `{"Access_Token":"abc"}`), "", none},
@@ -641,6 +645,11 @@ const (
 	formMedia = "application/x-www-form-urlencoded"
 	jsonMedia = "application/json"
 )
+
+func withoutMethod(r *http.Request) *http.Request {
+	r.Method = ""
+	return r
+}
 
 // newRequest returns a request with the given header names and values.
 func newRequest(method, target, contentType, body string, header ...string) *http.Request {
