@@ -105,7 +105,9 @@ func printFindings(w world, findings []doctor.Finding, asJSON bool) error {
 		for n, f := range findings {
 			all[n] = finding(f)
 		}
-		return json.NewEncoder(w.out).Encode(all)
+		encoder := json.NewEncoder(w.out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(all)
 	}
 	for _, f := range findings {
 		mark := f.Level
