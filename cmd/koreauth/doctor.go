@@ -11,7 +11,6 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/doctor"
-	"github.com/koreauth/koreauth/internal/explain"
 )
 
 // again is how long doctor waits before it checks again, with --wait.
@@ -114,15 +113,12 @@ func printFindings(w world, findings []doctor.Finding, asJSON bool) error {
 		if mark == "fail" {
 			mark = "FAIL"
 		}
-		lines := explain.Wrap(f.Check+": "+f.Found, 74)
-		if f.Cure != "" {
-			lines = append(lines, explain.Wrap("→ "+f.Cure, 74)...)
+		const indent = "      "
+		if err := printWrapped(w.out, fmt.Sprintf("%-6s", mark), indent, f.Check+": "+f.Found); err != nil {
+			return err
 		}
-		for n, line := range lines {
-			if n > 0 {
-				mark = ""
-			}
-			if _, err := fmt.Fprintf(w.out, "%-5s %s\n", mark, line); err != nil {
+		if f.Cure != "" {
+			if err := printWrapped(w.out, indent, indent, "→ "+f.Cure); err != nil {
 				return err
 			}
 		}

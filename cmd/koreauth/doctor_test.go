@@ -6,10 +6,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -42,9 +40,7 @@ func TestDoctor_Status(t *testing.T) {
 		assert.Equal(t, row.status, got.status, "%s: %s%s", name, got.out, got.err)
 		assert.Contains(t, got.out, row.says, name)
 		assert.NotContains(t, got.out, "eyJ", name)
-		for line := range strings.Lines(got.out) {
-			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
-		}
+		assertNarrow(t, got)
 	}
 	got := koreauthCommand(t.Context(), "", nil, append(args, "--json")...)
 	var findings []map[string]string

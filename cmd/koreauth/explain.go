@@ -25,7 +25,7 @@ func explainCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "explain",
 		Usage: "check a token, and show each check",
-		Description: "The token is read from standard input, or from --token-file. The table shows neither\n" +
+		Description: "The token is read from standard input, or from --token-file. The table shows neither " +
 			"the token nor a secret claim.",
 		UsageText: "koreauth explain --issuer URL --audience NAME [options] <token.txt",
 		Flags: append(validatorFlags(),

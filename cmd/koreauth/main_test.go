@@ -42,6 +42,29 @@ func (w world) run(ctx context.Context, in string, args ...string) result {
 	return result{run(ctx, w), out.String(), errors.String()}
 }
 
+// assertNarrow checks that no line is wider than 80 columns.
+func assertNarrow(t *testing.T, got result) {
+	t.Helper()
+	for line := range strings.Lines(got.out) {
+		assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
+	}
+}
+
+func TestHelp_IsNarrow(t *testing.T) {
+	for _, name := range []string{"", "explain", "token", "test", "doctor", "revoke", "lift", "list", "issuer"} {
+		got := koreauthCommand(t.Context(), "", nil, "help", name)
+		assert.Equal(t, statusOK, got.status, name)
+		assert.Contains(t, got.out, "koreauth "+name)
+		assertNarrow(t, got)
+	}
+	got := koreauthCommand(t.Context(), "", nil, "explain", "--help")
+	assert.Contains(t, got.out, `
+   --require RULE [ --require RULE ]        also check RULE: scope:NAME,
+                                            product:NAME or
+                                            grant:RESOURCE:ACCESS[,ACCESS]
+`)
+}
+
 func startIssuer(t *testing.T) *koretest.Issuer {
 	issuer, err := koretest.NewIssuer(&koretest.Options{Clients: []koretest.Client{{
 		ID: "kc_1", Secret: "s ecret+%", Lifetime: koretest.OneHour, Resources: map[string][]string{"API Clients": {"Read", "Write"}}, Products: []string{"SuperSIM"},
@@ -88,9 +111,7 @@ func TestExplain_Status(t *testing.T) {
 				assert.NotContains(t, got.out, segment, name)
 			}
 		}
-		for line := range strings.Lines(got.out) {
-			assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
-		}
+		assertNarrow(t, got)
 	}
 }
 

@@ -19,8 +19,8 @@ func revokeCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "revoke",
 		Usage: "end tokens before they expire",
-		Description: "The rule is appended to a file, or sent to the revocation handler of an API, with\n" +
-			"the token in the file that KORE_TOKEN_FILE names, or one that is fetched with\n" +
+		Description: "The rule is appended to a file, or sent to the revocation handler of an API, with " +
+			"the token in the file that KORE_TOKEN_FILE names, or one that is fetched with " +
 			"KORE_CLIENT_ID, KORE_CLIENT_SECRET and --token-url.",
 		UsageText: "koreauth revoke --url URL | --file FILE --issuer URL --client ID [options]",
 		Flags: append(append(storeFlags(), ruleFlags()...),
@@ -224,20 +224,19 @@ func printRules(w world, receipts []revocation.Receipt, asJSON bool) error {
 		if r.Rule.Lift {
 			what = "lifted"
 		}
-		lines := []string{fmt.Sprintf("%d  %s  %s", r.Seq, what, subjectOf(r.Rule)), "   issuer " + r.Rule.Issuer, "   at " + r.At.UTC().Format(time.RFC3339)}
+		lines := []string{"issuer " + r.Rule.Issuer, "at " + r.At.UTC().Format(time.RFC3339)}
 		if r.Rule.By != "" {
-			lines = append(lines, "   by "+r.Rule.By)
+			lines = append(lines, "by "+r.Rule.By)
 		}
 		if r.Rule.Reason != "" {
-			lines = append(lines, "   reason "+r.Rule.Reason)
+			lines = append(lines, "reason "+r.Rule.Reason)
+		}
+		const indent = "   "
+		if err := printWrapped(w.out, fmt.Sprintf("%d  %s  ", r.Seq, what), indent, redact.Text(subjectOf(r.Rule))); err != nil {
+			return err
 		}
 		for _, line := range lines {
-			if runes := []rune(redact.Text(line)); len(runes) > 80 {
-				line = string(runes[:79]) + "…"
-			} else {
-				line = string(runes)
-			}
-			if _, err := fmt.Fprintln(w.out, line); err != nil {
+			if err := printWrapped(w.out, indent, indent, redact.Text(line)); err != nil {
 				return err
 			}
 		}

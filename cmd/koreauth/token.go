@@ -19,8 +19,8 @@ func tokenCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "token",
 		Usage: "get a token with the client-credentials grant",
-		Description: "The credentials are read from the variables KORE_CLIENT_ID and KORE_CLIENT_SECRET.\n" +
-			"The secret may be in --secret-file instead, or is asked for on a terminal. The token is\n" +
+		Description: "The credentials are read from the variables KORE_CLIENT_ID and KORE_CLIENT_SECRET. " +
+			"The secret may be in --secret-file instead, or is asked for on a terminal. The token is " +
 			"cached until 30 seconds before it expires.",
 		UsageText: "koreauth token --token-url URL [options]",
 		Flags: append(tokenFlags(),

@@ -36,7 +36,7 @@ func testCommand(w world) *cli.Command {
 	return &cli.Command{
 		Name:  "test",
 		Usage: "get a token and try it: what is sent, what comes back, what is wrong",
-		Description: "The token is checked if --audience is set, and sent to --api if that is set. The\n" +
+		Description: "The token is checked if --audience is set, and sent to --api if that is set. The " +
 			"secret and the token are not printed.",
 		UsageText: "koreauth test --token-url URL --issuer URL --audience NAME [--api URL] [options]",
 		Flags: append(flags,
@@ -86,7 +86,9 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	token, err := client.Token(ctx)
 	if err != nil {
 		status := tokenStatus(err)
-		fmt.Fprintf(w.out, "\nAuth Test Failed: %s\n%s", strings.TrimPrefix(err.Error(), "koreclient: "), documented(err))
+		fmt.Fprintln(w.out)
+		_ = printWrapped(w.out, "", "", "Auth Test Failed: "+strings.TrimPrefix(err.Error(), "koreclient: "))
+		fmt.Fprint(w.out, documented(err))
 		return &failure{status: status}
 	}
 	fmt.Fprintf(w.out, "\nAuth Test Succeeded: the token expires %s\n", expiry(token))
@@ -102,7 +104,7 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 		api.Header.Set("Authorization", "Bearer "+token.Value)
 		res, err := recorder.RoundTrip(api.WithContext(ctx))
 		if err != nil {
-			fmt.Fprintf(w.out, "the API did not answer: %s\n", redact.Text(err.Error(), recorder.secrets...))
+			_ = printWrapped(w.out, "", "", "the API did not answer: "+redact.Text(err.Error(), recorder.secrets...))
 			return &failure{status: statusUnknown}
 		}
 		_ = res.Body.Close()
@@ -181,7 +183,8 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	fmt.Fprintf(r.out, "\n> %s %s\n", req.Method, redact.Text(req.URL.Redacted()))
+	fmt.Fprintln(r.out)
+	r.print(">", req.Method+" "+redact.Text(req.URL.Redacted()))
 	r.printHeader(">", req.Header)
 	r.printBody(">", body)
 	times := &timings{}
@@ -195,7 +198,8 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = io.NopCloser(bytes.NewReader(answer))
-	fmt.Fprintf(r.out, "\n< %s (%s)\n", res.Status, times)
+	fmt.Fprintln(r.out)
+	r.print("<", fmt.Sprintf("%s (%s)", res.Status, times))
 	r.printHeader("<", res.Header)
 	r.printBody("<", answer)
 	return res, nil
@@ -211,9 +215,12 @@ func (r *recorder) printHeader(mark string, header http.Header) {
 		case "Set-Cookie", "Cookie":
 			value = "[redacted]"
 		}
-		fmt.Fprintf(r.out, "%s %s: %s\n", mark, name, redact.Text(value, r.secrets...))
+		r.print(mark, name+": "+redact.Text(value, r.secrets...))
 	}
 }
+
+// print prints a line of a request or an answer. What does not fit is indented.
+func (r *recorder) print(mark, text string) { _ = printWrapped(r.out, mark+" ", mark+"   ", text) }
 
 // printBody prints a body without the secret and without what looks like a token.
 func (r *recorder) printBody(mark string, body []byte) {
@@ -227,7 +234,8 @@ func (r *recorder) printBody(mark string, body []byte) {
 		}
 	}
 	text = accessToken.ReplaceAllString(text, `$1[redacted]"`)
-	fmt.Fprintf(r.out, "%s\n%s %s\n", mark, mark, redact.Text(text, r.secrets...))
+	r.print(mark, "")
+	r.print(mark, redact.Text(text, r.secrets...))
 }
 
 var accessToken = regexp.MustCompile(`("access_token"\s*:\s*")[^"]*"`)

@@ -69,6 +69,7 @@ func TestTest_ShowsWhatIsSent(t *testing.T) {
 			assert.Contains(t, got.out, text, name)
 		}
 		assertNoSecret(t, got)
+		assertNarrow(t, got)
 	}
 }
 
@@ -107,6 +108,7 @@ func TestTest_Failures(t *testing.T) {
 		assert.Equal(t, row.more == nil, strings.Contains(got.out, "Auth Test Failed: "), name)
 		assert.NotContains(t, got.out, "session=abc", name)
 		assertNoSecret(t, got)
+		assertNarrow(t, got)
 	}
 	for name, args := range map[string][]string{
 		"an API on http":       {"--token-url", issuer.TokenURL(), "--api", "http://api.example/"},
