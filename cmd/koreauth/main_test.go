@@ -216,6 +216,36 @@ func TestToken_Formats(t *testing.T) {
 	assert.NotEmpty(t, answer.Expiry)
 }
 
+func TestToken_RunsCommands(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the commands are those of a Unix shell")
+	}
+	issuer := startIssuer(t)
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": testSecret}
+	run := func(env map[string]string, command ...string) result {
+		return koreauthCommand(t.Context(), "input", env, append([]string{"token", "--token-url", issuer.TokenURL(), "--"}, command...)...)
+	}
+	got := run(env, "sh", "-c", `printf "%s %s " "$KORE_TOKEN" "$1"; cat`, "sh", "--flag")
+	require.Equal(t, statusOK, got.status, got.err)
+	token, rest, _ := strings.Cut(got.out, " ")
+	assert.Equal(t, "--flag input", rest)
+	validator, err := koreauth.NewValidator(koreauth.Config{Issuer: issuer.URL(), Audience: []string{koretest.Audience}})
+	require.NoError(t, err)
+	_, err = validator.Validate(t.Context(), token)
+	require.NoError(t, err)
+
+	got = run(env, "sh", "-c", "exit 7")
+	assert.Equal(t, result{status: 7}, got)
+	got = run(env, "koreauth-has-no-such-command")
+	assert.Equal(t, statusUnknown, got.status)
+	assert.Contains(t, got.err, "koreauth-has-no-such-command")
+	got = run(map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "mistyped"}, "sh", "-c", "echo it ran")
+	assert.Equal(t, statusRejected, got.status)
+	assert.Empty(t, got.out)
+	got = koreauthCommand(t.Context(), "", env, "token", "--token-url", issuer.TokenURL(), "x", "--", "true")
+	assert.Equal(t, statusUsage, got.status)
+}
+
 func TestToken_Status(t *testing.T) {
 	answer := func(status int, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,18 +23,23 @@ func tokenCommand(w world) *cli.Command {
 		Usage: "get a token with the client-credentials grant",
 		Description: "The credentials are read from the variables KORE_CLIENT_ID and KORE_CLIENT_SECRET. " +
 			"The secret may be in --secret-file instead, or is asked for on a terminal. The token is " +
-			"cached until 30 seconds before it expires.",
-		UsageText: "koreauth token --token-url URL [options]",
+			"cached until 30 seconds before it expires. A command after -- is run with the token in " +
+			"the variable KORE_TOKEN.",
+		UsageText: "koreauth token --token-url URL [options] [-- COMMAND...]",
 		Flags: append(tokenFlags(),
 			&cli.StringFlag{Name: "format", Value: "token", Usage: "what to print: token, header, json or env"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "get a new token, and do not keep it"},
 			&cli.BoolFlag{Name: "forget", Usage: "remove the cached token, and get none"},
 		),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if c.Args().Present() {
+			var command []string
+			if n := slices.Index(w.args, "--"); n >= 0 {
+				command = w.args[n+1:]
+			}
+			if !slices.Equal(c.Args().Slice(), command) {
 				return usage("token takes no argument: set KORE_CLIENT_SECRET, or use --secret-file")
 			}
-			return getToken(ctx, w, c)
+			return getToken(ctx, w, c, command)
 		},
 	}
 }
@@ -78,10 +85,14 @@ var formats = map[string]func(io.Writer, koreclient.Token) error{
 	},
 }
 
-func getToken(ctx context.Context, w world, c *cli.Command) error {
+// getToken prints a token or, if there is a command, runs that with the token.
+func getToken(ctx context.Context, w world, c *cli.Command, command []string) error {
 	write := formats[c.String("format")]
 	if write == nil {
 		return usage("--format %q: use token, header, json or env", c.String("format"))
+	}
+	if len(command) > 0 {
+		write = func(_ io.Writer, t koreclient.Token) error { return runWithToken(ctx, w, command, t) }
 	}
 	config, err := clientConfig(w, c, c.String("client"))
 	if err != nil {
@@ -102,9 +113,9 @@ func getToken(ctx context.Context, w world, c *cli.Command) error {
 	if token, ok := cache.find(); ok {
 		return write(w.out, token)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	fetching, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	token, err := client.Token(ctx)
+	token, err := client.Token(fetching)
 	if err != nil {
 		return &failure{tokenStatus(err), errors.New(strings.TrimPrefix(err.Error(), "koreclient: "))}
 	}
@@ -112,6 +123,25 @@ func getToken(ctx context.Context, w world, c *cli.Command) error {
 		fmt.Fprintln(w.err, "koreauth: the token is not cached:", err)
 	}
 	return write(w.out, token)
+}
+
+// runWithToken runs a command with the token in KORE_TOKEN. Its exit status is that of
+// the command.
+func runWithToken(ctx context.Context, w world, command []string, t koreclient.Token) error {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append(os.Environ(), "KORE_TOKEN="+t.Value)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = w.in, w.out, w.err
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
+		return &failure{status: exit.ExitCode()}
+	case err != nil:
+		return &failure{statusUnknown, fmt.Errorf("%s: %w", command[0], err)}
+	}
+	return nil
 }
 
 // tokenStatus returns the exit status for an error of the token endpoint: a 4xx other
