@@ -117,7 +117,7 @@ func getToken(ctx context.Context, w world, c *cli.Command, command []string) er
 	defer cancel()
 	token, err := client.Token(fetching)
 	if err != nil {
-		return &failure{tokenStatus(err), errors.New(strings.TrimPrefix(err.Error(), "koreclient: "))}
+		return &failure{tokenStatus(err), errors.New(tokenFailure(err))}
 	}
 	if err := cache.keep(token); err != nil {
 		fmt.Fprintln(w.err, "koreauth: the token is not cached:", err)
@@ -142,6 +142,14 @@ func runWithToken(ctx context.Context, w world, command []string, t koreclient.T
 		return &failure{statusUnknown, fmt.Errorf("%s: %w", command[0], err)}
 	}
 	return nil
+}
+
+// tokenFailure describes an error of the token endpoint.
+func tokenFailure(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "the token endpoint did not answer in time"
+	}
+	return strings.TrimPrefix(err.Error(), "koreclient: ")
 }
 
 // tokenStatus returns the exit status for an error of the token endpoint: a 4xx other

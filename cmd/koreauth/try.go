@@ -87,7 +87,7 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	if err != nil {
 		status := tokenStatus(err)
 		fmt.Fprintln(w.out)
-		_ = printWrapped(w.out, "", "", "Auth Test Failed: "+strings.TrimPrefix(err.Error(), "koreclient: "))
+		_ = printWrapped(w.out, "", "", "Auth Test Failed: "+tokenFailure(err))
 		fmt.Fprint(w.out, documented(err))
 		return &failure{status: status}
 	}

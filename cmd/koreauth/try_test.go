@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -122,5 +125,49 @@ func TestTest_Failures(t *testing.T) {
 		got := koreauthCommand(t.Context(), "", env, append([]string{"test"}, args...)...)
 		assert.Equal(t, statusUsage, got.status, name)
 		assert.Empty(t, got.out, name)
+	}
+}
+
+// TestTest_FaultsOfTheIssuer has each fault that an issuer of koretest can have, in both
+// styles.
+func TestTest_FaultsOfTheIssuer(t *testing.T) {
+	issuer := startIssuer(t)
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": testSecret}
+	explained := []string{"--issuer", issuer.URL(), "--audience", koretest.Audience}
+	for name, row := range map[string]struct {
+		at       koretest.Endpoint
+		behavior koretest.Behavior
+		more     []string
+		status   int
+		says     []string
+	}{
+		"down":               {koretest.TokenEndpoint, koretest.Down, nil, statusUnknown, []string{"Auth Test Failed: ", "There was no answer"}},
+		"hanging":            {koretest.TokenEndpoint, koretest.Hanging, nil, statusUnknown, []string{"Auth Test Failed: ", "did not answer in time", "There was no answer"}},
+		"garbage":            {koretest.TokenEndpoint, koretest.Garbage, nil, statusUnknown, []string{"< 200 OK", "Auth Test Failed: ", "This is no documented answer of a token endpoint"}},
+		"empty":              {koretest.TokenEndpoint, koretest.Empty, nil, statusUnknown, []string{"< 200 OK", "Auth Test Failed: ", "This is no documented answer of a token endpoint"}},
+		"slow":               {koretest.TokenEndpoint, koretest.Slow(50 * time.Millisecond), nil, statusOK, []string{"Auth Test Succeeded"}},
+		"too many requests":  {koretest.TokenEndpoint, koretest.Status(429), nil, statusUnknown, []string{"< 429 Too Many Requests", "Auth Test Failed: "}},
+		"unavailable":        {koretest.TokenEndpoint, koretest.Status(503), nil, statusUnknown, []string{"< 503 Service Unavailable", "Auth Test Failed: "}},
+		"forbidden":          {koretest.TokenEndpoint, koretest.Status(403), nil, statusRejected, []string{"< 403 Forbidden", "Auth Test Failed: "}},
+		"keys that are down": {koretest.KeysEndpoint, koretest.Down, explained, statusUnknown, []string{"Auth Test Succeeded", "not judged: temporarily unavailable", "hint the token may be valid"}},
+		"garbage for keys":   {koretest.KeysEndpoint, koretest.Garbage, explained, statusUnknown, []string{"Auth Test Succeeded", "not judged: temporarily unavailable"}},
+		"no discovery":       {koretest.DiscoveryEndpoint, koretest.Status(404), explained, statusUnknown, []string{"Auth Test Succeeded", "not judged: temporarily unavailable"}},
+	} {
+		issuer.Behave(row.behavior, row.at)
+		for _, style := range [][]string{{"--token-url", issuer.TokenURL()}, {"--token-url", issuer.BasicTokenURL(), "--style", "basic"}} {
+			ctx, cancel := t.Context(), func() {}
+			if name == "hanging" {
+				ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+			}
+			got := koreauthCommand(ctx, "", env, slices.Concat([]string{"test"}, style, row.more)...)
+			cancel()
+			assert.Equal(t, row.status, got.status, "%s: %s %s", name, got.out, got.err)
+			for _, text := range row.says {
+				assert.Contains(t, strings.Join(strings.Fields(got.out), " "), text, name)
+			}
+			assertNoSecret(t, got)
+			assertNarrow(t, got)
+		}
+		issuer.Behave(nil, row.at)
 	}
 }
