@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/koreauth/koreauth/koreclient"
 )
 
 // rates returns how many requests each client sends per second. With the race
@@ -90,6 +92,28 @@ func (w *world) steady(ctx context.Context, number int) {
 	for p, more := range waited {
 		w.waits[p] = append(w.waits[p], more...)
 	}
+}
+
+// refreshing is a client that gets its tokens from the token endpoint with koreclient. It
+// keeps a token while its key is removed, and must get another one for that request.
+func (w *world) refreshing(ctx context.Context) {
+	transport := &http.Transport{MaxIdleConnsPerHost: 1}
+	defer transport.CloseIdleConnections()
+	demo := w.issuer.Client()
+	client, err := koreclient.New(koreclient.Config{
+		TokenURL: w.issuer.TokenURL(), ClientID: demo.ID, ClientSecret: demo.Secret, HTTPClient: &http.Client{Transport: transport},
+	})
+	if err != nil {
+		panic(err) // cannot happen: nothing is missing
+	}
+	api := &http.Client{Transport: client.Transport(transport, "127.0.0.1"), Timeout: time.Minute}
+	rate, _ := rates()
+	beat(ctx, rate, func(time.Time) {
+		status, err := w.send(api, "")
+		if w.count("valid, with koreclient", status); status != http.StatusOK {
+			w.wrong("valid, with koreclient, phase %s: %d (%v)", w.now(), status, err)
+		}
+	})
 }
 
 func (w *world) now() phase { return phase(w.phase.Load()) }

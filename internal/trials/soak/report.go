@@ -58,7 +58,8 @@ A guarded API, its issuer and all clients run in one process, on loopback, and s
 ## How it is measured
 
 - **Clients.** Eight *steady* clients send valid requests at a fixed rate. Three of four requests have a token that was sent
-  before, the fourth a new one. Eight more clients are the *crowd*.
+  before, the fourth a new one. Eight more clients are the *crowd*. Another one gets its tokens with koreclient, also while the
+  token endpoint fails and after the key of its token was removed.
 - **Phases** take turns in cycles of half a minute. *alone*: the crowd is silent. *calm*: the crowd sends valid
   requests. *load*: the crowd sends hostile requests at the same rate.
 - **Hostile requests** have an invented key ID, a changed signature, the signature of a removed key, garbage, or no token.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -80,6 +81,7 @@ func soak(duration time.Duration) (*report, error) {
 		waits: map[phase]waits{}, busy: map[phase]float64{},
 	}
 	w.waits = map[phase][]time.Duration{}
+	w.behave(func(next http.Handler) http.Handler { return next })
 	stop, err := w.serve()
 	if err != nil {
 		return nil, err
@@ -88,6 +90,7 @@ func soak(duration time.Duration) (*report, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var clients sync.WaitGroup
 	clients.Go(func() { w.mint(ctx) })
+	clients.Go(func() { w.refreshing(ctx) })
 	for i := range 8 {
 		clients.Go(func() { w.steady(ctx, i) })
 		clients.Go(func() { w.crowd(ctx, i) })
@@ -207,12 +210,26 @@ func (w *world) outage(number int, part float64) {
 			panic(http.ErrAbortHandler)
 		})
 	}
-	w.issuer.Behave([]koretest.Behavior{
+	w.behave([]koretest.Behavior{
 		koretest.Down, hanging, koretest.Status(http.StatusServiceUnavailable), koretest.Garbage, koretest.Empty, koretest.Slow(w.cycle.part(part / 4)),
 	}[number%6])
 	<-ctx.Done()
-	w.issuer.Behave(nil)
+	w.behave(func(next http.Handler) http.Handler { return next })
 	w.report.outages++
+}
+
+// behave sets the behavior of all endpoints. The token endpoint signs with the current
+// key of the world.
+func (w *world) behave(b koretest.Behavior) {
+	w.issuer.Behave(b, koretest.DiscoveryEndpoint, koretest.KeysEndpoint)
+	w.issuer.Behave(func(http.Handler) http.Handler {
+		return b(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+			out.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(out).Encode(map[string]any{
+				"access_token": w.valid(w.signing.Load()), "token_type": "Bearer", "expires_in": max(2, int(w.cycle.part(.5)/time.Second)),
+			})
+		}))
+	}, koretest.TokenEndpoint)
 }
 
 func (w *world) publish(key *koretest.Key) {
