@@ -117,6 +117,16 @@ func TestRun_Issuer(t *testing.T) {
 			}
 		}, nil, "discovery", "fail", "login page"},
 		"not found":   {func(_ *http.Request, res *http.Response) { res.StatusCode = 404 }, nil, "discovery", "fail", "/auth"},
+		"metadata at the place of RFC 8414": {func(req *http.Request, res *http.Response) {
+			if discovery(req) {
+				res.StatusCode = 404
+			}
+			if path, ok := strings.CutPrefix(req.URL.Path, "/.well-known/oauth-authorization-server"); ok {
+				issuer := "http://" + req.URL.Host + path
+				res.StatusCode = 200
+				setBody(res, `{"issuer":"`+issuer+`","jwks_uri":"`+issuer+`/protocol/openid-connect/certs"}`)
+			}
+		}, nil, "discovery", "ok", "/.well-known/oauth-authorization-server/realms/KORE-CIDP has "},
 		"no jwks_uri": {func(req *http.Request, res *http.Response) { setBody(res, `{"issuer":"x"}`) }, nil, "discovery", "fail", "no jwks_uri"},
 		"a huge page": {func(_ *http.Request, res *http.Response) { setBody(res, strings.Repeat("x", 2<<20)) }, nil, "discovery", "fail", "1 MiB"},
 		"no keys": {func(req *http.Request, res *http.Response) {

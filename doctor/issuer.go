@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,11 +58,19 @@ func (r *run) issuer(ctx context.Context, validator *koreauth.Validator) {
 // discovery checks the metadata, and returns the URL of the keys, or "".
 func (r *run) discovery(ctx context.Context) string {
 	issuer := r.config.Config.Issuer
-	d := r.get(ctx, "discovery", strings.TrimRight(issuer, "/")+"/.well-known/openid-configuration")
+	base := strings.TrimSuffix(issuer, "/")
+	d := r.get(ctx, "discovery", base+"/.well-known/openid-configuration")
 	if d == nil {
 		return ""
 	}
 	r.connection(d)
+	if u, err := url.Parse(base); err == nil && d.status >= 400 && d.status <= 499 {
+		// RFC 8414 §3.1: between the host and the path of the issuer.
+		second := r.get(ctx, "discovery", u.Scheme+"://"+u.Host+"/.well-known/oauth-authorization-server"+u.EscapedPath())
+		if second != nil && second.status == http.StatusOK {
+			d = second
+		}
+	}
 	if d.status != http.StatusOK {
 		r.add("discovery", levelFail, fmt.Sprintf("%s answered %d", d.url, d.status), "check Config.Issuer, including its path and /auth, or set Config.JWKSURL")
 		return ""
