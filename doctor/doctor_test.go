@@ -116,7 +116,7 @@ func TestRun_Issuer(t *testing.T) {
 				setBody(res, "<html>")
 			}
 		}, nil, "discovery", "fail", "login page"},
-		"not found":   {func(_ *http.Request, res *http.Response) { res.StatusCode = 404 }, nil, "discovery", "fail", "/auth"},
+		"not found": {func(_ *http.Request, res *http.Response) { res.StatusCode = 404 }, nil, "discovery", "fail", "/auth"},
 		"metadata at the place of RFC 8414": {func(req *http.Request, res *http.Response) {
 			if discovery(req) {
 				res.StatusCode = 404
