@@ -287,6 +287,7 @@ func TestLog_NoSecrets(t *testing.T) {
 		"of another issuer":                withSecrets(koretest.Token{Claims: map[string]any{"iss": secretOwner}}),
 		"for another audience":             withSecrets(koretest.Token{Claims: map[string]any{"aud": secretOwner}}),
 		"with an e-mail address as client": withSecrets(koretest.Token{Claims: map[string]any{"client_id": secretOwner}}),
+		"with secrets as account and ID":   withSecrets(koretest.Token{Claims: map[string]any{"aud": "reports", "account-id": secretOwner, "jti": secretOwner}}),
 		"an ID token":                      withSecrets(koretest.Token{Claims: map[string]any{"typ": secretOwner}}),
 		"bound":                            withSecrets(koretest.Token{Claims: map[string]any{"cnf": map[string]any{"jkt": secretKey}}}),
 		"with a secret as kid":             withSecrets(koretest.Token{Header: map[string]any{"kid": secretOwner}}),

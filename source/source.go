@@ -24,7 +24,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/koreauth/koreauth"
 )
@@ -222,10 +221,8 @@ func jsonMembers(body []byte, name string) ([]string, error) {
 		case '}', ']':
 			depth--
 		case '"':
-			text := stringAt(body[i:])
-			if i += len(text) - 1; depth == 1 {
-				key = text
-			}
+			key = stringAt(body[i:])
+			i += len(key) - 1
 		case ':':
 			if depth != 1 || decoded(key) != name {
 				continue
@@ -256,7 +253,7 @@ func stringAt(text []byte) []byte {
 
 // decoded returns the value of a valid JSON string.
 func decoded(text []byte) (value string) {
-	if !bytes.Contains(text, []byte(`\`)) && utf8.Valid(text) {
+	if !bytes.Contains(text, []byte(`\`)) { // Bytes that are no UTF-8 are in no token.
 		return string(text[1 : len(text)-1])
 	}
 	_ = json.Unmarshal(text, &value)

@@ -86,6 +86,7 @@ func TestSources_FindToken(t *testing.T) {
 		"JSON": {source.JSON("access_token"), rows{
 			{"present", postRequest(jsonMedia, `{"x":[1,{"access_token":"no"}],"access_token":"abc"}`), "abc", nil},
 			{"white space is ignored", postRequest(jsonMedia, "\r\n\t {\n \"access_token\" : \"abc\" }\n "), "abc", nil},
+			{"a quote in a string", postRequest(jsonMedia, `{"x":"\"{","\\":"\\","access_token":"abc"}`), "abc", nil},
 			{"escapes are decoded", postRequest(jsonMedia, `{"access\u005ftoken":"\u0061bc"}`), "abc", nil},
 			{"media type with parameters, in any case", postRequest("APPLICATION/JSON; charset=utf-8", `{"access_token":"abc"}`), "abc", nil},
 			{"media type with the suffix +json", postRequest("application/vnd.kore.v1+json", `{"access_token":"abc"}`), "abc", nil},

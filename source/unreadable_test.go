@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
@@ -224,6 +225,17 @@ func TestForm_AfterOuterFormValue(t *testing.T) {
 		r.FormValue("x")
 		_, err := tokenFrom(r, source.Form("t"))
 		assert.Equal(t, koreauth.ErrBadRequest, err)
+	})
+	t.Run("what counts for the size", func(t *testing.T) {
+		for name, form := range map[string]url.Values{
+			"names":      {"t": {"abc"}, strings.Repeat("y", 64<<10): {""}},
+			"separators": {"t": {"abc"}, "y": make([]string, 30<<10)},
+		} {
+			r := chunked(newRequest("POST", "/", formMedia, ""))
+			r.PostForm = form
+			_, err := tokenFrom(r, source.Form("t"))
+			assert.Equal(t, koreauth.ErrBadRequest, err, name)
+		}
 	})
 	t.Run("a multipart form has no token", func(t *testing.T) {
 		body := "--b\r\nContent-Disposition: form-data; name=\"t\"\r\n\r\nabc\r\n--b--\r\n"

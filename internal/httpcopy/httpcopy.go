@@ -33,10 +33,10 @@ func GiveBack(r, inner *http.Request) {
 	r.Pattern = inner.Pattern
 	for rest := inner.Pattern; ; {
 		_, after, found := strings.Cut(rest, "{")
-		name, after, closed := strings.Cut(after, "}")
-		if !found || !closed {
+		if !found {
 			return
 		}
+		name, after, _ := strings.Cut(after, "}")
 		if name = strings.TrimSuffix(name, "..."); name != "" && name != "$" {
 			r.SetPathValue(name, inner.PathValue(name))
 		}
