@@ -346,3 +346,17 @@ func TestLog_TroubleshootingTable(t *testing.T) {
 	}
 	assert.Empty(t, attrs, "rows of the page that are neither a class nor a reason")
 }
+
+// A requirement may answer with any reason. What was expected is not known then.
+func TestLog_ReasonsOfRequirements(t *testing.T) {
+	for _, reason := range classesAndReasons[2].reasons {
+		var out bytes.Buffer
+		guard := koreauth.New(koretest.Validator{Claims: &koreauth.Claims{Audience: []string{"reports"}, AccountID: "CO1", ID: "jti-1"}}, &koreauth.Options{
+			Logger:  slog.New(slog.NewTextHandler(&out, nil)),
+			Require: []koreauth.Requirement{koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return reason })},
+		})
+		status, _ := serve(guard.Wrap(whoami), bearerRequest("a.b.c"))
+		assert.Equal(t, http.StatusForbidden, status, reason)
+		assert.Contains(t, out.String(), "account_id=CO1 token_id=jti-1", reason)
+	}
+}

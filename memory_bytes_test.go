@@ -24,6 +24,7 @@ import (
 // 4 KiB for each entry of CacheSize.
 func TestMemory_BoundHolds(t *testing.T) {
 	const size, limit = 100, 100 * 4 << 10
+	longKeyID := "k" + strings.Repeat("x", 8000)
 	usual := func(n int) string {
 		return fmt.Sprintf(`"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"%d"`, edIssuer, n)
 	}
@@ -63,6 +64,9 @@ func TestMemory_BoundHolds(t *testing.T) {
 		"an escaped jti": func(n int) string {
 			return signToken(ed25519Header, fmt.Sprintf(`{"iss":%q,"aud":"api-gw","exp":99999999999,"jti":"\u0061%d%s"}`, edIssuer, n, strings.Repeat("x", 10_000)))
 		},
+		"an escaped key ID": func(n int) string {
+			return signToken(fmt.Sprintf(`{"alg":"EdDSA","kid":"\u006b%s","n":%d}`, longKeyID[1:], n), "{"+usual(n)+"}")
+		},
 		"headers of 8 KB":      header(`"x":"` + strings.Repeat("x", 8000) + `"`),
 		"headers of 900 bytes": header(`"x":"` + strings.Repeat("x", 600) + `"`),
 	}
@@ -79,7 +83,7 @@ func TestMemory_BoundHolds(t *testing.T) {
 	for name, token := range rows {
 		v, err := koreauth.NewValidator(koreauth.Config{
 			Issuer: edIssuer, Audience: []string{"api-gw"}, Algorithms: []string{"EdDSA"}, CacheSize: size,
-			Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}},
+			Keys: koreauth.StaticKeySet{{ID: "k", Algorithm: "EdDSA", Public: edPublic("k")}, {ID: longKeyID, Algorithm: "EdDSA", Public: edPublic("k")}},
 		})
 		require.NoError(t, err)
 		var remembered bool

@@ -658,7 +658,11 @@ func TestHandler_PageOfABusyStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0
 		busy := failing{follow: func(ctx context.Context, apply func(revocation.Receipt), _ func(time.Time)) error {
-			for seq := uint64(1); ctx.Err() == nil; seq++ {
+			more := 5 // rules that it gives although the page has ended
+			for seq := uint64(1); ctx.Err() == nil || more > 0; seq++ {
+				if ctx.Err() != nil {
+					more--
+				}
 				apply(revocation.Receipt{Seq: seq, At: time.Now(), Rule: revocation.Rule{Issuer: "i", Token: "t"}})
 			}
 			ended++
@@ -667,6 +671,7 @@ func TestHandler_PageOfABusyStore(t *testing.T) {
 		w := send(revocation.Handler(busy, new(revocation.List)), request("GET", "/?limit=3", ""))
 		assert.Equal(t, 200, w.Code)
 		assert.Contains(t, w.Body.String(), `"next":3,`)
+		assert.Equal(t, 3, strings.Count(w.Body.String(), `"seq":`), w.Body)
 		synctest.Wait()
 		assert.Equal(t, 1, ended)
 	})

@@ -38,6 +38,13 @@ func TestTokens_StoredAtSecondSight(t *testing.T) {
 	tokens.Forget("b")
 	want("a", 4, true)
 
+	for n := range 10_000 { // These displace the fingerprint of its first sight.
+		tokens.Add(fmt.Sprintf("%040d", n), n)
+	}
+	tokens.Forget("a")
+	tokens.Add("a", 5)
+	want("a", 5, true) // It was stored before.
+
 	none := newTokens(0)
 	none.Add("a", 1)
 	none.Add("a", 1)
