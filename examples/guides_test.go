@@ -33,13 +33,17 @@ import (
 // guideImports are the packages that the guides' fragments may use without an
 // import of their own.
 var guideImports = []string{
-	"context", "crypto/sha256", "crypto/tls", "crypto/x509", "database/sql", "encoding/json", "errors", "expvar", "fmt", "log", "log/slog", "net/http", "os", "slices", "strings",
+	"context", "crypto/sha256", "crypto/tls", "crypto/x509", "database/sql", "encoding/json", "errors", "expvar", "fmt", "log", "log/slog", "net/http", "net/netip", "os", "slices", "strings",
 	"sync", "sync/atomic", "time",
 	"github.com/gorilla/mux",
 	"github.com/koreauth/koreauth",
 	"github.com/koreauth/koreauth/doctor",
+	"github.com/koreauth/koreauth/iprange",
 	"github.com/koreauth/koreauth/koreclient",
 	"github.com/koreauth/koreauth/koretest",
+	"github.com/koreauth/koreauth/metadata",
+	"github.com/koreauth/koreauth/mtls",
+	"github.com/koreauth/koreauth/proxy",
 	"github.com/koreauth/koreauth/revocation",
 	"github.com/koreauth/koreauth/revocation/keycloak",
 	"github.com/koreauth/koreauth/source",
