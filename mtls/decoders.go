@@ -220,9 +220,9 @@ func envoyXFCC(value string) (sum [32]byte, err error) {
 		switch {
 		case place == nil:
 		case *place != "":
-			return sum, errors.New("Hash or Cert occurs twice")
+			return sum, errors.New("the key Hash or Cert occurs twice")
 		case text == "":
-			return sum, errors.New("Hash or Cert is empty")
+			return sum, errors.New("the value of Hash or Cert is empty")
 		default:
 			*place = text
 		}
@@ -244,7 +244,7 @@ func envoyXFCC(value string) (sum [32]byte, err error) {
 		return sum, err
 	}
 	if of, err := nginxEscaped(certificate); err != nil || of != sum {
-		return [32]byte{}, errors.New("Hash is not that of Cert")
+		return [32]byte{}, errors.New("the Hash is not that of the Cert")
 	}
 	return sum, nil
 }
