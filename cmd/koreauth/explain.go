@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ func explainCommand(w world) *cli.Command {
 		Description: "The token is read from standard input, or from --token-file. The table shows neither " +
 			"the token nor a secret claim.",
 		UsageText: "koreauth explain --issuer URL --audience NAME [options] <token.txt",
-		Flags: append(validatorFlags(),
+		Flags: append(slices.Concat(validatorFlags(), senderFlags()),
 			&cli.StringSliceFlag{Name: "require", Usage: "also check `RULE`: scope:NAME, product:NAME or grant:RESOURCE:ACCESS[,ACCESS]"},
 			&cli.StringFlag{Name: "token-file", Usage: "read the token from `FILE` instead of standard input"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON object"},
@@ -65,6 +66,10 @@ func runExplain(ctx context.Context, w world, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	from, err := newSender(c)
+	if err != nil {
+		return err
+	}
 	token, err := readToken(w, c.String("token-file"))
 	if err != nil {
 		return err
@@ -73,7 +78,7 @@ func runExplain(ctx context.Context, w world, c *cli.Command) error {
 	defer cancel()
 	// With keys, the reason is the real one. If there are none, the table says why.
 	_ = validator.Ready(ctx)
-	explanation := validator.Explain(ctx, token, requirements...)
+	explanation := from.explain(ctx, validator, token, requirements)
 	if err := printExplanation(w.out, explanation, c.Bool("json")); err != nil {
 		return err
 	}

@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -112,6 +115,64 @@ func TestExplain_Status(t *testing.T) {
 			}
 		}
 		assertNarrow(t, got)
+	}
+}
+
+// TestExplain_Sender has tokens that are bound to a certificate, or allowed from one
+// address.
+func TestExplain_Sender(t *testing.T) {
+	issuer := startIssuer(t)
+	server := httptest.NewTLSServer(nil) // for its certificate
+	t.Cleanup(server.Close)
+	own := server.Certificate()
+	sum := sha256.Sum256(own.Raw)
+	folder := t.TempDir()
+	write := func(name, kind string, text []byte) string {
+		path := filepath.Join(folder, name)
+		require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: text}), 0o600))
+		return path
+	}
+	ownFile := write("own.pem", "CERTIFICATE", own.Raw)
+	mint := func(confirmation *koreauth.Confirmation, ranges ...any) string {
+		token, err := issuer.Mint(koretest.Token{Confirmation: confirmation, Claims: map[string]any{"ip-range": ranges}})
+		require.NoError(t, err)
+		return token
+	}
+	bound := &koreauth.Confirmation{CertificateSHA256: base64.RawURLEncoding.EncodeToString(sum[:])}
+	other := &koreauth.Confirmation{CertificateSHA256: strings.Repeat("A", 43)}
+	token := mint(bound, "203.0.113.0/24")
+	args := []string{"explain", "--issuer", issuer.URL(), "--audience", koretest.Audience}
+	for name, row := range map[string]struct {
+		in     string
+		more   []string
+		status int
+		says   []string
+	}{
+		"no certificate":             {token, nil, statusRejected, []string{"rejected: invalid token: sender not confirmed", "bound to the certificate with SHA-256"}},
+		"the certificate":            {token, []string{"--cert", ownFile}, statusOK, []string{"accepted\n", "pass    binding"}},
+		"both":                       {token, []string{"--cert", ownFile, "--client-address", "203.0.113.9"}, statusOK, []string{"accepted\n", "\"ip-range\" is absent, or has 203.0.113.9"}},
+		"another certificate":        {mint(other), []string{"--cert", ownFile}, statusRejected, []string{"sender not confirmed", "the certificate in --cert does not confirm it"}},
+		"bound to a key too":         {mint(&koreauth.Confirmation{CertificateSHA256: bound.CertificateSHA256, KeySHA256: other.CertificateSHA256}), []string{"--cert", ownFile}, statusRejected, []string{"FAIL    binding"}},
+		"another fault first":        {mint(bound), []string{"--cert", ownFile, "--client", "kc_2"}, statusRejected, []string{"client not accepted"}},
+		"a requirement that fails":   {token, []string{"--cert", ownFile, "--require", "scope:admin"}, statusRejected, []string{"rejected: insufficient scope\n", "pass    binding"}},
+		"another address":            {token, []string{"--cert", ownFile, "--client-address", "198.51.100.7"}, statusRejected, []string{"rejected: forbidden\n", "198.51.100.7 is in none of the 1 entries"}},
+		"an address, no range":       {issuer.Valid(), []string{"--client-address", "198.51.100.7"}, statusOK, []string{"accepted\n"}},
+		"an entry of another form":   {mint(nil, "office"), []string{"--client-address", "198.51.100.7"}, statusRejected, []string{"entry 1 of"}},
+		"an unbound token, a file":   {issuer.Valid(), []string{"--cert", ownFile}, statusOK, []string{"accepted\n"}},
+		"a forged token, a file":     {issuer.Forged(), []string{"--cert", ownFile}, statusRejected, []string{"rejected: invalid token"}},
+		"no such file":               {token, []string{"--cert", "/nothing"}, statusUsage, nil},
+		"a key in the file":          {token, []string{"--cert", write("key.pem", "PRIVATE KEY", own.Raw)}, statusUsage, nil},
+		"a broken certificate":       {token, []string{"--cert", write("broken.pem", "CERTIFICATE", own.Raw[:40])}, statusUsage, nil},
+		"an address of another form": {token, []string{"--client-address", "203.0.113.9:80"}, statusUsage, nil},
+		"an address with a zone":     {token, []string{"--client-address", "fe80::1%eth0"}, statusUsage, nil},
+	} {
+		got := koreauthCommand(t.Context(), row.in, nil, append(args, row.more...)...)
+		assert.Equal(t, row.status, got.status, "%s: %s%s", name, got.out, got.err)
+		for _, text := range row.says {
+			assert.Contains(t, strings.Join(strings.Fields(got.out), " ")+got.out, text, name)
+		}
+		assertNarrow(t, got)
+		assert.NotContains(t, got.out+got.err, "eyJ", name)
 	}
 }
 

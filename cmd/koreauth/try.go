@@ -27,7 +27,7 @@ import (
 
 func testCommand(w world) *cli.Command {
 	var flags []cli.Flag
-	for _, flag := range append(tokenFlags(), validatorFlags()...) {
+	for _, flag := range slices.Concat(tokenFlags(), validatorFlags(), senderFlags()) {
 		if slices.ContainsFunc(flags, func(f cli.Flag) bool { return f.Names()[0] == flag.Names()[0] }) {
 			continue // --issuer and --client are of both.
 		}
@@ -77,6 +77,10 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	from, err := newSender(c)
+	if err != nil {
+		return err
+	}
 	api, err := apiRequest(ctx, c.String("api"))
 	if err != nil {
 		return err
@@ -95,7 +99,7 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	status := statusOK
 	if validator != nil {
 		_ = validator.Ready(ctx) // as in explain
-		explanation := validator.Explain(ctx, token.Value, requirements...)
+		explanation := from.explain(ctx, validator, token.Value, requirements)
 		fmt.Fprintf(w.out, "\n%s", explanation)
 		status = explanationStatus(explanation.Err)
 	}

@@ -53,6 +53,10 @@ func TestTest_ShowsWhatIsSent(t *testing.T) {
 			[]string{"--token-url", issuer.TokenURL(), "--issuer", issuer.URL(), "--audience", koretest.Audience}, statusOK,
 			[]string{"accepted\n", "pass    signature"},
 		},
+		"the address": {
+			[]string{"--token-url", issuer.TokenURL(), "--issuer", issuer.URL(), "--audience", koretest.Audience, "--client-address", "203.0.113.9"}, statusOK,
+			[]string{"accepted\n", "has 203.0.113.9"},
+		},
 		"a token for another API": {
 			[]string{"--token-url", issuer.TokenURL(), "--issuer", issuer.URL(), "--audience", "reports"}, statusRejected,
 			[]string{"Auth Test Succeeded", "rejected: invalid token: wrong audience"},
