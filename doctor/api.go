@@ -33,7 +33,10 @@ func (r *run) api(ctx context.Context) {
 	}
 	r.rejects(ctx, "api with two tokens", http.MethodGet, koreauth.ErrBadRequest, "Bearer "+garbage, "Bearer "+second)
 	r.rejects(ctx, "api with HEAD", http.MethodHead, koreauth.ErrNoToken)
-	if r.config.Token != "" {
+	switch {
+	case r.bound:
+		r.rejectsWithoutSender(ctx)
+	case r.config.Token != "":
 		r.accepts(ctx)
 	}
 	r.preflight(ctx)
@@ -125,6 +128,42 @@ func (r *run) accepts(ctx context.Context) {
 	default:
 		r.add(check, levelOK, found, "")
 	}
+}
+
+// rejectsWithoutSender checks that the API rejects a bound token without its certificate.
+func (r *run) rejectsWithoutSender(ctx context.Context) {
+	const check = "api with the bound token"
+	with := r.client
+	defer func() { r.client = with }()
+	r.client = withoutCertificate(with)
+	res, body := r.send(ctx, check, http.MethodGet, http.Header{"Authorization": {"Bearer " + r.config.Token}})
+	if res == nil {
+		return
+	}
+	found := fmt.Sprintf("%d, %d bytes, without a certificate", res.StatusCode, len(body))
+	switch res.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		r.add(check, levelOK, found, "")
+	case http.StatusServiceUnavailable:
+		r.add(check, levelFail, found, "the API has no keys, or the service behind it is down: see its log")
+	default:
+		r.add(check, levelFail, found, "the API does not check what the token is bound to: set Options.Sender, and look for a proxy that passes the certificate of another")
+	}
+}
+
+// withoutCertificate returns a client that sends no certificate. A Transport of another
+// type is used as it is.
+func withoutCertificate(c *http.Client) *http.Client {
+	transport, ok := c.Transport.(*http.Transport)
+	if !ok || transport.TLSClientConfig == nil {
+		return c
+	}
+	without := *c
+	transport = transport.Clone()
+	transport.TLSClientConfig.Certificates, transport.TLSClientConfig.GetClientCertificate = nil, nil
+	transport.DisableKeepAlives = true // There is one request.
+	without.Transport = transport
+	return &without
 }
 
 // preflight reports what the API answers to a preflight (Fetch §4.8), which has no token.

@@ -90,6 +90,7 @@ type run struct {
 	client   *http.Client
 	findings []Finding
 	accepted bool // the given token was accepted by the validator
+	bound    bool // it would have been, but it is bound to its sender
 }
 
 // add adds a finding. All texts are made printable, and lose what looks like a secret.
@@ -129,16 +130,18 @@ func (r *run) token(ctx context.Context, validator *koreauth.Validator) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	explanation := validator.Explain(ctx, r.config.Token)
-	r.accepted = explanation.Err == nil
+	r.accepted, r.bound = explanation.Err == nil, errors.Is(explanation.Err, koreauth.ErrBinding)
 	for _, step := range explanation.Steps {
-		switch step.Verdict {
-		case "fail":
+		switch {
+		case step.Verdict == "fail" && step.Name == "binding" && r.bound:
+			r.add("token", levelOK, step.Found+", so that nobody else can use it", "")
+		case step.Verdict == "fail":
 			cure := step.Hint
 			if cure == "" {
 				cure = "see the table of koreauth explain"
 			}
 			r.add("token", levelFail, step.Name+": "+step.Found, cure)
-		case "unknown":
+		case step.Verdict == "unknown":
 			r.add("token", levelWarn, step.Name+": "+step.Found, "try again when the keys can be fetched")
 		}
 	}

@@ -2,6 +2,9 @@ package doctor_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"maps"
@@ -17,6 +20,7 @@ import (
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/doctor"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/mtls"
 )
 
 func startIssuer(t *testing.T) (*koretest.Issuer, koreauth.Config) {
@@ -273,6 +277,43 @@ func TestRun_API(t *testing.T) {
 	findings := doctor.Run(t.Context(), doctor.Config{Config: config, API: "http://127.0.0.1:1/"})
 	assertSound(t, findings)
 	find(t, findings, "api without a token", "fail", "firewalls")
+}
+
+// TestRun_BoundToken has a token that is bound to the certificate of the client, which
+// HTTPClient has.
+func TestRun_BoundToken(t *testing.T) {
+	issuer, config := startIssuer(t)
+	validator, err := koreauth.NewValidator(config)
+	require.NoError(t, err)
+	strict := koreauth.New(validator, &koreauth.Options{Sender: &mtls.Sender{Certificate: mtls.FromConnection}})
+	careless := koreauth.New(validator, &koreauth.Options{Sender: koreauth.RequirementFunc(func(*http.Request, *koreauth.Claims) error { return nil })})
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	for name, row := range map[string]struct {
+		api         http.Handler
+		level, text string
+	}{
+		"checked":     {strict.Wrap(handler), "ok", "403"},
+		"not checked": {careless.Wrap(handler), "fail", "set Options.Sender"},
+		"down":        {http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }), "fail", "no keys"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(row.api)
+			server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			own := server.TLS.Certificates[0] // It serves as that of the client too.
+			sum := sha256.Sum256(own.Certificate[0])
+			token, err := issuer.Mint(koretest.Token{Confirmation: &koreauth.Confirmation{CertificateSHA256: base64.RawURLEncoding.EncodeToString(sum[:])}})
+			require.NoError(t, err)
+			config := config
+			config.HTTPClient = server.Client()
+			config.HTTPClient.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
+			findings := doctor.Run(t.Context(), doctor.Config{Config: config, API: server.URL, Token: token})
+			assertSound(t, findings)
+			find(t, findings, "token", "ok", "bound to the certificate")
+			find(t, findings, "api with the bound token", row.level, row.text)
+		})
+	}
 }
 
 // koretestValidator returns a guarded handler that rejects every token.
