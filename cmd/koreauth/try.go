@@ -89,6 +89,7 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	defer cancel()
 	token, err := client.Token(ctx)
 	if err != nil {
+		recorder.end()
 		status := tokenStatus(err)
 		fmt.Fprintln(w.out)
 		_ = printWrapped(w.out, "", "", "Auth Test Failed: "+tokenFailure(err))
@@ -169,14 +170,30 @@ func documented(err error) string {
 type recorder struct {
 	out io.Writer
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards out and ended
+	ended   bool
 	secrets []string
+}
+
+// end waits for what is being printed. Nothing more is printed then: the client may still
+// wait for an answer that nobody waits for.
+func (r *recorder) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+}
+
+// show prints something, unless the recorder has ended.
+func (r *recorder) show(print func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		print()
+	}
 }
 
 // RoundTrip implements http.RoundTripper.
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	var body []byte
 	if req.Body != nil {
 		var err error
@@ -187,10 +204,12 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	}
-	fmt.Fprintln(r.out)
-	r.print(">", req.Method+" "+redact.Text(req.URL.Redacted()))
-	r.printHeader(">", req.Header)
-	r.printBody(">", body)
+	r.show(func() {
+		fmt.Fprintln(r.out)
+		r.print(">", req.Method+" "+redact.Text(req.URL.Redacted()))
+		r.printHeader(">", req.Header)
+		r.printBody(">", body)
+	})
 	times := &timings{}
 	res, err := http.DefaultTransport.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), times.trace())))
 	if err != nil {
@@ -202,10 +221,12 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = io.NopCloser(bytes.NewReader(answer))
-	fmt.Fprintln(r.out)
-	r.print("<", fmt.Sprintf("%s (%s)", res.Status, times))
-	r.printHeader("<", res.Header)
-	r.printBody("<", answer)
+	r.show(func() {
+		fmt.Fprintln(r.out)
+		r.print("<", fmt.Sprintf("%s (%s)", res.Status, times))
+		r.printHeader("<", res.Header)
+		r.printBody("<", answer)
+	})
 	return res, nil
 }
 
@@ -246,14 +267,20 @@ var accessToken = regexp.MustCompile(`("access_token"\s*:\s*")[^"]*"`)
 
 // timings are the times of a request.
 type timings struct {
-	start                  time.Time
+	start time.Time
+
+	mu                     sync.Mutex // guards the fields below: a second connection may be made at the same time
 	lookUp, connect, hello time.Duration
 	first                  time.Duration
 }
 
 func (t *timings) trace() *httptrace.ClientTrace {
 	t.start = time.Now()
-	since := func(d *time.Duration) { *d = time.Since(t.start).Round(time.Millisecond / 10) }
+	since := func(d *time.Duration) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		*d = time.Since(t.start).Round(time.Millisecond / 10)
+	}
 	return &httptrace.ClientTrace{
 		DNSDone:              func(httptrace.DNSDoneInfo) { since(&t.lookUp) },
 		ConnectDone:          func(string, string, error) { since(&t.connect) },
@@ -264,6 +291,8 @@ func (t *timings) trace() *httptrace.ClientTrace {
 
 // String lists how long after the start each part was done.
 func (t *timings) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	var parts []string
 	for _, part := range []struct {
 		name string
