@@ -257,6 +257,17 @@ func TestRange_ManyLists(t *testing.T) {
 	}
 }
 
+func TestRange_ListsThatDifferInTheMiddle(t *testing.T) {
+	within := iprange.Within(nil)
+	for range 3 {
+		for _, address := range []string{"10.0.0.5", "10.0.0.6"} {
+			list := ranges("10.0.0.1", address, "10.0.0.9")
+			require.NoError(t, within.Check(from(address), list))
+			require.Error(t, within.Check(from("10.0.0.7"), list))
+		}
+	}
+}
+
 // FuzzRange_Check compares an entry with a model that calculates with integers.
 func FuzzRange_Check(f *testing.F) {
 	for _, row := range entries {

@@ -41,6 +41,10 @@ func headers() map[string]struct{ good, bad []string } {
 		derWith(func([]byte) []byte { return []byte{0x30, 0x81, 6, 0x30, 0, 0x30, 0, 0x03, 0} }),    // a length that is too long
 		derWith(func([]byte) []byte { return []byte{0x30, 8, 0x30, 0, 0x30, 0, 0x03, 0, 5, 0} }),    // four members
 		derWith(func([]byte) []byte { return []byte{0x30, 0x84, 0, 0, 0, 6, 0x30, 0, 0x30, 0, 3} }), // a length of four bytes
+		derWith(func([]byte) []byte { return []byte{0x30, 0x80} }),
+		derWith(func([]byte) []byte { return []byte{0x30, 0x82, 1} }),
+		derWith(func(der []byte) []byte { return append([]byte{0x30, 0x83, 0}, der[2:]...) }),                   // a length with a leading zero
+		derWith(func(der []byte) []byte { return append([]byte{0x30, 0x89, 1, 0, 0, 0, 0, 0, 0}, der[2:]...) }), // a length that overflows
 		own.pem, own.hex, own.escaped,
 	}
 	unpadded := strings.TrimRight(own.base64, "=")
@@ -58,6 +62,7 @@ func headers() map[string]struct{ good, bad []string } {
 		strings.ReplaceAll(own.escaped, "CERTIFICATE", "PUBLIC%20KEY"), strings.ReplaceAll(own.escaped, "CERTIFICATE", "TRUSTED%20CERTIFICATE"), strings.ReplaceAll(own.escaped, "%0A", "%0D%0A"),
 		strings.ReplaceAll(own.escaped, "%0A", ""), strings.ReplaceAll(own.escaped, "%0A", "%20"), strings.ReplaceAll(own.escaped, "%20", "+"), strings.Replace(own.escaped, "BEGIN", "begin", 1),
 		strings.Replace(own.escaped, "-----%0A", "-----%0AProc-Type:%204%0A%0A", 1), strings.Replace(own.escaped, "-----END", "----END", 1), own.escaped[:len(own.escaped)-40],
+		strings.Replace(own.escaped[:60], "%0A", "%0A", 1) + strings.Replace(own.escaped[60:], "%0A", "%0D%0A", 1), strings.Replace(own.escaped, "%0A-----END", "-----END", 1),
 		"-----BEGIN%20CERTIFICATE-----%0A-----END%20CERTIFICATE-----%0A", strings.ReplaceAll(own.escaped, "%2B", "%20") + "%20",
 	}
 	badHex := []string{"", nothing, strings.ToUpper(nothing), own.hex[1:], own.hex + "0", "g" + own.hex[1:], own.hex[:62] + "é", " " + own.hex[1:], own.hex[:32] + ":" + own.hex[33:], "0x" + own.hex[2:], own.base64, own.thumbprint()}
@@ -79,7 +84,7 @@ func headers() map[string]struct{ good, bad []string } {
 			"Hash", "Hash="+own.hex+";", ";Hash="+own.hex, ";", "=", "Hash="+own.hex+";;URI=", "Hash="+own.hex+",", ",Hash="+own.hex, "Hash="+own.hex+",Hash="+own.hex, "Hash="+own.hex+",Hash="+other.hex,
 			"Hash="+own.hex+";Hash="+own.hex, "Hash="+own.hex+";hash="+other.hex, "Hash="+own.hex+";URI=spiffe://a;Hash="+other.hex, "Hash="+own.hex+";URI=spiffe://a,Hash="+other.hex, "Hash="+own.hex+";x,Hash="+other.hex,
 			"Hash="+own.hex+` ;URI=`, "Hash ="+own.hex, " Hash="+own.hex, `Hash="`+own.hex, `Hash="`+own.hex+`"x`, `Hash="`+own.hex+`\"`, `Hash=`+own.hex+`"`, `Subject="CN=a;Hash=`+own.hex, `Subject="CN=a\";Hash=`+own.hex,
-			"URI=spiffe://a", "Subject=\"CN=a\"", `Hash=`+own.hex+`;Cert="`+other.escaped+`"`, `Hash=`+other.hex+`;Cert="`+own.escaped+`"`, `Hash=`+own.hex+`;Cert="`+own.base64+`"`, `Hash=`+own.hex+`;Cert=""`,
+			`URI=spiffe://a"b;Hash=`+own.hex, "URI=spiffe://a", "Subject=\"CN=a\"", `Hash=`+own.hex+`;Cert="`+other.escaped+`"`, `Hash=`+other.hex+`;Cert="`+own.escaped+`"`, `Hash=`+own.hex+`;Cert="`+own.base64+`"`, `Hash=`+own.hex+`;Cert=""`,
 			`Cert="`+own.escaped+`";Cert="`+own.escaped+`"`, `Cert="`+own.escaped+other.escaped+`"`)},
 	}
 }

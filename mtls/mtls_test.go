@@ -86,6 +86,7 @@ func TestSender_Check(t *testing.T) {
 			require.ErrorIs(t, err, row.err, name)
 			assert.Contains(t, err.Error(), row.says, name)
 			assert.NotContains(t, err.Error(), own.thumbprint(), name)
+			sender.Certificate = mtls.FromConnection
 			err = sender.Check(nil, row.claims)
 			require.Error(t, err, "%s, without a request", name)
 		}

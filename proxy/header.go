@@ -23,17 +23,11 @@ func lastForwarded(list string) (rest, element string, more bool) {
 		switch {
 		case list[at] == ',' && !quoted:
 			return list[:at], list[at+1:], true
-		case list[at] == '"' && !(quoted && escaped(list[:at])):
+		case list[at] == '"' && !(quoted && strings.HasSuffix(list[:at], `\`)): // not escaped
 			quoted = !quoted
 		}
 	}
 	return "", list, false
-}
-
-// escaped reports whether the character after the text is escaped: the text ends with
-// an odd number of backslashes.
-func escaped(before string) bool {
-	return (len(before)-len(strings.TrimRight(before, `\`)))%2 == 1
 }
 
 // address reads an address as proxies write it in X-Forwarded-For: with or without a
@@ -149,5 +143,5 @@ func node(text string) (netip.Addr, bool) {
 	}
 	host, port, found := strings.Cut(text, ":")
 	a, err := netip.ParseAddr(host)
-	return a, err == nil && a.Is4() && (!found || isNodePort(port))
+	return a, err == nil && (!found || isNodePort(port))
 }

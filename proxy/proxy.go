@@ -116,7 +116,7 @@ func (p *Proxies) walk(lines []string, last func(string) (rest, element string, 
 			rest = rest[max(0, len(rest)-maxBytes):] // More would be too long in any case.
 			rest, element, more = last(rest)
 			hops++
-			if size += len(element) + len(","); size > maxBytes || hops > maxHops {
+			if size += len(element); size > maxBytes || hops > maxHops {
 				return netip.Addr{}, false
 			}
 			a, ok := read(strings.Trim(element, " \t"))

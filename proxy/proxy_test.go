@@ -89,6 +89,7 @@ var rows = []struct{ name, header, lines, want string }{
 	{"IPv4-mapped", "X-Forwarded-For", "::ffff:203.0.113.9", client},
 	{"a port", "X-Forwarded-For", "203.0.113.9:443", client},
 	{"IPv6 and a port", "X-Forwarded-For", "[2001:db8::1]:443", "2001:db8::1"},
+	{"IPv4-mapped in brackets", "X-Forwarded-For", "[::ffff:203.0.113.9]:443", client},
 	{"brackets alone", "X-Forwarded-For", "[2001:db8::1]", "2001:db8::1"},
 	{"quotes", "X-Forwarded-For", `"203.0.113.9"`, client},
 	{"quotes, brackets and a port", "X-Forwarded-For", `"[2001:db8::1]:443"`, "2001:db8::1"},
@@ -120,6 +121,8 @@ var rows = []struct{ name, header, lines, want string }{
 	{"text after the bracket", "X-Forwarded-For", "[2001:db8::1]x", ""},
 	{"an open quote", "X-Forwarded-For", `"203.0.113.9`, ""},
 	{"a quote alone", "X-Forwarded-For", `"`, ""},
+	{"an odd port after a bracket", "X-Forwarded-For", "[2001:db8::1]:http", ""},
+	{"a name as port", "X-Forwarded-For", "[2001:db8::1]:_x", ""},
 	{"an empty port", "X-Forwarded-For", "203.0.113.9:", ""},
 	{"an odd port", "X-Forwarded-For", "203.0.113.9:http", ""},
 	{"a port of six digits", "X-Forwarded-For", "203.0.113.9:100000", ""},
@@ -156,6 +159,8 @@ var rows = []struct{ name, header, lines, want string }{
 	{"an obfuscated node", "Forwarded", `for=203.0.113.9, for="_hidden"`, ""},
 	{"no for", "Forwarded", "for=203.0.113.9, proto=https", ""},
 	{"for twice", "Forwarded", "for=203.0.113.9;For=10.0.0.2", ""},
+	{"for twice, with two clients", "Forwarded", "for=203.0.113.9;For=198.51.100.7", ""},
+	{"no semicolon", "Forwarded", `for="203.0.113.9"by=10.0.0.2`, ""},
 	{"another parameter twice", "Forwarded", "for=203.0.113.9;proto=http;proto=https", ""},
 	{"a port without quotes", "Forwarded", "for=203.0.113.9:80", ""},
 	{"IPv6 without quotes", "Forwarded", "for=[2001:db8::1]", ""},
@@ -199,6 +204,20 @@ func TestProxies_Client(t *testing.T) {
 			assert.Equal(t, netip.MustParseAddr("203.0.113.66"), got)
 		})
 	}
+}
+
+func TestProxies_Client_NameOfTheHeader(t *testing.T) {
+	for _, name := range []string{"x-forwarded-for", "X-FORWARDED-FOR"} {
+		p, err := proxy.New(name, netip.MustParsePrefix("10.0.0.0/8"))
+		require.NoError(t, err)
+		got, ok := p.Client(request(trustedPeer, "X-Forwarded-For", client))
+		assert.True(t, ok, name)
+		assert.Equal(t, netip.MustParseAddr(client), got, name)
+	}
+	p, err := proxy.New("FORWARDED", netip.MustParsePrefix("10.0.0.0/8"))
+	require.NoError(t, err)
+	_, ok := p.Client(request(trustedPeer, "Forwarded", "for="+client))
+	assert.True(t, ok)
 }
 
 func TestProxies_Peer(t *testing.T) {
