@@ -5,14 +5,14 @@ set -eu
 cd "$(dirname "$0")"
 version=${KEYCLOAK_VERSION:-26.7.3}
 
-for tool in go java mvn node npm curl; do
+for tool in go java mvn node npm curl openssl; do
 	if ! command -v $tool >/dev/null; then
 		echo "$tool is not installed"
 		exit 1
 	fi
 done
 
-if [ ! -f .cache/keycloak/built-$version ]; then
+if [ ! -f .cache/keycloak/built-tls-$version ]; then
 	rm -rf .cache/unpacked
 	mkdir -p .cache/unpacked
 	echo "fetching Keycloak $version"
@@ -29,12 +29,12 @@ if [ ! -f .cache/keycloak/built-$version ]; then
 	mv ".cache/unpacked/keycloak-$version" .cache/keycloak
 	rm -r .cache/unpacked
 	chmod +x .cache/keycloak/bin/kc.sh
-	if ! .cache/keycloak/bin/kc.sh build --db=dev-file >.cache/build.log 2>&1; then
+	if ! .cache/keycloak/bin/kc.sh build --db=dev-file --https-client-auth=request >.cache/build.log 2>&1; then
 		cat .cache/build.log
 		echo "Keycloak $version cannot be built with $(java -version 2>&1 | head -1)"
 		exit 1
 	fi
-	touch .cache/keycloak/built-$version
+	touch .cache/keycloak/built-tls-$version
 fi
 
 for dir in oidc-provider clients; do

@@ -17,9 +17,17 @@ free_port() {
 secret() {
 	od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
-export KEYCLOAK_PORT="${KEYCLOAK_PORT:-$(free_port)}" OIDC_PROVIDER_PORT="${OIDC_PROVIDER_PORT:-$(free_port)}"
+export KEYCLOAK_PORT="${KEYCLOAK_PORT:-$(free_port)}" OIDC_PROVIDER_PORT="${OIDC_PROVIDER_PORT:-$(free_port)}" KEYCLOAK_TLS_PORT="${KEYCLOAK_TLS_PORT:-$(free_port)}"
 # All secrets are made for this run.
 export KORE_CLIENT_SECRET="$(secret)" KORE_USER_PASSWORD="$(secret)"
+
+# Certificates of Keycloak and of two clients.
+mkdir -p .cache/tls
+for name in server client other; do
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$name" -addext "subjectAltName=IP:127.0.0.1" \
+		-keyout ".cache/tls/$name.key" -out ".cache/tls/$name.pem" 2>.cache/openssl.log || { cat .cache/openssl.log && exit 1; }
+done
+proxies/fetch.sh || echo "some proxies are not tested"
 
 keycloak/server.sh stop # in case an earlier run was killed
 rm -rf .cache/keycloak/data .cache/keycloak/log

@@ -3,6 +3,7 @@
 # ended. The database is kept, so that a second start has the same keys.
 set -eu
 home=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)/.cache/keycloak
+tls=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)/.cache/tls
 url=http://127.0.0.1:$KEYCLOAK_PORT
 
 # The pid of an old file may belong to another process by now.
@@ -18,6 +19,8 @@ start)
 	export JAVA_OPTS_KC_HEAP='-Xms64m -Xmx512m' JAVA_OPTS_APPEND=-XX:TieredStopAtLevel=1
 	nohup "$home/bin/kc.sh" start --optimized --import-realm --http-enabled=true --http-host=127.0.0.1 \
 		--http-port="$KEYCLOAK_PORT" --http-management-scheme=inherited --hostname="$url" --cache=local \
+		--https-port="$KEYCLOAK_TLS_PORT" --https-certificate-file="$tls/server.pem" --https-certificate-key-file="$tls/server.key" \
+		--truststore-paths="$tls/client.pem,$tls/other.pem" \
 		>>"$home/log" 2>&1 </dev/null &
 	echo $! >"$home/pid"
 	tries=600

@@ -18,7 +18,7 @@ func TestMeasure_ShortRun(t *testing.T) {
 	assert.LessOrEqual(t, report.goroutinesLeft, 0)
 	assert.LessOrEqual(t, report.heapLeft, int64(maxHeapLeft))
 	for _, what := range []string{
-		"valid, sent before", "valid, new", "valid, from the crowd", "forged: invented key ID", "forged: changed signature",
+		"valid, sent before", "valid, new", "valid, from the crowd", "valid, with koreclient", "forged: invented key ID", "forged: changed signature",
 		"forged: removed key", "garbage", "no token",
 	} {
 		assert.NotEmpty(t, report.answers[what], what)

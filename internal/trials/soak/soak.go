@@ -226,7 +226,7 @@ func (w *world) behave(b koretest.Behavior) {
 		return b(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
 			out.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(out).Encode(map[string]any{
-				"access_token": w.valid(w.signing.Load()), "token_type": "Bearer", "expires_in": max(2, int(w.cycle.part(.5)/time.Second)),
+				"access_token": w.valid(w.signing.Load()), "token_type": "Bearer", "expires_in": max(10, int(w.cycle.part(.5)/time.Second)),
 			})
 		}))
 	}, koretest.TokenEndpoint)
