@@ -21,6 +21,9 @@ import (
 type Explanation struct {
 	Steps []Step // in the order in which a token is checked
 	Err   error  // what Validate returns, or the first requirement that failed; nil: accepted
+
+	own    *Error // Err as Explain set it, or nil
+	reason string // of own, without the token
 }
 
 // Step is one check of a token.
@@ -77,6 +80,8 @@ func (e Explanation) words() (class, reason string) {
 	switch known := reasonOf(refusal); {
 	case known != nil:
 		reason = withoutClass(known)
+	case e.own != nil && e.Err == error(e.own):
+		reason = e.reason
 	case refusal.Reason != nil && refusal.Class == ErrInvalidToken:
 		reason = redact.Text(withoutClass(refusal.Reason))
 	}
@@ -113,6 +118,9 @@ type explanation struct {
 	*parsedToken
 	about *explain.Token
 	err   error // the first one, which Validate returns
+	// What is known of an opaque token that was accepted; nil: nothing.
+	claims   *Claims
+	accepted *issuer
 }
 
 // note keeps the result of a check.
@@ -317,6 +325,7 @@ func (x *explanation) explainOpaque(ctx context.Context, i *issuer, asked []Requ
 	if err != nil {
 		return explain.Opaque(x.whole, x.result(asRefusal(err)))
 	}
+	x.claims, x.accepted = claims, i
 	x.verified, x.about.Verified, x.about.Now = true, true, time.Now()
 	x.about.Payload, x.about.Claims, x.about.Want = "{}", shown(claims), i.expected
 	steps := explain.Opaque(x.whole, x.result(nil))
@@ -331,8 +340,15 @@ func (x *explanation) done(steps []explain.Step) *Explanation {
 	for n, step := range steps {
 		e.Steps[n] = Step(step)
 	}
-	if x.err != nil {
-		e.Err = x.refusal(x.err)
+	if x.err == nil {
+		return e
+	}
+	e.own = x.refusal(x.err)
+	if x.claims != nil {
+		annotate(e.own, x.claims, x.accepted.expected)
+	}
+	if e.Err = e.own; e.own.Reason != nil && e.own.Class == ErrInvalidToken {
+		e.reason = redact.Text(withoutClass(e.own.Reason), x.whole)
 	}
 	return e
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -208,6 +209,12 @@ func TestExplain_Hints(t *testing.T) {
 			{"an odd nbf", claim("nbf", "soon"), "not-before", "number", koreauth.ErrNotYetValid},
 			{"a clock ahead, by iat", claim("iat", now.Add(9*time.Second).Unix()), "age", "ahead of this machine's by 9s", koreauth.ErrTooOld},
 			{"too old", claim("iat", now.Add(-48*time.Hour).Unix()), "age", "Config.MaxAge", koreauth.ErrTooOld},
+			{"an hour ahead", claim("iat", now.Add(time.Hour).Unix()), "age", "by 1h0m0s or more: set the clocks", koreauth.ErrTooOld},
+			{"days ahead", claim("iat", now.Add(48*time.Hour).Unix()), "age", "claim mappers", koreauth.ErrTooOld},
+			{"nbf in milliseconds", claim("nbf", now.UnixMilli()), "not-before", "milliseconds", koreauth.ErrNotYetValid},
+			{"iat in milliseconds", claim("iat", now.UnixMilli()), "age", "milliseconds", koreauth.ErrTooOld},
+			{"iat in nanoseconds", claim("iat", now.UnixNano()), "age", "milliseconds", koreauth.ErrTooOld},
+			{"a time long ago", claim("exp", -99999999999999), "expiry", "milliseconds", koreauth.ErrExpired},
 			{"no iat", claim("iat", nil), "age", `no "iat"`, koreauth.ErrTooOld},
 			{"a refresh token", claim("typ", "Refresh"), "type", "refresh token", koreauth.ErrTokenType},
 			{"an offline token", claim("typ", "Offline"), "type", "refresh token", koreauth.ErrTokenType},
@@ -239,7 +246,35 @@ func TestExplain_Hints(t *testing.T) {
 		e := newValidator(t, edConfig(edIssuer, edStatic("k"))).Explain(t.Context(), claim("iat", now.Add(9*time.Second).Unix()))
 		assert.NoError(t, e.Err)
 		assert.Contains(t, stepOf(t, e, "age").Hint, "ahead of this machine's by 9s", "a clock that differs is told of although the token is accepted")
+		e = newValidator(t, edConfig(edIssuer, edStatic("k"))).Explain(t.Context(), edToken(t, "k", map[string]any{"exp": now.Add(time.Hour).UnixMilli(), "iat": now.UnixMilli()}))
+		assert.NoError(t, e.Err)
+		for _, name := range []string{"expiry", "age"} {
+			step := stepOf(t, e, name)
+			assert.Contains(t, step.Hint, "milliseconds", "%s: a time that is not in seconds is told of too", name)
+			assert.Equal(t, "9999-12-31T23:59:59Z, in more than 290 years", step.Found, name)
+		}
 	})
+}
+
+// The table has at most 80 columns, also if characters take two or none.
+func TestExplain_WideCharacters(t *testing.T) {
+	v := newValidator(t, edConfig(edIssuer, edStatic("k")))
+	for _, text := range []string{"世界", "한국어", "ひらがな", "カタカナ", "ＡＢＣ", "🙂🚀", "e\u0301", "世a"} {
+		e := v.Explain(t.Context(), edToken(t, "k", map[string]any{"aud": strings.Repeat(text, 25)}))
+		for line := range strings.Lines(e.String()) {
+			columns := 0
+			for _, r := range strings.TrimSuffix(line, "\n") {
+				switch {
+				case strings.ContainsRune("世界한국어ひらがなカタカナＡＢＣ🙂🚀", r):
+					columns += 2
+				case r != 0x301:
+					columns++
+				}
+			}
+			assert.LessOrEqual(t, columns, 80, line)
+		}
+		assert.Contains(t, strings.Join(strings.Fields(e.String()), ""), strings.Repeat(text, 20), "no character is lost")
+	}
 }
 
 func TestExplain_Requirements(t *testing.T) {
@@ -396,6 +431,43 @@ func TestExplain_Opaque(t *testing.T) {
 		assert.ErrorIs(t, e.Err, row.reason, token)
 		assert.Equal(t, err.Error(), e.Err.Error(), token)
 	}
+}
+
+// What validates opaque tokens may quote the token in its errors.
+func TestExplain_OpaqueTokenInAnError(t *testing.T) {
+	const token = "opaque/1234567890-abcdefghij"
+	for name, err := range map[string]error{
+		"a URL":             fmt.Errorf("Get %q: connection refused", "https://as.example/introspect?token="+token),
+		"an encoded one":    fmt.Errorf("Get %q: connection refused", "https://as.example/introspect?token="+url.QueryEscape(token)),
+		"a reason":          &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: errors.New("no session for " + token)},
+		"a wrapped class":   fmt.Errorf("%w: no session for %s", koreauth.ErrInvalidToken, token),
+		"another class":     fmt.Errorf("%w: %s", koreauth.ErrForbidden, token),
+		"a wrapped refusal": fmt.Errorf("%s: %w", token, &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: koreauth.ErrRevoked}),
+	} {
+		config := edConfig(edIssuer, edStatic("k"))
+		config.Opaque = validateFunc(func(context.Context, string) (*koreauth.Claims, error) { return nil, err })
+		e := newValidator(t, config).Explain(t.Context(), token)
+		text, failed := json.Marshal(e)
+		require.NoError(t, failed)
+		for _, shown := range []string{e.String(), string(text), fmt.Sprint(e.Steps)} {
+			assert.NotContains(t, shown, "1234567890-abcdefghij", name)
+		}
+	}
+}
+
+// The error is that of Validate, with the same fields.
+func TestExplain_OpaqueErrorHasTheClient(t *testing.T) {
+	config := edConfig(edIssuer, edStatic("k"))
+	config.Opaque = validateFunc(func(context.Context, string) (*koreauth.Claims, error) {
+		return &koreauth.Claims{Issuer: edIssuer, ClientID: "kc_1", Confirmation: &koreauth.Confirmation{KeySHA256: "x"}}, nil
+	})
+	v := newValidator(t, config)
+	_, err := v.Validate(t.Context(), "opaque")
+	var validated, explained *koreauth.Error
+	require.ErrorAs(t, err, &validated)
+	require.ErrorAs(t, v.Explain(t.Context(), "opaque").Err, &explained)
+	assert.Equal(t, "kc_1", explained.ClientID)
+	assert.Equal(t, []string{validated.Issuer, validated.ClientID, validated.KeyID}, []string{explained.Issuer, explained.ClientID, explained.KeyID})
 }
 
 func TestExplain_Outage(t *testing.T) {

@@ -10,6 +10,7 @@ require (
 
 // The command.
 require (
+	github.com/gofrs/flock v0.13.2
 	github.com/urfave/cli/v3 v3.14.0
 	golang.org/x/term v0.48.0
 )

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/redact"
 )
 
@@ -130,7 +131,12 @@ func (r *run) token(ctx context.Context, validator *koreauth.Validator) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	explanation := validator.Explain(ctx, r.config.Token)
-	r.accepted, r.bound = explanation.Err == nil, errors.Is(explanation.Err, koreauth.ErrBinding)
+	r.accepted = explanation.Err == nil
+	if errors.Is(explanation.Err, koreauth.ErrBinding) {
+		validate := door.Validate.(func(context.Context, *koreauth.Validator, *http.Request, string) (*koreauth.Claims, error))
+		_, err := validate(ctx, validator, nil, r.config.Token)
+		r.bound = !errors.Is(err, koreauth.ErrBinding) // Otherwise nothing can confirm it.
+	}
 	for _, step := range explanation.Steps {
 		switch {
 		case step.Verdict == "fail" && step.Name == "binding" && r.bound:
@@ -148,7 +154,9 @@ func (r *run) token(ctx context.Context, validator *koreauth.Validator) {
 	if r.accepted {
 		r.add("token", levelOK, "accepted", "")
 	}
-	if errors.Is(explanation.Err, koreauth.ErrTooOld) {
-		r.add("token", levelWarn, fmt.Sprintf("tokens are older than Config.MaxAge, %v, before they expire", r.config.Config.MaxAge), "let clients get new tokens more often, or raise MaxAge")
+	verify := door.VerifySignature.(func(context.Context, *koreauth.Validator, string) (*koreauth.Claims, error))
+	claims, err := verify(ctx, validator, r.config.Token)
+	if limit := r.config.Config.MaxAge; err == nil && limit > 0 && !claims.IssuedAt.IsZero() && claims.Expiry.Sub(claims.IssuedAt) > limit {
+		r.add("token", levelWarn, fmt.Sprintf("tokens are older than Config.MaxAge, %v, before they expire", limit), "let clients get new tokens more often, or raise MaxAge")
 	}
 }

@@ -153,6 +153,11 @@ func TestRun_Issuer(t *testing.T) {
 		"a clock that is a minute behind":  {dated(-time.Minute), nil, "clock", "fail", "NTP"},
 		"a clock that is four seconds off": {dated(4 * time.Second), nil, "clock", "warn", "Leeway"},
 		"a clock within the leeway":        {dated(time.Minute), func(c *koreauth.Config) { c.Leeway = 2 * time.Minute }, "clock", "warn", "Leeway"},
+		"a clock that is behind, in words": {dated(-time.Minute), nil, "clock", "fail", " s behind"},
+		"a clock that is ahead, in words":  {dated(time.Minute), nil, "clock", "fail", " s ahead"},
+		"an answer from a cache":           {cached(5 * time.Minute), nil, "clock", "ok", "behind and"},
+		"a cache, and a clock ahead":       {cached(4 * time.Minute), nil, "clock", "fail", " s behind"},
+		"an odd Age":                       {func(_ *http.Request, res *http.Response) { res.Header.Set("Age", "-300") }, nil, "clock", "ok", ""},
 		"no Date":                          {func(_ *http.Request, res *http.Response) { res.Header.Del("Date") }, nil, "clock", "warn", "no Date"},
 		"a short max-age":                  {func(_ *http.Request, res *http.Response) { res.Header.Set("Cache-Control", "public, max-age=1") }, nil, "caching", "warn", "10s"},
 		"an odd max-age":                   {func(_ *http.Request, res *http.Response) { res.Header.Set("Cache-Control", "max-age=soon") }, nil, "caching", "warn", "not a number"},
@@ -176,6 +181,84 @@ func TestRun_Issuer(t *testing.T) {
 func dated(by time.Duration) rewrite {
 	return func(_ *http.Request, res *http.Response) {
 		res.Header.Set("Date", time.Now().Add(by).UTC().Format(http.TimeFormat))
+	}
+}
+
+// cached returns answers that were cached five minutes ago, with that Age.
+func cached(age time.Duration) rewrite {
+	return func(req *http.Request, res *http.Response) {
+		dated(-5*time.Minute)(req, res)
+		res.Header.Set("Age", fmt.Sprint(int(age.Seconds())))
+	}
+}
+
+// Without TLS the keys can be replaced, except on loopback.
+func TestRun_HTTP(t *testing.T) {
+	issuer, _ := startIssuer(t)
+	for name, row := range map[string]struct {
+		issuer, keys, last, found string
+	}{
+		"the metadata":   {"http://issuer.example", "https://issuer.example/keys", "", "not used: http://issuer.example/.well-known"},
+		"the keys":       {"https://issuer.example", "http://issuer.example/keys", "", "not used for the keys: http://issuer.example/keys"},
+		"after redirect": {"https://issuer.example", "https://issuer.example/keys", "http://issuer.example/elsewhere", "http://issuer.example/elsewhere"},
+	} {
+		client := &http.Client{Transport: inMemory(func(req *http.Request) (*http.Response, error) {
+			res := &http.Response{StatusCode: 200, Header: http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}}, Request: req, Body: http.NoBody}
+			if req.URL.Scheme == "https" {
+				res.TLS = &tls.ConnectionState{}
+			}
+			switch {
+			case row.last != "" && req.URL.String() != row.last:
+				res.StatusCode, res.Header["Location"] = 302, []string{row.last}
+			case strings.HasSuffix(req.URL.Path, "openid-configuration") || row.last != "":
+				setBody(res, fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, row.issuer, row.keys))
+			default:
+				setBody(res, string(issuer.JWKS()))
+			}
+			return res, nil
+		})}
+		findings := doctor.Run(t.Context(), doctor.Config{Config: koreauth.Config{Issuer: row.issuer, Audience: []string{"a"}, DangerouslyAllowHTTP: true, HTTPClient: client}})
+		assertSound(t, findings)
+		assert.Contains(t, find(t, findings, "TLS", "warn", "use https").Found, row.found, name)
+	}
+}
+
+type inMemory func(*http.Request) (*http.Response, error)
+
+func (f inMemory) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// A token that is bound in an unknown way is accepted by no API, and one of an odd age
+// does not say how long tokens live.
+func TestRun_OddTokens(t *testing.T) {
+	issuer, config := startIssuer(t)
+	config.MaxAge = 2 * time.Hour
+	now := time.Now()
+	for name, row := range map[string]struct {
+		claims map[string]any
+		level  string
+		says   string
+		older  bool // the warning that tokens live longer than MaxAge
+	}{
+		"an unknown binding":  {map[string]any{"cnf": map[string]any{"kid": "x"}}, "fail", `"x5t#S256"`, false},
+		"an empty binding":    {map[string]any{"cnf": map[string]any{}}, "fail", `"x5t#S256"`, false},
+		"a known binding":     {map[string]any{"cnf": map[string]any{"jkt": strings.Repeat("A", 43)}}, "ok", "so that nobody else can use it", false},
+		"from the future":     {map[string]any{"iat": now.Add(time.Minute).Unix()}, "fail", "the clock of the issuer is ahead", false},
+		"no iat":              {map[string]any{"iat": nil}, "fail", `no "iat"`, false},
+		"iat in milliseconds": {map[string]any{"iat": now.UnixMilli()}, "fail", "milliseconds", false},
+		"a long life":         {map[string]any{"exp": now.Add(3 * time.Hour).Unix()}, "ok", "accepted", true},
+		"an old token":        {map[string]any{"iat": now.Add(-3 * time.Hour).Unix()}, "fail", "get a new token", true},
+	} {
+		token, err := issuer.Mint(koretest.Token{Claims: row.claims})
+		require.NoError(t, err)
+		findings := doctor.Run(t.Context(), doctor.Config{Config: config, Token: token})
+		assertSound(t, findings)
+		find(t, findings, "token", row.level, row.says)
+		older := false
+		for _, f := range findings {
+			older = older || strings.Contains(f.Found, "older than Config.MaxAge")
+			assert.False(t, f.Check == "token" && f.Level == "ok" && row.level == "fail", "%s: %+v", name, f)
+		}
+		assert.Equal(t, row.older, older, name)
 	}
 }
 

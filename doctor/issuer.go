@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/loopback"
 )
 
 const (
@@ -121,6 +122,8 @@ func (r *run) keyDocument(ctx context.Context, place string, first bool) {
 	}
 	if first {
 		r.connection(d)
+	} else if d.readable() {
+		r.add("TLS", levelWarn, "not used for the keys: "+d.last, useHTTPS)
 	}
 	if d.status != http.StatusOK {
 		r.add("keys", levelFail, fmt.Sprintf("%s answered %d", d.url, d.status), "check the URL of the keys")
@@ -226,6 +229,14 @@ func diagnose(err error, check string) (about, cure string) {
 	return check, "check that the server runs, the port, and firewalls in between"
 }
 
+const useHTTPS = "use https: anyone on the network in between can replace the keys"
+
+// readable reports whether a document came over http from another host.
+func (d *document) readable() bool {
+	u, err := url.Parse(d.last)
+	return d.tls == nil && (err != nil || !loopback.Is(u.Hostname()))
+}
+
 // connection checks what an answer tells of the connection and the clocks.
 func (r *run) connection(d *document) {
 	if d.tls != nil && len(d.tls.PeerCertificates) > 0 {
@@ -236,8 +247,10 @@ func (r *run) connection(d *document) {
 		} else {
 			r.add("TLS", levelOK, found, "")
 		}
+	} else if d.readable() {
+		r.add("TLS", levelWarn, "not used: "+d.last, useHTTPS)
 	} else {
-		r.add("TLS", levelOK, "not used: "+d.last, "")
+		r.add("TLS", levelOK, "not used, on loopback: "+d.last, "")
 	}
 	took := d.received.Sub(d.sent).Round(time.Millisecond)
 	switch {
@@ -253,7 +266,7 @@ func (r *run) connection(d *document) {
 
 // clock compares the Date of an answer with the clock of this machine. Date has whole
 // seconds, and was written at some time between request and answer, so that the
-// difference is known as an interval.
+// difference is known as an interval. A cache adds Age, which is not exact.
 func (r *run) clock(d *document) {
 	date, err := http.ParseTime(d.header.Get("Date"))
 	if err != nil {
@@ -261,7 +274,17 @@ func (r *run) clock(d *document) {
 		return
 	}
 	least, most := date.Sub(d.received), date.Add(time.Second).Sub(d.sent)
-	found := fmt.Sprintf("the issuer is %.1f s to %.1f s ahead", least.Seconds(), most.Seconds())
+	if age, err := strconv.ParseUint(d.header.Get("Age"), 10, 31); err == nil && age > 0 {
+		cached := time.Duration(age) * time.Second
+		least, most = least+cached-time.Second, most+cached+time.Second
+	}
+	found := fmt.Sprintf("the issuer is between %.1f s behind and %.1f s ahead", -least.Seconds(), most.Seconds())
+	switch {
+	case least >= 0:
+		found = fmt.Sprintf("the issuer is %.1f s to %.1f s ahead", least.Seconds(), most.Seconds())
+	case most <= 0:
+		found = fmt.Sprintf("the issuer is %.1f s to %.1f s behind", -most.Seconds(), -least.Seconds())
+	}
 	apart := max(least, -most) // at least
 	leeway := r.config.Config.Leeway
 	switch {

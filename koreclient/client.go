@@ -25,8 +25,9 @@ const (
 	// scopeInterval is the least time between two fetches for changed scopes.
 	scopeInterval = 10 * time.Minute
 	badInterval   = time.Minute // the least time between two uses of credentials that were rejected
-	firstBackOff  = 500 * time.Millisecond
-	maxBackOff    = 30 * time.Second
+	// Between fetches after failures; up to a half is added at random.
+	firstBackOff = 500 * time.Millisecond
+	maxBackOff   = 20 * time.Second
 )
 
 // Client gets tokens and caches one. Create it with [New]. It is safe for concurrent
@@ -44,6 +45,7 @@ type Client struct {
 	failures int        // in a row
 	lastErr  *Error     // of the last fetch, or nil
 	nextTry  time.Time  // not before, after a failure
+	calm     time.Time  // not before in the background, after a token that was not cached
 	forced   time.Time  // when a fetch for a rejected token began last
 	scoped   time.Time  // the same, for changed scopes
 }
@@ -58,9 +60,10 @@ type cached struct {
 
 // call is a fetch that callers wait for.
 type call struct {
-	done  chan struct{} // closed at its end; then the fields below are set
-	token Token
-	err   *Error
+	rejected string        // the token that an API rejected as invalid, or ""
+	done     chan struct{} // closed at its end; then the fields below are set
+	token    Token
+	err      *Error
 }
 
 // Token returns the cached token, or fetches one. Callers share a fetch. It waits no
@@ -88,15 +91,15 @@ func (c *Client) get(ctx context.Context) (Token, error) {
 	}
 	if ok { // It is good while it is replaced in the background.
 		token := c.current.token
-		if c.inflight == nil && !time.Now().Before(c.nextTry) {
+		if now := time.Now(); c.inflight == nil && !now.Before(c.nextTry) && !now.Before(c.calm) {
 			c.begin()
 		}
 		c.mu.Unlock()
 		return token, nil
 	}
-	if err := context.Cause(ctx); err != nil {
+	if ctx.Err() != nil {
 		c.mu.Unlock()
-		return Token{}, doneError(err)
+		return Token{}, doneError(ctx)
 	}
 	f, err := c.join()
 	c.mu.Unlock()
@@ -158,7 +161,7 @@ func (c *Client) end(f *call, start clock.Instant, token Token, err error) {
 	} else {
 		f.token = token
 		c.failures, c.lastErr, c.nextTry = 0, nil, time.Time{}
-		c.keep(token, start)
+		c.keep(token, start, f.rejected)
 	}
 	_, still := c.usable()
 	c.inflight = nil
@@ -169,12 +172,17 @@ func (c *Client) end(f *call, start clock.Instant, token Token, err error) {
 	}
 }
 
-// keep caches a token, unless it does not say when it expires.
-func (c *Client) keep(token Token, start clock.Instant) {
+// keep caches a token. One that does not say when it expires is not cached; then the old
+// one stays while it is good, unless an API rejected it.
+func (c *Client) keep(token Token, start clock.Instant, rejected string) {
 	c.fresh.Store(nil)
-	c.current = nil
 	life := token.Expiry.Sub(start.Time())
 	if token.Expiry.IsZero() || life <= 0 {
+		if _, ok := c.usable(); !ok || c.current.token.Value == rejected {
+			c.current = nil
+		} else {
+			c.calm = time.Now().Add(forcedInterval)
+		}
 		return
 	}
 	// The last tenth of its life, but at least 30 s and at most 5 min.
@@ -194,7 +202,7 @@ func (c *Client) failed(err error) *Error {
 	}
 	c.failures++
 	wait := min(firstBackOff<<min(c.failures-1, 10), maxBackOff)
-	wait = wait/2 + time.Duration(rand.Int64N(int64(wait/2)+1))
+	wait += time.Duration(rand.Int64N(int64(wait/2) + 1))
 	wait = max(wait, e.RetryAfter)
 	if e.badCredentials() {
 		wait = max(wait, badInterval)
@@ -212,7 +220,7 @@ func (f *call) wait(ctx context.Context) (Token, error) {
 		select {
 		case <-f.done: // It has ended as well: its result says more.
 		default:
-			return Token{}, doneError(context.Cause(ctx))
+			return Token{}, doneError(ctx)
 		}
 	}
 	if f.err != nil {
@@ -221,8 +229,13 @@ func (f *call) wait(ctx context.Context) (Token, error) {
 	return f.token, nil
 }
 
-func doneError(cause error) *Error {
-	return &Error{Description: "the context of the caller is done", cause: cause}
+// doneError wraps the error of a context that is done, and its cause.
+func doneError(ctx context.Context) *Error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != err {
+		err = errors.Join(err, cause)
+	}
+	return &Error{Description: "the context of the caller is done", cause: err}
 }
 
 // Invalidate removes the token from the cache, for example because an API rejected it,
@@ -269,16 +282,19 @@ func (c *Client) replace(ctx context.Context, old string, why reason) (Token, bo
 	if f == nil {
 		f = c.begin()
 	}
+	if why == invalidToken {
+		f.rejected = old
+	}
 	c.mu.Unlock()
 	token, err := f.wait(ctx)
 	return token, err == nil && token.Value != old
 }
 
 // replaceLater begins to replace a token that an API rejected, for later requests.
-func (c *Client) replaceLater(old string) {
+func (c *Client) replaceLater(old string, why reason) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
-	c.replace(done, old, invalidToken)
+	c.replace(done, old, why)
 }
 
 // warn logs. A panic of the Logger is ignored: it would end the program.

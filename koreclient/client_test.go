@@ -61,6 +61,49 @@ func TestClient_RefreshAfter(t *testing.T) {
 	})
 }
 
+// A new token that does not say when it expires does not replace one that is still good,
+// unless an API rejected that.
+func TestClient_RefreshWithoutExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: tokens("3600")}
+		c := newClient(t, s)
+		get(t, c)
+		s.set(tokens(""))
+		pass(58 * time.Minute)
+		for range 60 {
+			assert.Equal(t, "token-1", get(t, c))
+			pass(time.Second)
+		}
+		assert.LessOrEqual(t, s.count(), 14, "fetches in a minute")
+		assert.Equal(t, "token-1", get(t, c))
+		a := newAPI(reply(403, koreInvalid), only("token-1"))
+		s.set(reply(200, `{"access_token":"other"}`))
+		pass(10 * time.Second)
+		client := &http.Client{Transport: c.Transport(a, "api.example")}
+		for range 3 {
+			status, body := call(t, client, request(t, nil))
+			assert.Equal(t, 200, status)
+			assert.Equal(t, "other", body)
+		}
+	})
+}
+
+func TestClient_BackOff(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			c := newClient(t, &server{answer: reply(500, "")})
+			for n, least := range []time.Duration{500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 20 * time.Second, 20 * time.Second} {
+				_, err := c.Token(t.Context())
+				var failed *koreclient.Error
+				require.ErrorAs(t, err, &failed)
+				assert.GreaterOrEqual(t, failed.RetryAfter, least, n)
+				assert.LessOrEqual(t, failed.RetryAfter, least*3/2, n)
+				pass(failed.RetryAfter)
+			}
+		})
+	}
+}
+
 // The endpoint is down for a while.
 func TestClient_Outage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -151,11 +194,13 @@ func TestClient_SharesAFetch(t *testing.T) {
 			return tokens("3600")(req)
 		}}
 		c := newClient(t, s)
-		impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		errImpatient := errors.New("impatient")
+		impatient, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errImpatient)
 		defer cancel()
 		start := time.Now()
 		_, err := c.Token(impatient)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, err, errImpatient)
 		assert.Equal(t, 100*time.Millisecond, time.Since(start), "each caller has its own context")
 		var group sync.WaitGroup
 		for range 10_000 {

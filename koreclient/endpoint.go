@@ -129,7 +129,7 @@ type answer struct {
 func (e *endpoint) send(req *http.Request, secret string) (*answer, error) {
 	res, err := e.client.Do(req)
 	if err != nil {
-		return nil, &Error{Description: e.clean(err.Error(), secret), cause: contextError(err)}
+		return nil, &Error{Description: e.clean(requestError(err), secret), cause: contextError(err)}
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
@@ -141,6 +141,15 @@ func (e *endpoint) send(req *http.Request, secret string) (*answer, error) {
 		return nil, &Error{Status: a.status, Description: "the answer is larger than 1 MiB"}
 	}
 	return a, nil
+}
+
+// requestError returns the text of an error of a request. The query of a URL may have a
+// secret.
+func requestError(err error) string {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Sprintf("%s %q: %v", failed.Op, withoutQuery(failed.URL), failed.Err)
+	}
+	return err.Error()
 }
 
 // contextError returns the error of a context that err wraps, or nil. Other errors may
@@ -286,9 +295,9 @@ func (e *endpoint) readMetadata(a *answer) (string, error) {
 }
 
 // clean returns a text for people, in at most 256 bytes, without the secret and
-// without whatever looks like a token.
+// without whatever looks like a token. The text is cut last, so that no part of the
+// secret is left.
 func (e *endpoint) clean(text, secret string) string {
-	text = cut(text, 2048)
 	if secret != "" {
 		basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(e.config.ClientID) + ":" + url.QueryEscape(secret)))
 		for _, hidden := range []string{secret, url.QueryEscape(secret), basic} {

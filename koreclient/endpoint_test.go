@@ -2,6 +2,7 @@ package koreclient_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -107,6 +108,22 @@ func TestEndpoint_OddAnswers(t *testing.T) {
 	}
 	byteOrderMark := reply(200, "\ufeff"+`{"access_token":"a","expires_in":60}`)
 	assert.Equal(t, "a", get(t, newClient(t, &server{answer: byteOrderMark})))
+}
+
+// Neither a part of a long secret nor the query of the URL is in an error.
+func TestEndpoint_ErrorsHaveNoSecret(t *testing.T) {
+	long := strings.Repeat("Zq", 100)
+	for shift := range len(long) {
+		text := strings.Repeat("x", shift) + strings.Repeat(long+" ", 30)
+		c := newClient(t, &server{answer: reply(400, `{"error":"x","error_description":"`+text+`"}`)}, func(c *koreclient.Config) { c.ClientSecret = long })
+		_, err := c.Token(t.Context())
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "Zq", shift)
+	}
+	refused := &server{answer: func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }}
+	c := newClient(t, refused, func(c *koreclient.Config) { c.TokenURL += "?subscription-key=0123456789" })
+	_, err := c.Token(t.Context())
+	assert.EqualError(t, err, `koreclient: no token: Post "https://issuer.example/token": connection refused`)
 }
 
 func TestEndpoint_Discovery(t *testing.T) {

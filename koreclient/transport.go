@@ -1,12 +1,10 @@
 package koreclient
 
 import (
-	"bytes"
+	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -28,7 +26,8 @@ import (
 // documented 403), the request is sent once more with a new token, if there is one
 // and the body can be sent again (see [http.Request].GetBody). If the API answers
 // "insufficient_scope", the scopes of the client may have been changed since: a new token is
-// fetched for later requests, at most once in ten minutes.
+// fetched in the background for later requests, at most once in ten minutes. The body of
+// a rejection is looked at for at most a second.
 func (c *Client) Transport(base http.RoundTripper, hosts ...string) http.RoundTripper {
 	if len(hosts) == 0 {
 		panic("koreclient: Transport needs at least one host, such as api.example.com: the token is sent to no other")
@@ -79,16 +78,16 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || res.StatusCode != http.StatusUnauthorized && res.StatusCode != http.StatusForbidden {
 		return res, err
 	}
-	why := reasonOf(res)
-	again := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
-	if why == notRejected || why == invalidToken && !again {
-		if why == invalidToken {
-			t.client.replaceLater(token.Value)
-		}
+	why, body := reasonOf(req.Context(), res)
+	if why == notRejected {
+		return res, nil
+	}
+	if again := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil; why == insufficientScope || !again {
+		t.client.replaceLater(token.Value, why)
 		return res, nil
 	}
 	replaced, ok := t.client.replace(req.Context(), token.Value, why)
-	if !ok || why == insufficientScope {
+	if !ok {
 		return res, nil
 	}
 	second := withToken(req, replaced)
@@ -97,7 +96,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 	}
-	_, _ = io.CopyN(io.Discard, res.Body, maxPeek) // so that the connection can be used again
+	if body == nil {
+		body = peek(res)
+	}
+	body.whole(req.Context()) // so that the connection can be used again
 	_ = res.Body.Close()
 	return t.base.RoundTrip(second)
 }
@@ -119,6 +121,9 @@ func (t *transport) has(u *url.URL) bool {
 // the request.
 func withToken(req *http.Request, token Token) *http.Request {
 	with := req.Clone(req.Context())
+	if with.Header == nil {
+		with.Header = http.Header{}
+	}
 	with.Header.Set("Authorization", "Bearer "+token.Value)
 	return with
 }
@@ -129,27 +134,22 @@ func closeBody(req *http.Request) {
 	}
 }
 
-const maxPeek = 4 << 10 // bytes of an answer that are read to find out why
-
-// reasonOf returns why an API rejected the token. The body can still be read from its
-// start.
-func reasonOf(res *http.Response) reason {
-	for _, challenge := range res.Header.Values("WWW-Authenticate") {
-		if code := errorCode.FindStringSubmatch(challenge); code != nil {
-			return reasons[code[1]]
-		}
+// reasonOf returns why an API rejected the token. If it looked at the body, it returns that
+// too; the body can still be read from its start.
+func reasonOf(ctx context.Context, res *http.Response) (reason, *peeked) {
+	if code := bearerError(res.Header.Values("WWW-Authenticate")); code != "" {
+		return reasons[code], nil
 	}
-	start, err := io.ReadAll(io.LimitReader(res.Body, maxPeek))
-	rest := res.Body
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(start), &failing{err, rest}), rest}
-	if err != nil || len(start) == maxPeek {
-		return notRejected
+	if !mayBeJSON(res) {
+		return notRejected, nil
+	}
+	body := peek(res)
+	text, ok := body.whole(ctx)
+	if !ok {
+		return notRejected, body
 	}
 	code := ""
-	r := strictjson.ReadObject(string(start))
+	r := strictjson.ReadObject(text)
 	for r.More() {
 		if r.Name() == "error" {
 			code, _ = r.String()
@@ -158,29 +158,13 @@ func reasonOf(res *http.Response) reason {
 		}
 	}
 	if r.End() != nil {
-		return notRejected
+		return notRejected, body
 	}
-	return reasons[code]
+	return reasons[code], body
 }
-
-// errorCode finds the error of a challenge (RFC 6750 §3.1).
-var errorCode = regexp.MustCompile(`(?i)(?:^|[ ,])error *= *"?(invalid_token|insufficient_scope)`)
 
 // reasons are the codes of RFC 6750 §3.1 and those of KORE's documented 403.
 var reasons = map[string]reason{
 	"invalid_token": invalidToken, "Invalid or expired token": invalidToken,
 	"insufficient_scope": insufficientScope, "Insufficient scope": insufficientScope,
-}
-
-// failing returns an error that was met before, or else reads on.
-type failing struct {
-	err  error
-	rest io.Reader
-}
-
-func (f *failing) Read(p []byte) (int, error) {
-	if f.err != nil {
-		return 0, f.err
-	}
-	return f.rest.Read(p)
 }

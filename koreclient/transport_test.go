@@ -20,6 +20,8 @@ import (
 )
 
 const (
+	fetchTimeout = 10 * time.Second // of the client
+
 	koreInvalid = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Invalid or expired token"}`
 	koreScope   = `{"message":"User is not authorized to access this resource with an explicit deny","error":"Insufficient scope"}`
 )
@@ -68,6 +70,10 @@ func TestTransport_RetriesOnceWithANewToken(t *testing.T) {
 		"a challenge in a 403":  reply(403, "", "WWW-Authenticate", `Bearer error=invalid_token`),
 		"KORE's 403":            reply(403, koreInvalid),
 		"RFC 6750's error body": reply(401, `{"error":"invalid_token","error_description":"x"}`),
+		"spaces and case":       reply(401, "", "WWW-Authenticate", "bearer  realm=\"x\" ,\tERROR = \"invalid\\_token\""),
+		"a second challenge":    reply(401, "", "WWW-Authenticate", `Negotiate YWJj==, Basic realm="error=\"x", Bearer error="invalid_token"`),
+		"no type":               reply(401, `{"error":"invalid_token"}`, "Content-Type", ""),
+		"a problem":             reply(401, `{"error":"invalid_token"}`, "Content-Type", "application/problem+json"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			issuer, a := &server{answer: tokens("3600")}, newAPI(rejection, only("token-1"))
@@ -82,14 +88,21 @@ func TestTransport_RetriesOnceWithANewToken(t *testing.T) {
 		})
 	}
 	for name, rejection := range map[string]func(*http.Request) (*http.Response, error){
-		"another 401":       reply(401, `{"error":"unauthorized_client"}`),
-		"another 403":       reply(403, `{"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}`),
-		"an outage":         reply(503, koreInvalid),
-		"HTML":              reply(403, "<html>"),
-		"a large body":      reply(403, `{"error":"invalid_token","x":"`+strings.Repeat("x", 8000)+`"}`),
-		"no body":           reply(403, ""),
-		"insufficient":      reply(403, koreScope),
-		"a text with error": reply(403, "", "WWW-Authenticate", `Bearer realm="my_error=invalid_token"`),
+		"another 401":    reply(401, `{"error":"unauthorized_client"}`),
+		"another 403":    reply(403, `{"message":"User is not authorized to access this resource with an explicit deny","error":"Access denied"}`),
+		"an outage":      reply(503, koreInvalid),
+		"HTML":           reply(403, "<html>"),
+		"a large body":   reply(403, `{"error":"invalid_token","x":"`+strings.Repeat("x", 8000)+`"}`),
+		"no body":        reply(403, ""),
+		"insufficient":   reply(403, koreScope),
+		"a realm":        reply(403, "", "WWW-Authenticate", `Bearer realm="a, error=invalid_token"`),
+		"a description":  reply(401, "", "WWW-Authenticate", `Bearer error="invalid_request", error_description="see \"error=invalid_token\", error=invalid_token"`),
+		"a longer code":  reply(401, "", "WWW-Authenticate", `Bearer error="invalid_token_binding"`),
+		"a longer name":  reply(401, "", "WWW-Authenticate", `Bearer my_error="invalid_token"`),
+		"another scheme": reply(401, "", "WWW-Authenticate", `Bearer realm="x", DPoP error="invalid_token"`),
+		"open quotes":    reply(401, "", "WWW-Authenticate", `Bearer error="invalid_token`),
+		"another code":   reply(401, `{"error":"invalid_token"}`, "WWW-Authenticate", `Bearer error="invalid_request"`),
+		"another type":   reply(401, `{"error":"invalid_token"}`, "Content-Type", "text/plain"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			issuer, a := &server{answer: tokens("3600")}, newAPI(rejection, only("token-1"))
@@ -188,9 +201,102 @@ func TestTransport_InsufficientScope(t *testing.T) {
 			assert.Equal(t, "Bearer token-2", a.requests[1].Header.Get("Authorization"))
 			pass(time.Second)
 			call(t, client, request(t, nil))
+			synctest.Wait()
 			assert.Equal(t, 3, issuer.count(), name)
 		})
 	}
+}
+
+// Neither an answer that does not end nor a token endpoint that hangs delays the answer.
+func TestTransport_DoesNotWait(t *testing.T) {
+	for name, row := range map[string]struct {
+		challenge, start string
+		want, most       time.Duration
+		status           int
+	}{
+		"no reason in a stream": {"", "event: x\n", time.Second, time.Second, 403},
+		"half a reason":         {"", `{"error":`, time.Second, time.Second, 403},
+		"insufficient scope":    {`Bearer error="insufficient_scope"`, "", 0, 0, 403},
+		"invalid token":         {`Bearer error="invalid_token"`, "", time.Second, time.Second, 200},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			read, write := io.Pipe()
+			a := newAPI(func(req *http.Request) (*http.Response, error) {
+				res, err := reply(403, "", "Www-Authenticate", row.challenge)(req)
+				res.Body, res.ContentLength = read, -1
+				go func() { _, _ = io.WriteString(write, row.start) }()
+				return res, err
+			}, only("token-1"))
+			issuer := &server{answer: tokens("36000")}
+			c := newClient(t, issuer)
+			get(t, c)
+			if row.status == 403 {
+				issuer.set(func(req *http.Request) (*http.Response, error) {
+					<-req.Context().Done()
+					return nil, req.Context().Err()
+				})
+			}
+			start := time.Now()
+			res, err := c.Transport(a, "api.example").RoundTrip(request(t, nil))
+			require.NoError(t, err, name)
+			assert.Equal(t, row.status, res.StatusCode, name)
+			assert.Equal(t, row.want, time.Since(start), name)
+			if row.status == 403 {
+				_ = write.Close()
+				text, err := io.ReadAll(res.Body)
+				assert.NoError(t, err, name)
+				assert.Equal(t, row.start, string(text), "%s: the answer is returned whole", name)
+			}
+			assert.NoError(t, res.Body.Close())
+			_ = read.Close()
+			pass(fetchTimeout)
+		})
+	}
+}
+
+// A body that panics ends neither the program nor the request.
+func TestTransport_BodyThatPanics(t *testing.T) {
+	a := &server{answer: func(req *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 403, Header: http.Header{}, Body: io.NopCloser(panickingBody{}), Request: req}, nil
+	}}
+	res, err := newClient(t, &server{answer: tokens("60")}).Transport(a, "api.example").RoundTrip(request(t, nil))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	_, err = io.ReadAll(res.Body)
+	assert.ErrorContains(t, err, "panicked")
+}
+
+type panickingBody struct{}
+
+func (panickingBody) Read([]byte) (int, error) { panic("body") }
+
+// A request without a map of headers is valid.
+func TestTransport_NoHeader(t *testing.T) {
+	a := newAPI(nil, func(string) bool { return false })
+	req := request(t, nil)
+	req.Header = nil
+	res, err := newClient(t, &server{answer: tokens("60")}).Transport(a, "api.example").RoundTrip(req)
+	require.NoError(t, err)
+	_ = res.Body.Close()
+	assert.Equal(t, "Bearer token-1", a.requests[0].Header.Get("Authorization"))
+	assert.Nil(t, req.Header)
+}
+
+// Whatever a challenge is, it is read to its end.
+func FuzzTransport_Challenge(f *testing.F) {
+	for _, seed := range []string{`Bearer error="invalid_token"`, `a="\`, `=`, `"`, `Bearer error=`, ` , ,Bearer`, `Bearer a b=c,"`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, challenge string) {
+		a := newAPI(reply(403, "", "Www-Authenticate", challenge), only("token-1"))
+		issuer := &server{answer: tokens("60")}
+		res, err := newClient(t, issuer).Transport(a, "api.example").RoundTrip(request(t, nil))
+		require.NoError(t, err)
+		_ = res.Body.Close()
+		if issuer.count() > 1 {
+			assert.Regexp(t, `(?i)error`, challenge)
+		}
+	})
 }
 
 func TestTransport_Hosts(t *testing.T) {

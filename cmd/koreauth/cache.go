@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/koreauth/koreauth/koreclient"
 )
@@ -58,6 +61,22 @@ func (c tokenCache) find() (koreclient.Token, bool) {
 		return koreclient.Token{}, false
 	}
 	return koreclient.Token(t), true
+}
+
+// lock gets the lock of the cache, which keeps other processes from fetching the same
+// token. After an error, or if nothing is cached, there is no lock.
+func (c tokenCache) lock(ctx context.Context) (unlock func(), err error) {
+	if c.file == "" {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(c.file), 0o700); err != nil {
+		return func() {}, err
+	}
+	lock := flock.New(c.file+".lock", flock.SetPermissions(0o600))
+	if _, err := lock.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return func() {}, err
+	}
+	return func() { _ = lock.Unlock() }, nil
 }
 
 // keep caches a token, unless it does not live long enough. It replaces the file at

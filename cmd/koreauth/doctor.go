@@ -13,8 +13,10 @@ import (
 	"github.com/koreauth/koreauth/doctor"
 )
 
-// again is how long doctor waits before it checks again, with --wait.
-const again = 2 * time.Second
+const (
+	again     = 2 * time.Second  // until doctor checks again, with --wait
+	leastWait = 10 * time.Second // so that an answer that is late is recognized as such
+)
 
 func doctorCommand(w world) *cli.Command {
 	return &cli.Command{
@@ -55,7 +57,7 @@ func runDoctor(ctx context.Context, w world, c *cli.Command) error {
 		return err
 	}
 	if file := c.String("token-file"); file != "" {
-		token, err := readToken(w, file)
+		token, err := readToken(ctx, w, file)
 		if err != nil {
 			return err
 		}
@@ -71,20 +73,28 @@ func runDoctor(ctx context.Context, w world, c *cli.Command) error {
 	return nil
 }
 
-// untilHealthy makes the checks until none fails, or the time is over.
+// untilHealthy makes the checks until none fails, or the time is over. If it is zero,
+// the checks are made once, however long they take.
 func untilHealthy(ctx context.Context, config doctor.Config, wait time.Duration) []doctor.Finding {
-	end := time.Now().Add(wait)
-	for {
-		findings := doctor.Run(ctx, config)
-		if !failing(findings) || time.Now().Add(again).After(end) {
-			return findings
-		}
+	if wait <= 0 {
+		return doctor.Run(ctx, config)
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(wait, leastWait))
+	defer cancel()
+	findings := doctor.Run(ctx, config)
+	for failing(findings) {
 		select {
 		case <-time.After(again):
 		case <-ctx.Done():
 			return findings
 		}
+		next := doctor.Run(ctx, config)
+		if ctx.Err() != nil && failing(next) {
+			break // It was not finished.
+		}
+		findings = next
 	}
+	return findings
 }
 
 func failing(findings []doctor.Finding) bool {

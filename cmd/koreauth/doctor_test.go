@@ -8,10 +8,14 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/doctor"
 	"github.com/koreauth/koreauth/koretest"
 )
 
@@ -66,3 +70,23 @@ func TestDoctor_Waits(t *testing.T) {
 	got := koreauthCommand(t.Context(), "", nil, append(args, "--wait", "30s")...)
 	assert.Equal(t, statusOK, got.status, got.out)
 }
+
+// An issuer that hangs does not make --wait longer than it says, or than the ten seconds
+// after which it is known that it hangs.
+func TestDoctor_WaitsNoLonger(t *testing.T) {
+	for _, row := range []struct{ wait, most time.Duration }{{3 * time.Second, 10 * time.Second}, {time.Minute, time.Minute}} {
+		synctest.Test(t, func(t *testing.T) {
+			hanging := &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })}
+			config := doctor.Config{Config: koreauth.Config{Issuer: "https://issuer.example", Audience: []string{"a"}, HTTPClient: hanging}, API: "https://api.example/"}
+			start := time.Now()
+			findings := untilHealthy(t.Context(), config, row.wait)
+			assert.LessOrEqual(t, time.Since(start), row.most)
+			assert.True(t, failing(findings))
+			time.Sleep(time.Minute) // until the last fetch has given up
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/bounded"
 )
 
 // maxInput is how many bytes of a token are read.
@@ -70,7 +71,7 @@ func runExplain(ctx context.Context, w world, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	token, err := readToken(w, c.String("token-file"))
+	token, err := readToken(ctx, w, c.String("token-file"))
 	if err != nil {
 		return err
 	}
@@ -180,7 +181,7 @@ func parseGrant(rule, text string) (koreauth.Requirement, error) {
 
 // readToken reads the token from the file or, if there is none, from standard input.
 // White space around it is not part of it.
-func readToken(w world, file string) (string, error) {
+func readToken(ctx context.Context, w world, file string) (string, error) {
 	in := w.in
 	if file != "" {
 		f, err := os.Open(file)
@@ -190,11 +191,13 @@ func readToken(w world, file string) (string, error) {
 		defer f.Close()
 		in = f
 	}
-	text, err := io.ReadAll(io.LimitReader(in, maxInput+1))
-	if err != nil {
+	text, err := bounded.Call(ctx, func(context.Context) ([]byte, error) { return io.ReadAll(io.LimitReader(in, maxInput+1)) })
+	switch {
+	case ctx.Err() != nil:
+		return "", errInterrupted
+	case err != nil:
 		return "", usage("reading the token: %w", err)
-	}
-	if len(text) > maxInput {
+	case len(text) > maxInput:
 		return "", usage("the token is larger than 64 KiB: pass one token")
 	}
 	token := strings.TrimSpace(string(text))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/koreauth/koreauth/internal/loopback"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/revocation"
 )
@@ -22,25 +21,24 @@ import (
 type handlerStore struct {
 	url    *url.URL
 	client *http.Client
+	token  func(context.Context) string // the token that is sent, or ""
 }
 
-func newHandlerStore(w world, c *cli.Command) (*handlerStore, error) {
-	u, err := url.Parse(c.String("url"))
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, usage("--url is not an absolute URL: use the form https://api.example.com/revocations")
+func newHandlerStore(ctx context.Context, w world, c *cli.Command) (*handlerStore, error) {
+	u, err := parseURL("--url", c.String("url"), "https://api.example.com/revocations")
+	if err != nil {
+		return nil, err
 	}
 	s := &handlerStore{url: u}
 	if file := w.getenv("KORE_TOKEN_FILE"); file != "" {
-		token, err := readToken(w, file)
+		token, err := readToken(ctx, w, file)
 		if err != nil {
 			return nil, err
 		}
-		if u.Scheme == "http" && !loopback.Is(u.Hostname()) {
-			return nil, usage("--url is http, so that anyone on the network could read the token: use https")
-		}
 		s.client = &http.Client{Transport: withToken(token)}
+		s.token = func(context.Context) string { return token }
 	} else {
-		config, err := clientConfig(w, c, "")
+		config, err := clientConfig(ctx, w, c, "")
 		if err != nil {
 			return nil, err
 		}
@@ -49,6 +47,10 @@ func newHandlerStore(w world, c *cli.Command) (*handlerStore, error) {
 			return nil, fmt.Errorf("%w\nor set KORE_TOKEN_FILE to the name of a file with a token", err)
 		}
 		s.client = client.HTTPClient(u.Host)
+		s.token = func(ctx context.Context) string {
+			token, _ := client.Token(ctx) // It is cached, or there is none.
+			return token.Value
+		}
 	}
 	// The token is for this host alone.
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -98,7 +100,7 @@ func (s *handlerStore) send(ctx context.Context, method string, query url.Values
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return &failure{tokenStatus(err), errors.New(redact.Text(err.Error()))}
+		return &failure{tokenStatus(err), errors.New(redact.Text(err.Error(), s.token(ctx)))}
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
@@ -111,11 +113,11 @@ func (s *handlerStore) send(ctx context.Context, method string, query url.Values
 	if res.StatusCode >= 400 && res.StatusCode <= 499 && res.StatusCode != http.StatusTooManyRequests {
 		status = statusRejected
 	}
-	return &failure{status, fmt.Errorf("the API answered %s%s", res.Status, describe(text))}
+	return &failure{status, fmt.Errorf("the API answered %d %s%s", res.StatusCode, http.StatusText(res.StatusCode), describe(text, s.token(ctx)))}
 }
 
-// describe returns what an answer says of an error.
-func describe(text []byte) string {
+// describe returns what an answer says of an error, without the token.
+func describe(text []byte, token string) string {
 	var answer struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
@@ -126,7 +128,7 @@ func describe(text []byte) string {
 	if answer.Description != "" {
 		answer.Error += ": " + answer.Description
 	}
-	return ": " + redact.Text(answer.Error)
+	return ": " + redact.Text(answer.Error, token)
 }
 
 func (s *handlerStore) change(ctx context.Context, r revocation.Rule) (receipt revocation.Receipt, err error) {

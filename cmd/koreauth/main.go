@@ -23,6 +23,7 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/term"
 
+	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/secret"
 )
 
@@ -36,6 +37,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // A second signal ends the program at once.
 	w := world{args: os.Args, in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
 	w.cache, _ = os.UserCacheDir() // If there is none, nothing is cached.
 	if term.IsTerminal(int(os.Stdin.Fd())) {
@@ -52,17 +54,26 @@ type world struct {
 	in       io.Reader
 	out, err io.Writer
 	getenv   func(string) string
-	cache    string                            // the folder for cached tokens; empty: none are cached
-	prompt   func(text string) (string, error) // asks on the terminal, without echo; nil: there is none
+	cache    string                                                 // the folder for cached tokens; empty: none are cached
+	prompt   func(ctx context.Context, text string) (string, error) // asks on the terminal, without echo; nil: there is none
 }
 
-// prompt asks for a secret on the terminal.
-func prompt(text string) (string, error) {
+// prompt asks for a secret on the terminal, until ctx is done.
+func prompt(ctx context.Context, text string) (string, error) {
+	terminal := int(os.Stdin.Fd())
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return "", err
+	}
 	fmt.Fprint(os.Stderr, text)
-	secret, err := term.ReadPassword(int(os.Stdin.Fd()))
+	secret, err := bounded.Call(ctx, func(context.Context) ([]byte, error) { return term.ReadPassword(terminal) })
+	_ = term.Restore(terminal, before) // It may still be read from, without echo.
 	fmt.Fprintln(os.Stderr)
 	return string(secret), err
 }
+
+// errInterrupted ends the command after a signal.
+var errInterrupted = &failure{statusUnknown, errors.New("interrupted")}
 
 // failure ends the command with a status, and with a message unless err is nil.
 type failure struct {
@@ -84,7 +95,7 @@ func usage(format string, args ...any) error {
 // run runs the command, and returns its exit status.
 func run(ctx context.Context, w world) int {
 	if slices.ContainsFunc(w.args[1:], secret.HasJWT) {
-		fmt.Fprintln(w.err, "koreauth: an argument looks like a token, and other users of the machine can read arguments: "+
+		_ = printWrapped(w.err, "", "", "koreauth: an argument looks like a token, and other users of the machine can read arguments: "+
 			"pass the token on standard input, or in a file with --token-file; it may have to be revoked now")
 		return statusUsage
 	}
@@ -94,10 +105,10 @@ func run(ctx context.Context, w world) int {
 	case err == nil:
 		return statusOK
 	case !errors.As(err, &failed):
-		failed = &failure{statusUsage, err} // of the parser of flags
+		failed = &failure{statusUnknown, err} // for example of writing
 	}
 	if failed.err != nil {
-		fmt.Fprintln(w.err, "koreauth:", err)
+		_ = printWrapped(w.err, "", "", "koreauth: "+err.Error())
 	}
 	return failed.status
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -23,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/secret"
 	"github.com/koreauth/koreauth/koretest"
 )
 
@@ -48,10 +51,13 @@ func (w world) run(ctx context.Context, in string, args ...string) result {
 // assertNarrow checks that no line is wider than 80 columns.
 func assertNarrow(t *testing.T, got result) {
 	t.Helper()
-	for line := range strings.Lines(got.out) {
+	for line := range strings.Lines(got.out + got.err) {
 		assert.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 80, line)
 	}
 }
+
+// oneLine returns a text without its line breaks.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func TestHelp_IsNarrow(t *testing.T) {
 	for _, name := range []string{"", "explain", "token", "test", "doctor", "revoke", "lift", "list", "issuer"} {
@@ -255,11 +261,11 @@ func TestToken_Formats(t *testing.T) {
 		"discovery":     {[]string{"--issuer", issuer.URL()}, ""},
 		"a secret file": {[]string{"--token-url", issuer.TokenURL(), "--client", "kc_1", "--secret-file", file}, ""},
 		"a header":      {[]string{"--token-url", issuer.TokenURL(), "--format", "header"}, "Authorization: Bearer "},
-		"a variable":    {[]string{"--token-url", issuer.TokenURL(), "--format", "env"}, "export KORE_TOKEN="},
+		"a variable":    {[]string{"--token-url", issuer.TokenURL(), "--format", "env"}, "export KORE_TOKEN='"},
 	} {
 		got := koreauthCommand(t.Context(), "", env, append([]string{"token"}, row.args...)...)
 		require.Equal(t, statusOK, got.status, name+got.err)
-		text, found := strings.CutPrefix(strings.TrimSuffix(got.out, "\n"), row.before)
+		text, found := strings.CutPrefix(strings.TrimRight(got.out, "'\n"), row.before)
 		require.True(t, found, name)
 		_, err := validator.Validate(t.Context(), text)
 		assert.NoError(t, err, name)
@@ -333,7 +339,8 @@ func TestToken_Status(t *testing.T) {
 	} {
 		got := koreauthCommand(t.Context(), "", env, "token", "--token-url", row.url)
 		assert.Equal(t, row.status, got.status, name)
-		assert.Contains(t, got.err, row.says, name)
+		assert.Contains(t, oneLine(got.err), row.says, name)
+		assertNarrow(t, got)
 		assert.NotContains(t, got.err, "mistyped-secret", name)
 		assert.Empty(t, got.out, name)
 	}
@@ -407,7 +414,7 @@ func TestToken_Cache(t *testing.T) {
 	first := get("kc_hour", "secret")
 	assert.Equal(t, first, get("kc_hour", "secret"))
 	assert.Equal(t, 1, fetched())
-	files, err := filepath.Glob(filepath.Join(folder, "koreauth", "*"))
+	files, err := filepath.Glob(filepath.Join(folder, "koreauth", "*.json"))
 	require.NoError(t, err)
 	require.Len(t, files, 1)
 	info, err := os.Stat(files[0])
@@ -442,9 +449,82 @@ func TestToken_Cache(t *testing.T) {
 	assert.Equal(t, before+1, fetched())
 }
 
+// Processes that need a token at the same time get one together.
+func TestToken_CacheIsLocked(t *testing.T) {
+	issuer := startIssuer(t)
+	issuer.Behave(koretest.Slow(100*time.Millisecond), koretest.TokenEndpoint)
+	folder := t.TempDir()
+	var group sync.WaitGroup
+	tokens := make([]result, 5)
+	for n := range tokens {
+		group.Go(func() {
+			env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "s ecret+%"}
+			w := world{getenv: func(name string) string { return env[name] }, cache: folder}
+			tokens[n] = w.run(t.Context(), "", "token", "--token-url", issuer.TokenURL())
+		})
+	}
+	group.Wait()
+	for _, got := range tokens {
+		assert.Equal(t, tokens[0], got)
+	}
+	assert.Equal(t, statusOK, tokens[0].status, tokens[0].err)
+	assert.Equal(t, 1, issuer.Requests(koretest.TokenEndpoint))
+}
+
+// A folder that cannot be written does not keep anybody from getting a token.
+func TestToken_CacheCannotBeWritten(t *testing.T) {
+	issuer := startIssuer(t)
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "s ecret+%"}
+	w := world{getenv: func(name string) string { return env[name] }, cache: file}
+	got := w.run(t.Context(), "", "token", "--token-url", issuer.TokenURL())
+	assert.Equal(t, statusOK, got.status)
+	assert.Contains(t, got.err, "the token is not cached")
+	assert.True(t, secret.HasJWT(got.out))
+}
+
+// A signal ends the command also while it waits for input.
+func TestRun_Interrupted(t *testing.T) {
+	read, write := io.Pipe()
+	t.Cleanup(func() { _ = write.Close() })
+	blocks := func(ctx context.Context, _ string) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}
+	for name, args := range map[string][]string{
+		"standard input": {"explain", "--issuer", "https://issuer.example", "--audience", "a"},
+		"the prompt":     {"token", "--token-url", "https://issuer.example/token", "--client", "kc_1"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var errors bytes.Buffer
+		w := world{args: append([]string{"koreauth"}, args...), in: read, out: io.Discard, err: &errors, getenv: func(string) string { return "" }, prompt: blocks}
+		time.AfterFunc(50*time.Millisecond, cancel)
+		assert.Equal(t, statusUnknown, run(ctx, w), name)
+		assert.Equal(t, "koreauth: interrupted\n", errors.String(), name)
+	}
+}
+
+// What cannot be written is no fault of the caller.
+func TestRun_OutputThatFails(t *testing.T) {
+	issuer := startIssuer(t)
+	env := map[string]string{"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "s ecret+%"}
+	var errors bytes.Buffer
+	w := world{
+		args: []string{"koreauth", "token", "--token-url", issuer.TokenURL()}, in: strings.NewReader(""), out: failingWriter{}, err: &errors,
+		getenv: func(name string) string { return env[name] },
+	}
+	assert.Equal(t, statusUnknown, run(t.Context(), w))
+	assert.Contains(t, errors.String(), "disk full")
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
 func TestToken_Prompt(t *testing.T) {
 	issuer := startIssuer(t)
-	w := world{getenv: func(string) string { return "" }, prompt: func(string) (string, error) { return "s ecret+%", nil }}
+	w := world{getenv: func(string) string { return "" }, prompt: func(context.Context, string) (string, error) { return "s ecret+%", nil }}
 	got := w.run(t.Context(), "", "token", "--token-url", issuer.TokenURL(), "--client", "kc_1")
 	assert.Equal(t, statusOK, got.status, got.err)
 }

@@ -49,7 +49,7 @@ func listCommand(w world) *cli.Command {
 		UsageText: "koreauth list --url URL | --file FILE [options]",
 		Flags:     storeFlags(),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			store, err := openStore(w, c)
+			store, err := openStore(ctx, w, c)
 			if err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ type ruleStore interface {
 	wait(ctx context.Context) error
 }
 
-func openStore(w world, c *cli.Command) (ruleStore, error) {
+func openStore(ctx context.Context, w world, c *cli.Command) (ruleStore, error) {
 	url, file := c.String("url"), c.String("file")
 	switch {
 	case c.Args().Present():
@@ -109,14 +109,19 @@ func openStore(w world, c *cli.Command) (ruleStore, error) {
 	case url != "" && file != "":
 		return nil, usage("--url and --file are both set: remove one of them")
 	case file != "":
+		if c.Bool("wait") {
+			return nil, usage("--wait needs --url: the APIs of this machine read the file every 200 ms")
+		}
 		return fileStore{revocation.File(file)}, nil
+	case c.Bool("wait") && c.Bool("dry-run"):
+		return nil, usage("--wait and --dry-run are both set: remove one of them, because a dry run changes nothing")
 	}
-	return newHandlerStore(w, c)
+	return newHandlerStore(ctx, w, c)
 }
 
 // changeRule appends a rule, or one that lifts it.
 func changeRule(ctx context.Context, w world, c *cli.Command, lift bool) error {
-	store, err := openStore(w, c)
+	store, err := openStore(ctx, w, c)
 	if err != nil {
 		return err
 	}
@@ -135,8 +140,15 @@ func changeRule(ctx context.Context, w world, c *cli.Command, lift bool) error {
 		if c.Bool("json") {
 			return json.NewEncoder(w.out).Encode(map[string]any{"tokens": tokens, "clients": clients})
 		}
-		_, err = fmt.Fprintf(w.out, "would stop %d known tokens, of %d clients\n  %s\n", tokens, len(clients), strings.Join(clients, "\n  "))
-		return err
+		if _, err := fmt.Fprintf(w.out, "would stop %d known tokens, of %d clients\n", tokens, len(clients)); err != nil {
+			return err
+		}
+		for _, client := range clients {
+			if err := printWrapped(w.out, "  ", "    ", redact.Text(client)); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	receipt, err := store.change(ctx, rule)
 	if err != nil {
@@ -283,6 +295,5 @@ func (s fileStore) dryRun(context.Context, revocation.Rule) (int, []string, erro
 	return 0, nil, usage("--dry-run needs --url: only a running API knows which tokens it has seen")
 }
 
-func (s fileStore) wait(context.Context) error {
-	return usage("--wait needs --url: the APIs of this machine read the file every 200 ms")
-}
+// wait is not called: openStore rejects --wait with a file.
+func (s fileStore) wait(context.Context) error { return nil }

@@ -123,6 +123,50 @@ func TestRevoke_Handler(t *testing.T) {
 	assert.Contains(t, got.err, "unauthorized_client")
 }
 
+// TestRevoke_HandlerThatEchoes has a handler whose answers have the token and odd characters.
+func TestRevoke_HandlerThatEchoes(t *testing.T) {
+	const token = "opaque-1234567890-abcdefghij"
+	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"access_token":"` + token + `","expires_in":60}`))
+	}))
+	t.Cleanup(tokens.Close)
+	handler := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("dry-run") {
+			_, _ = w.Write([]byte(`{"tokens":2,"clients":["kc_\u001b[31mred","` + strings.Repeat("c", 120) + `"]}`))
+			return
+		}
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer connection.Close()
+		body := `{"error":"x","error_description":"\u001b[31m ` + r.Header.Get("Authorization") + ` ` + strings.Repeat("long ", 40) + `"}`
+		_, _ = connection.Write([]byte("HTTP/1.1 403 No " + r.Header.Get("Authorization") + "\r\nConnection: close\r\n\r\n" + body))
+	}))
+	t.Cleanup(handler.Close)
+	file := filepath.Join(t.TempDir(), "token.txt")
+	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
+	for name, env := range map[string]map[string]string{
+		"a token in a file": {"KORE_TOKEN_FILE": file},
+		"a client":          {"KORE_CLIENT_ID": "kc_1", "KORE_CLIENT_SECRET": "a-secret"},
+	} {
+		args := []string{"--url", handler.URL, "--token-url", tokens.URL, "--issuer", "i", "--client", "c"}
+		for _, command := range []string{"revoke", "lift"} {
+			got := koreauthCommand(t.Context(), "", env, append([]string{command}, args...)...)
+			assert.Equal(t, statusRejected, got.status, name)
+			assert.Contains(t, got.err, "the API answered 403 Forbidden: x: ", name)
+			assert.NotContains(t, got.out+got.err, token, name)
+			assert.NotContains(t, got.out+got.err, "\x1b", name)
+			assertNarrow(t, got)
+		}
+		got := koreauthCommand(t.Context(), "", env, append([]string{"revoke", "--dry-run"}, args...)...)
+		assert.Equal(t, statusOK, got.status, name)
+		assert.Contains(t, got.out, "would stop 2 known tokens, of 2 clients\n  kc_\ufffd[31mred\n  ccc", name)
+		assertNarrow(t, got)
+	}
+}
+
 func TestRevoke_Usage(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "revoked.log")
 	empty := filepath.Join(t.TempDir(), "empty")
@@ -141,17 +185,24 @@ func TestRevoke_Usage(t *testing.T) {
 		"a file without a JWT":  {[]string{"revoke", "--file", file, "--issuer", "i", "--token-file", empty}, "has no JWT"},
 		"a missing token file":  {[]string{"revoke", "--file", file, "--issuer", "i", "--token-file", "/nothing"}, "--token-file: open"},
 		"a dry run with a file": {[]string{"revoke", "--file", file, "--issuer", "i", "--client", "c", "--dry-run"}, "--dry-run needs --url"},
+		"waiting with a file":   {[]string{"revoke", "--file", file, "--issuer", "i", "--client", "c", "--wait"}, "--wait needs --url"},
+		"a dry run that waits":  {[]string{"revoke", "--url", "https://api.example/", "--issuer", "i", "--client", "c", "--wait", "--dry-run"}, "are both set"},
+		"an empty port":         {[]string{"list", "--url", "https://api.example:/"}, "empty port"},
+		"no host":               {[]string{"list", "--url", "https://:443/"}, "--url is not an absolute URL"},
+		"a host with a star":    {[]string{"list", "--url", "https://*.example/"}, "--url is not an absolute URL"},
+		"credentials in a URL":  {[]string{"list", "--url", "https://u:p@api.example/"}, "has credentials in it"},
+		"http and credentials":  {[]string{"list", "--url", "http://api.example/", "--token-url", "https://issuer.example/"}, "use https"},
 		"a URL that is none":    {[]string{"list", "--url", "api.example"}, "--url is not an absolute URL"},
 		"no credentials":        {[]string{"list", "--url", "https://api.example/"}, "KORE_TOKEN_FILE"},
 	} {
 		got := koreauthCommand(t.Context(), "", nil, row.args...)
 		assert.Equal(t, statusUsage, got.status, name)
-		assert.Contains(t, got.err, row.says, name)
+		assert.Contains(t, oneLine(got.err), row.says, name)
 	}
 	for _, url := range []string{"http://api.example/", "http://127.evil.example/", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/"} {
 		got := koreauthCommand(t.Context(), "", map[string]string{"KORE_TOKEN_FILE": empty}, "list", "--url", url)
 		assert.Equal(t, statusUsage, got.status, url)
-		assert.Contains(t, got.err, "use https", url)
+		assert.Contains(t, oneLine(got.err), "use https", url)
 	}
 	assert.NoFileExists(t, file)
 }

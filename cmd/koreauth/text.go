@@ -6,7 +6,6 @@ import (
 	"io"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v3"
 
@@ -19,7 +18,7 @@ const width = 80
 // printWrapped prints a text in lines of at most width columns. The first one begins
 // with first, the others begin with rest.
 func printWrapped(out io.Writer, first, rest, text string) error {
-	columns := width - max(utf8.RuneCountInString(first), utf8.RuneCountInString(rest))
+	columns := width - max(explain.Columns(first), explain.Columns(rest))
 	for n, line := range explain.Wrap(text, columns) {
 		if n > 0 {
 			first = rest
@@ -41,7 +40,7 @@ func init() {
 		cli.DefaultPrintHelp(&help, template, data)
 		for line := range strings.Lines(help.String()) {
 			first := firstColumn.FindString(line)
-			_ = printWrapped(out, first, strings.Repeat(" ", utf8.RuneCountInString(first)), line[len(first):])
+			_ = printWrapped(out, first, strings.Repeat(" ", explain.Columns(first)), line[len(first):])
 		}
 	}
 }

@@ -68,7 +68,7 @@ var formats = map[string]func(io.Writer, koreclient.Token) error{
 		return err
 	},
 	"env": func(out io.Writer, t koreclient.Token) error {
-		_, err := fmt.Fprintln(out, "export KORE_TOKEN="+t.Value) // It has no character that a shell expands.
+		_, err := fmt.Fprintln(out, "export KORE_TOKEN='"+t.Value+"'") // It has no quote.
 		return err
 	},
 	"json": func(out io.Writer, t koreclient.Token) error {
@@ -94,7 +94,7 @@ func getToken(ctx context.Context, w world, c *cli.Command, command []string) er
 	if len(command) > 0 {
 		write = func(_ io.Writer, t koreclient.Token) error { return runWithToken(ctx, w, command, t) }
 	}
-	config, err := clientConfig(w, c, c.String("client"))
+	config, err := clientConfig(ctx, w, c, c.String("client"))
 	if err != nil {
 		return err
 	}
@@ -110,19 +110,37 @@ func getToken(ctx context.Context, w world, c *cli.Command, command []string) er
 	case c.Bool("no-cache"):
 		cache = tokenCache{}
 	}
-	if token, ok := cache.find(); ok {
-		return write(w.out, token)
-	}
-	fetching, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	token, err := client.Token(fetching)
+	token, err := cachedOrNew(ctx, w, cache, client)
 	if err != nil {
-		return &failure{tokenStatus(err), errors.New(tokenFailure(err))}
+		return err
+	}
+	return write(w.out, token)
+}
+
+// cachedOrNew returns the cached token or, if there is none, a new one. Of the
+// processes that need one at the same time, one gets it.
+func cachedOrNew(ctx context.Context, w world, cache tokenCache, client *koreclient.Client) (koreclient.Token, error) {
+	if token, ok := cache.find(); ok {
+		return token, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	unlock, err := cache.lock(ctx)
+	if err != nil {
+		fmt.Fprintln(w.err, "koreauth: the cache of tokens cannot be locked:", err)
+	}
+	defer unlock()
+	if token, ok := cache.find(); ok {
+		return token, nil
+	}
+	token, err := client.Token(ctx)
+	if err != nil {
+		return token, &failure{tokenStatus(err), errors.New(tokenFailure(err))}
 	}
 	if err := cache.keep(token); err != nil {
 		fmt.Fprintln(w.err, "koreauth: the token is not cached:", err)
 	}
-	return write(w.out, token)
+	return token, nil
 }
 
 // runWithToken runs a command with the token in KORE_TOKEN. Its exit status is that of
@@ -173,7 +191,7 @@ func newClient(config koreclient.Config) (*koreclient.Client, error) {
 
 // clientConfig reads the flags and variables. If id is empty, it is that of
 // KORE_CLIENT_ID.
-func clientConfig(w world, c *cli.Command, id string) (koreclient.Config, error) {
+func clientConfig(ctx context.Context, w world, c *cli.Command, id string) (koreclient.Config, error) {
 	config := koreclient.Config{
 		TokenURL: c.String("token-url"), ClientID: id, ClientSecret: w.getenv("KORE_CLIENT_SECRET"),
 		Scope: c.String("scope"), Resource: c.String("resource"),
@@ -196,8 +214,11 @@ func clientConfig(w world, c *cli.Command, id string) (koreclient.Config, error)
 		config.ClientSecret = strings.TrimRight(string(text), "\r\n")
 	}
 	if config.ClientSecret == "" && w.prompt != nil {
-		secret, err := w.prompt("Client secret: ")
-		if err != nil {
+		secret, err := w.prompt(ctx, "Client secret: ")
+		switch {
+		case ctx.Err() != nil:
+			return config, errInterrupted
+		case err != nil:
 			return config, usage("reading the secret: %w", err)
 		}
 		config.ClientSecret = secret

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +53,7 @@ func testCommand(w world) *cli.Command {
 }
 
 func test(ctx context.Context, w world, c *cli.Command) error {
-	config, err := clientConfig(w, c, c.String("client"))
+	config, err := clientConfig(ctx, w, c, c.String("client"))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,8 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	if config.TokenURL != "" {
 		config.Issuer = ""
 	}
-	recorder := &recorder{out: w.out, secrets: []string{config.ClientSecret, url.QueryEscape(config.ClientSecret)}}
+	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(config.ClientID) + ":" + url.QueryEscape(config.ClientSecret)))
+	recorder := &recorder{out: w.out, secrets: []string{config.ClientSecret, url.QueryEscape(config.ClientSecret), basic}}
 	config.HTTPClient = &http.Client{Transport: recorder}
 	client, err := newClient(config)
 	if err != nil {
@@ -71,6 +72,12 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	if len(c.StringSlice("audience")) > 0 {
 		if validator, err = newValidator(c); err != nil {
 			return err
+		}
+	} else {
+		for _, name := range []string{"require", "cert", "client-address"} {
+			if c.IsSet(name) {
+				return usage("--%s needs --audience, and --issuer: without them the token is not checked", name)
+			}
 		}
 	}
 	requirements, err := parseRequirements(c.StringSlice("require"))
@@ -109,16 +116,12 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 		api.Header.Set("Authorization", "Bearer "+token.Value)
 		res, err := recorder.RoundTrip(api.WithContext(ctx))
 		if err != nil {
-			_ = printWrapped(w.out, "", "", "the API did not answer: "+redact.Text(err.Error(), recorder.secrets...))
-			return &failure{status: statusUnknown}
+			_ = printWrapped(w.out, "", "", "the API did not answer: "+recorder.clean(err.Error()))
+			res = &http.Response{StatusCode: http.StatusGatewayTimeout, Body: http.NoBody}
 		}
 		_ = res.Body.Close()
-		switch {
-		case status != statusOK:
-		case res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden:
-			status = statusRejected
-		case res.StatusCode >= 500:
-			status = statusUnknown
+		if status != statusRejected {
+			status = max(status, apiStatus(res.StatusCode))
 		}
 	}
 	if status != statusOK {
@@ -127,17 +130,40 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	return nil
 }
 
+// apiStatus returns the exit status for what an API answered.
+func apiStatus(code int) int {
+	switch {
+	case code <= 299:
+		return statusOK
+	case code <= 399 || code == http.StatusTooManyRequests || code >= 500:
+		return statusUnknown
+	}
+	return statusRejected
+}
+
+// parseURL returns the URL that a flag says where the token is sent.
+func parseURL(flag, text, form string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || strings.Contains(u.Host, "*") || u.Scheme != "https" && u.Scheme != "http":
+		return nil, usage("%s is not an absolute URL: use the form %s", flag, form)
+	case strings.HasSuffix(u.Host, ":"):
+		return nil, usage("%s has an empty port: remove the colon after the host", flag)
+	case u.User != nil:
+		return nil, usage("%s has credentials in it: remove them, because the token is sent", flag)
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
+		return nil, usage("%s is http, so that anyone on the network could read the token: use https", flag)
+	}
+	return u, nil
+}
+
 // apiRequest returns the request to the API, or nil if there is none to call.
 func apiRequest(ctx context.Context, text string) (*http.Request, error) {
 	if text == "" {
 		return nil, nil
 	}
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, usage("--api is not an absolute URL: use the form https://api.example.com/v1/ping")
-	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
-		return nil, usage("--api is http, so that anyone on the network could read the token: use https")
+	if _, err := parseURL("--api", text, "https://api.example.com/v1/ping"); err != nil {
+		return nil, err
 	}
 	return http.NewRequestWithContext(ctx, http.MethodGet, text, nil)
 }
@@ -223,7 +249,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	res.Body = io.NopCloser(bytes.NewReader(answer))
 	r.show(func() {
 		fmt.Fprintln(r.out)
-		r.print("<", fmt.Sprintf("%s (%s)", res.Status, times))
+		r.print("<", fmt.Sprintf("%s (%s)", r.clean(res.Status), times))
 		r.printHeader("<", res.Header)
 		r.printBody("<", answer)
 	})
@@ -240,30 +266,33 @@ func (r *recorder) printHeader(mark string, header http.Header) {
 		case "Set-Cookie", "Cookie":
 			value = "[redacted]"
 		}
-		r.print(mark, name+": "+redact.Text(value, r.secrets...))
+		if secretName.MatchString(name) {
+			value = "[redacted]"
+		}
+		r.print(mark, name+": "+r.clean(value))
 	}
 }
 
 // print prints a line of a request or an answer. What does not fit is indented.
 func (r *recorder) print(mark, text string) { _ = printWrapped(r.out, mark+" ", mark+"   ", text) }
 
-// printBody prints a body without the secret and without what looks like a token.
+// printBody prints the start of a body, without secrets.
 func (r *recorder) printBody(mark string, body []byte) {
-	if len(body) == 0 {
-		return
+	if len(body) > 0 {
+		r.print(mark, "")
+		r.print(mark, r.clean(withoutTokens(body)))
 	}
-	text := string(body[:min(len(body), 4096)])
+}
+
+// clean returns a text that can be printed, without the secrets.
+func (r *recorder) clean(text string) string {
 	for _, secret := range r.secrets {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "[redacted]")
 		}
 	}
-	text = accessToken.ReplaceAllString(text, `$1[redacted]"`)
-	r.print(mark, "")
-	r.print(mark, redact.Text(text, r.secrets...))
+	return redact.Text(text, r.secrets...)
 }
-
-var accessToken = regexp.MustCompile(`("access_token"\s*:\s*")[^"]*"`)
 
 // timings are the times of a request.
 type timings struct {

@@ -98,15 +98,21 @@ func TestTest_Failures(t *testing.T) {
 		status      int
 		says        string
 	}{
-		"a wrong secret":      {"mistyped", issuer.TokenURL(), nil, statusRejected, "KORE's documented error for an unknown client or a wrong secret"},
-		"another error":       {testSecret, answer(400, `{"error":"invalid_scope"}`), nil, statusRejected, "the error invalid_scope of RFC 6749 §5.2"},
-		"a page":              {testSecret, answer(404, "<html>"), nil, statusRejected, "no documented answer of a token endpoint"},
-		"an outage":           {testSecret, answer(503, "{}"), nil, statusUnknown, "no documented answer"},
-		"an echoed secret":    {testSecret, answer(400, `{"error":"invalid_request","error_description":"`+testSecret+" "+url.QueryEscape(testSecret)+`"}`), nil, statusRejected, "[redacted]"},
-		"no answer":           {testSecret, "http://127.0.0.1:1/", nil, statusUnknown, "check the URL, DNS, the proxy and TLS"},
-		"an API that says no": {testSecret, issuer.TokenURL(), []string{"--api", answer(403, `{"error":"Insufficient scope"}`)}, statusRejected, "< 403 Forbidden"},
-		"an API that is down": {testSecret, issuer.TokenURL(), []string{"--api", answer(502, "")}, statusUnknown, "< 502 Bad Gateway"},
-		"no API":              {testSecret, issuer.TokenURL(), []string{"--api", "http://127.0.0.1:1/"}, statusUnknown, "the API did not answer"},
+		"a wrong secret":             {"mistyped", issuer.TokenURL(), nil, statusRejected, "KORE's documented error for an unknown client or a wrong secret"},
+		"another error":              {testSecret, answer(400, `{"error":"invalid_scope"}`), nil, statusRejected, "the error invalid_scope of RFC 6749 §5.2"},
+		"a page":                     {testSecret, answer(404, "<html>"), nil, statusRejected, "no documented answer of a token endpoint"},
+		"an outage":                  {testSecret, answer(503, "{}"), nil, statusUnknown, "no documented answer"},
+		"an echoed secret":           {testSecret, answer(400, `{"error":"invalid_request","error_description":"`+testSecret+" "+url.QueryEscape(testSecret)+`"}`), nil, statusRejected, "[redacted]"},
+		"no answer":                  {testSecret, "http://127.0.0.1:1/", nil, statusUnknown, "check the URL, DNS, the proxy and TLS"},
+		"an API that says no":        {testSecret, issuer.TokenURL(), []string{"--api", answer(403, `{"error":"Insufficient scope"}`)}, statusRejected, "< 403 Forbidden"},
+		"an API that is down":        {testSecret, issuer.TokenURL(), []string{"--api", answer(502, "")}, statusUnknown, "< 502 Bad Gateway"},
+		"no API":                     {testSecret, issuer.TokenURL(), []string{"--api", "http://127.0.0.1:1/"}, statusUnknown, "the API did not answer"},
+		"no such route":              {testSecret, issuer.TokenURL(), []string{"--api", answer(404, "")}, statusRejected, "< 404 Not Found"},
+		"a bad request":              {testSecret, issuer.TokenURL(), []string{"--api", answer(400, "")}, statusRejected, "< 400 Bad Request"},
+		"an API that limits":         {testSecret, issuer.TokenURL(), []string{"--api", answer(429, "")}, statusUnknown, "< 429 Too Many Requests"},
+		"a redirect":                 {testSecret, issuer.TokenURL(), []string{"--api", answer(302, "")}, statusUnknown, "< 302 Found"},
+		"a bad token, no API":        {testSecret, issuer.TokenURL(), []string{"--api", "http://127.0.0.1:1/", "--issuer", issuer.URL(), "--audience", "reports"}, statusRejected, "the API did not answer"},
+		"a bad token, and an outage": {testSecret, issuer.TokenURL(), []string{"--api", answer(503, ""), "--issuer", issuer.URL(), "--audience", "reports"}, statusRejected, "< 503"},
 	} {
 		env["KORE_CLIENT_SECRET"] = row.secret
 		got := koreauthCommand(t.Context(), "", env, append([]string{"test", "--token-url", row.url}, row.more...)...)
@@ -123,7 +129,12 @@ func TestTest_Failures(t *testing.T) {
 		"an API that is none":  {"--token-url", issuer.TokenURL(), "--api", "api"},
 		"no endpoint":          {},
 		"an argument":          {"--token-url", issuer.TokenURL(), "secret"},
-		"an odd requirement":   {"--token-url", issuer.TokenURL(), "--require", "x"},
+		"an odd requirement":   {"--token-url", issuer.TokenURL(), "--issuer", issuer.URL(), "--audience", "a", "--require", "x"},
+		"a rule, no audience":  {"--token-url", issuer.TokenURL(), "--require", "product:x"},
+		"an address alone":     {"--token-url", issuer.TokenURL(), "--client-address", "203.0.113.9"},
+		"a certificate alone":  {"--token-url", issuer.TokenURL(), "--cert", "cert.pem"},
+		"an empty port":        {"--token-url", issuer.TokenURL(), "--api", "https://api.example:/"},
+		"credentials":          {"--token-url", issuer.TokenURL(), "--api", "https://u:p@api.example/"},
 		"no issuer":            {"--token-url", issuer.TokenURL(), "--audience", "a"},
 	} {
 		got := koreauthCommand(t.Context(), "", env, append([]string{"test"}, args...)...)

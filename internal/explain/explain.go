@@ -144,7 +144,7 @@ func (t *Token) step(check Check) Step {
 		s.Hint = tryAgain
 	}
 	if result.Err != nil && s.Verdict != Pass {
-		s.Found = join(s.Found, cause(result.Err))
+		s.Found = join(s.Found, cause(result.Err, t.Text))
 	}
 	return s
 }
@@ -258,10 +258,11 @@ func (t *Token) claim(check Check, s *Step) {
 	case Binding:
 		s.Found = t.binding()
 	}
-	if s.Verdict == Fail {
+	switch {
+	case s.Verdict == Fail:
 		s.Hint = t.claimHint(check)
-	} else if check == Age && s.Verdict == Pass {
-		s.Hint = t.clockHint()
+	case s.Verdict == Pass:
+		s.Hint = t.timeHint(check)
 	}
 }
 
@@ -346,7 +347,7 @@ func (t *Token) Requirement(names []string, kind string, result Result) Step {
 		}
 	}
 	if result.Err != nil {
-		s.Found = join(s.Found, cause(result.Err))
+		s.Found = join(s.Found, cause(result.Err, t.Text))
 	}
 	return s
 }
@@ -388,7 +389,7 @@ func Opaque(text string, result Result) []Step {
 		asked.Found, asked.Hint = "rejected", "get a new token"
 	}
 	if result.Err != nil && asked.Verdict != Pass {
-		asked.Found = join(asked.Found, cause(result.Err))
+		asked.Found = join(asked.Found, cause(result.Err, text))
 	}
 	return []Step{form, asked}
 }
@@ -425,6 +426,10 @@ func (t *Token) moment(at time.Time) string {
 
 func (t *Token) relative(at time.Time) string {
 	switch d := t.Now.Sub(at).Round(time.Second); {
+	case t.farOff(at) && d > 0:
+		return "more than 290 years ago"
+	case t.farOff(at):
+		return "in more than 290 years"
 	case d > 0:
 		return span(d) + " ago"
 	case d < 0:
@@ -470,13 +475,13 @@ func (t *Token) claimNames() string {
 	return redact.Truncate(strings.Join(names, " "), 400)
 }
 
-// cause returns the text of an error without the names of class and package.
-func cause(err error) string {
+// cause returns the text of an error without the token and the names of class and package.
+func cause(err error, token string) string {
 	text := err.Error()
 	for _, prefix := range []string{"koreauth: ", "invalid token: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
-	return redact.Text(text)
+	return redact.Text(text, token)
 }
 
 func join(found, cause string) string {

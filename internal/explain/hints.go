@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -195,14 +196,28 @@ func near(found string, wanted []string) string {
 	return ""
 }
 
-// skew is up to which difference a wrong clock is a likely cause.
-const skew = 5 * time.Minute
+// skew is up to which difference a clock that is a little wrong is a likely cause, and
+// day up to which one a wrong clock is.
+const (
+	skew = 5 * time.Minute
+	day  = 24 * time.Hour
+)
+
+// farOff reports whether a time is too far from now for a Duration.
+func (t *Token) farOff(at time.Time) bool {
+	d := t.Now.Sub(at)
+	return d == math.MaxInt64 || d == math.MinInt64
+}
+
+const notSeconds = "it is not in seconds, but perhaps in milliseconds (RFC 7519 §2): look at the claim mappers of the issuer"
 
 func (t *Token) expiryHint() string {
 	late := t.Now.Sub(t.Claims.Expiry)
 	switch {
 	case t.Claims.Expiry.IsZero():
 		return `the token has no "exp" that is a number, so it would never expire: let the issuer set it`
+	case t.farOff(t.Claims.Expiry):
+		return notSeconds
 	case late < skew:
 		return fmt.Sprintf("get a new token; if it is new, the clock of this machine is ahead by %s or more: set the clock, or Config.Leeway", round(late))
 	}
@@ -214,6 +229,8 @@ func (t *Token) notBeforeHint() string {
 	switch {
 	case t.Claims.NotBefore.IsZero():
 		return `"nbf" must be a number: look at the claim mappers of the issuer`
+	case t.farOff(t.Claims.NotBefore):
+		return notSeconds
 	case early < skew:
 		return ahead(early)
 	}
@@ -224,22 +241,36 @@ func (t *Token) ageHint() string {
 	switch early := t.Claims.IssuedAt.Sub(t.Now); {
 	case t.Claims.IssuedAt.IsZero():
 		return `the token has no "iat" that is a number, which Config.MaxAge needs: let the issuer set it`
+	case t.farOff(t.Claims.IssuedAt):
+		return notSeconds
 	case early > 0:
 		return ahead(early)
 	}
 	return "get a new token: Config.MaxAge is shorter than the life of this one"
 }
 
-// clockHint tells of a clock that differs although nothing is rejected for it.
-func (t *Token) clockHint() string {
-	if early := t.Claims.IssuedAt.Sub(t.Now); !t.Claims.IssuedAt.IsZero() && early > time.Second {
+// timeHint tells of a time that is wrong although nothing is rejected for it.
+func (t *Token) timeHint(check Check) string {
+	at := map[Check]time.Time{Expiry: t.Claims.Expiry, NotBefore: t.Claims.NotBefore, Age: t.Claims.IssuedAt}[check]
+	switch early := at.Sub(t.Now); {
+	case at.IsZero():
+	case t.farOff(at):
+		return notSeconds
+	case check == Age && early > time.Second:
 		return ahead(early)
 	}
 	return ""
 }
 
+// ahead says what to do about a time that should not be in the future.
 func ahead(by time.Duration) string {
-	return fmt.Sprintf("the clock of the issuer is ahead of this machine's by %s or more: set the clocks, or Config.Leeway", round(by))
+	switch {
+	case by < skew:
+		return fmt.Sprintf("the clock of the issuer is ahead of this machine's by %s or more: set the clocks, or Config.Leeway", round(by))
+	case by < day:
+		return fmt.Sprintf("the clock of the issuer is ahead of this machine's by %s or more: set the clocks", round(by))
+	}
+	return "the time is wrong: look at the clock of the issuer and at its claim mappers"
 }
 
 // round returns a duration in whole seconds, at least one.

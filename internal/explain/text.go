@@ -3,7 +3,7 @@ package explain
 import (
 	"encoding/json"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 )
 
 // The columns of the table.
@@ -74,7 +74,7 @@ func row(b *strings.Builder, margin int, name, text string) {
 }
 
 func pad(text string, columns int) string {
-	return text + strings.Repeat(" ", max(0, columns-utf8.RuneCountInString(text)))
+	return text + strings.Repeat(" ", max(0, columns-Columns(text)))
 }
 
 // Wrap breaks a text into lines, at spaces if possible. An empty text is one line.
@@ -82,17 +82,17 @@ func Wrap(text string, columns int) (lines []string) {
 	line := ""
 	for word := range strings.FieldsSeq(text) {
 		for {
-			free := columns - utf8.RuneCountInString(line)
+			free := columns - Columns(line)
 			if line != "" {
 				free--
 			}
-			if utf8.RuneCountInString(word) <= free {
+			if Columns(word) <= free {
 				line = strings.TrimPrefix(line+" "+word, " ")
 				break
 			}
 			if line == "" { // a word that is longer than a line
-				runes := []rune(word)
-				lines, word = append(lines, string(runes[:columns])), string(runes[columns:])
+				end := fitting(word, columns)
+				lines, word = append(lines, word[:end]), word[end:]
 				continue
 			}
 			lines, line = append(lines, line), ""
@@ -102,4 +102,41 @@ func Wrap(text string, columns int) (lines []string) {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// fitting returns how many bytes of a text fit into a line. It is at least one
+// character.
+func fitting(text string, columns int) int {
+	for end, r := range text {
+		if columns -= runeColumns(r); columns < 0 && end > 0 {
+			return end
+		}
+	}
+	return len(text)
+}
+
+// Columns returns how many columns of a terminal a text takes.
+func Columns(text string) (n int) {
+	for _, r := range text {
+		n += runeColumns(r)
+	}
+	return n
+}
+
+// wide are most of the characters that take two columns (Unicode Standard Annex #11).
+var wide = []*unicode.RangeTable{unicode.Han, unicode.Hangul, unicode.Hiragana, unicode.Katakana, {
+	R16: []unicode.Range16{{Lo: 0x3000, Hi: 0x303e, Stride: 1}, {Lo: 0xff01, Hi: 0xff60, Stride: 1}, {Lo: 0xffe0, Hi: 0xffe6, Stride: 1}},
+	R32: []unicode.Range32{{Lo: 0x1f300, Hi: 0x1faff, Stride: 1}},
+}}
+
+func runeColumns(r rune) int {
+	switch {
+	case r < 0x300:
+		return 1
+	case unicode.In(r, unicode.Mn, unicode.Me):
+		return 0
+	case unicode.In(r, wide...):
+		return 2
+	}
+	return 1
 }
