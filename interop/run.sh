@@ -51,3 +51,6 @@ until curl -fs -o /dev/null "http://127.0.0.1:$OIDC_PROVIDER_PORT/jwks"; do
 done
 
 go test -count=1 -shuffle=on -timeout=10m . "$@"
+if [ $# -eq 0 ]; then
+	go test -count=1 -timeout=2m ./mcp
+fi
