@@ -242,6 +242,9 @@ func TestExplain_Hints(t *testing.T) {
 			step := stepOf(t, e, row.step)
 			assert.Equal(t, "fail", step.Verdict, row.name)
 			assert.Contains(t, step.Hint, row.hint, row.name)
+			if row.name == "a time long ago" {
+				assert.Contains(t, step.Found, "0001-01-01T00:00:01Z, more than 290 years ago")
+			}
 		}
 		e := newValidator(t, edConfig(edIssuer, edStatic("k"))).Explain(t.Context(), claim("iat", now.Add(9*time.Second).Unix()))
 		assert.NoError(t, e.Err)

@@ -177,6 +177,9 @@ func TestRange_Parse(t *testing.T) {
 	assert.ErrorIs(t, within.Check(from("192.0.2.1"), ranges("nowhere")), koreauth.ErrForbidden)
 	assert.ErrorIs(t, within.Check(from("192.0.2.1"), ranges("office", "192.0.2.1")), koreauth.ErrForbidden, "it replaces the built-in forms")
 	assert.Equal(t, 7, calls)
+	for _, entries := range [][]string{{"elsewhere", "office"}, {"office", "elsewhere"}} {
+		assert.ErrorContains(t, within.Check(from("192.0.2.1"), ranges(entries...)), `of "ip-range" cannot be read: unknown name`, "one entry that cannot be read rejects the token")
+	}
 }
 
 // TestRange_BehindAGuard has tokens of each shape of the claim, new and remembered.

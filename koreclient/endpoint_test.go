@@ -120,9 +120,12 @@ func TestEndpoint_ErrorsHaveNoSecret(t *testing.T) {
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "Zq", shift)
 	}
+	short := newClient(t, &server{answer: reply(400, `{"error":"x","error_description":"not p4ss"}`)}, func(c *koreclient.Config) { c.ClientSecret = "p4ss" })
+	_, err := short.Token(t.Context())
+	assert.EqualError(t, err, "koreclient: no token: the token endpoint answered 400 x: not [redacted]")
 	refused := &server{answer: func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }}
 	c := newClient(t, refused, func(c *koreclient.Config) { c.TokenURL += "?subscription-key=0123456789" })
-	_, err := c.Token(t.Context())
+	_, err = c.Token(t.Context())
 	assert.EqualError(t, err, `koreclient: no token: Post "https://issuer.example/token": connection refused`)
 }
 

@@ -146,6 +146,32 @@ func TestTransport_ManyRejections(t *testing.T) {
 	})
 }
 
+// A rejection that arrives late finds the token that another request has fetched.
+func TestTransport_LateRejection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer := &server{answer: tokens("3600")}
+		a := newAPI(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path == "/slow" {
+				time.Sleep(3 * time.Second)
+			}
+			return reply(403, koreInvalid)(req)
+		}, only("token-1"))
+		client := &http.Client{Transport: newClient(t, issuer).Transport(a, "api.example")}
+		var group sync.WaitGroup
+		for _, path := range []string{"/slow", "/fast"} {
+			group.Go(func() {
+				req := request(t, nil)
+				req.URL.Path = path
+				status, body := call(t, client, req)
+				assert.Equal(t, 200, status, path)
+				assert.Equal(t, "token-2", body, path)
+			})
+		}
+		group.Wait()
+		assert.Equal(t, 2, issuer.count())
+	})
+}
+
 // If there is no new token, the first answer is returned and the old token stays.
 func TestTransport_NoNewToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -63,6 +63,7 @@ func headers() map[string]struct{ good, bad []string } {
 		strings.ReplaceAll(own.escaped, "%0A", ""), strings.ReplaceAll(own.escaped, "%0A", "%20"), strings.ReplaceAll(own.escaped, "%20", "+"), strings.Replace(own.escaped, "BEGIN", "begin", 1),
 		strings.Replace(own.escaped, "-----%0A", "-----%0AProc-Type:%204%0A%0A", 1), strings.Replace(own.escaped, "-----END", "----END", 1), own.escaped[:len(own.escaped)-40],
 		strings.Replace(own.escaped[:60], "%0A", "%0A", 1) + strings.Replace(own.escaped[60:], "%0A", "%0D%0A", 1), strings.Replace(own.escaped, "%0A-----END", "-----END", 1),
+		own.escaped[strings.Index(own.escaped, "%0A")+3:], own.escaped[:strings.Index(own.escaped, "-----END")],
 		"-----BEGIN%20CERTIFICATE-----%0A-----END%20CERTIFICATE-----%0A", strings.ReplaceAll(own.escaped, "%2B", "%20") + "%20",
 	}
 	badHex := []string{"", nothing, strings.ToUpper(nothing), own.hex[1:], own.hex + "0", "g" + own.hex[1:], own.hex[:62] + "é", " " + own.hex[1:], own.hex[:32] + ":" + own.hex[33:], "0x" + own.hex[2:], own.base64, own.thumbprint()}
