@@ -166,6 +166,7 @@ func TestTransport_LateRejection(t *testing.T) {
 				assert.Equal(t, 200, status, path)
 				assert.Equal(t, "token-2", body, path)
 			})
+			synctest.Wait() // The slow request is on its way.
 		}
 		group.Wait()
 		assert.Equal(t, 2, issuer.count())
