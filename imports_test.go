@@ -54,6 +54,7 @@ var allowedImports = map[string][]string{
 	"internal/bounded":    {nothing},
 	"internal/door":       {nothing},
 	"internal/secret":     {nothing},
+	"internal/authserver": {"internal/fetch", "internal/loopback", "internal/strictjson"},
 	"internal/seldom":     {nothing},
 	"internal/unmap":      {nothing},
 	"internal/trials/...": {everything},

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/koreauth/koreauth/internal/loopback"
+	"github.com/koreauth/koreauth/internal/authserver"
 )
 
 // Config says where a [Client] gets its tokens. TokenURL or Issuer, ClientID, and
@@ -84,7 +84,7 @@ func (c *Config) faults() (faults []error) {
 		if u.text == "" {
 			continue
 		}
-		if fault := checkURL(u.text); fault != "" {
+		if fault := authserver.Fault(u.text, false); fault != "" {
 			add(true, u.name+" "+fault)
 		}
 	}
@@ -99,27 +99,9 @@ func (c *Config) faults() (faults []error) {
 	return faults
 }
 
-// checkURL says what is wrong with a URL that the secret is sent to, or "".
-func checkURL(text string) string {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Hostname() == "":
-		return "is not an absolute URL: use the form https://host/path"
-	case u.User != nil:
-		return "has credentials in it: use ClientID and ClientSecret"
-	case u.Fragment != "" || strings.Contains(text, "#"):
-		return "has a fragment: remove what begins with #"
-	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
-		return "is http, so that anyone on the network could read the secret: use https"
-	case u.Scheme != "https" && u.Scheme != "http":
-		return "is not https: use the form https://host/path"
-	}
-	return ""
-}
-
 // String returns the Config without secrets.
 func (c Config) String() string {
-	return fmt.Sprintf("koreclient.Config{TokenURL:%q Issuer:%q ClientID:%q}", withoutQuery(c.TokenURL), withoutQuery(c.Issuer), c.ClientID)
+	return fmt.Sprintf("koreclient.Config{TokenURL:%q Issuer:%q ClientID:%q}", authserver.WithoutQuery(c.TokenURL), authserver.WithoutQuery(c.Issuer), c.ClientID)
 }
 
 // Format writes what String returns, whatever the verb is.
@@ -130,16 +112,6 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // MarshalJSON writes what String returns, as a string.
 func (c Config) MarshalJSON() ([]byte, error) { return quote(c.String()) }
-
-// withoutQuery returns a URL for people: a query may have a secret.
-func withoutQuery(text string) string {
-	text, _, _ = strings.Cut(text, "?")
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		u.User = nil
-		text = u.String()
-	}
-	return text
-}
 
 // hostPort returns the host of a URL in lower case, with its port.
 func hostPort(u *url.URL) string {

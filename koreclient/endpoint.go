@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,14 +12,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/koreauth/koreauth/internal/fetch"
+	"github.com/koreauth/koreauth/internal/authserver"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/internal/strictjson"
 	"github.com/koreauth/koreauth/internal/token68"
 )
 
 const (
-	maxAnswer      = 1 << 20 // bytes of an answer
 	maxToken       = 64 << 10
 	maxDescription = 256
 	maxRetryAfter  = 5 * time.Minute
@@ -35,13 +32,7 @@ type endpoint struct {
 }
 
 func newEndpoint(c *Config) *endpoint {
-	client := &http.Client{}
-	if c.HTTPClient != nil {
-		*client = *c.HTTPClient
-	}
-	// A redirect could take the secret elsewhere.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &endpoint{config: c, client: client}
+	return &endpoint{config: c, client: authserver.Client(c.HTTPClient)}
 }
 
 // fetch gets a new token. An error is an *Error.
@@ -117,39 +108,22 @@ func (e *endpoint) request(ctx context.Context, place, secret string) (*http.Req
 	return req, nil
 }
 
-// answer is what a server answered.
-type answer struct {
-	status      int
-	contentType string
-	body        string
-	retryAfter  time.Duration
-}
-
 // send sends a request. An error is an *Error.
-func (e *endpoint) send(req *http.Request, secret string) (*answer, error) {
-	res, err := e.client.Do(req)
+func (e *endpoint) send(req *http.Request, secret string) (*authserver.Answer, error) {
+	a, err := authserver.Send(e.client, req)
 	if err != nil {
-		return nil, &Error{Description: e.clean(requestError(err), secret), cause: contextError(err)}
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	a := &answer{status: res.StatusCode, contentType: res.Header.Get("Content-Type"), body: string(body), retryAfter: min(fetch.RetryAfter(res.Header), maxRetryAfter)}
-	switch {
-	case err != nil:
-		return nil, &Error{Status: a.status, Description: e.clean("reading the answer: "+err.Error(), secret), cause: contextError(err)}
-	case len(body) > maxAnswer:
-		return nil, &Error{Status: a.status, Description: "the answer is larger than 1 MiB"}
+		return nil, e.failed(a, err, secret)
 	}
 	return a, nil
 }
 
-// requestError returns the text of an error of a request. The query of a URL may have a
-// secret.
-func requestError(err error) string {
-	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return fmt.Sprintf("%s %q: %v", failed.Op, withoutQuery(failed.URL), failed.Err)
+// failed returns the *Error of a request, after the answer or without one.
+func (e *endpoint) failed(a *authserver.Answer, err error, secret string) *Error {
+	failed := &Error{Description: e.clean(err.Error(), secret), cause: contextError(err)}
+	if a != nil {
+		failed.Status, failed.RetryAfter = a.Status, min(a.RetryAfter, maxRetryAfter)
 	}
-	return err.Error()
+	return failed
 }
 
 // contextError returns the error of a context that err wraps, or nil. Other errors may
@@ -164,14 +138,15 @@ func contextError(err error) error {
 }
 
 // read reads the answer of the token endpoint (RFC 6749 §5). An error is an *Error.
-func (e *endpoint) read(a *answer, secret string, start time.Time) (Token, error) {
+func (e *endpoint) read(a *authserver.Answer, secret string, start time.Time) (Token, error) {
+	retryAfter := min(a.RetryAfter, maxRetryAfter)
 	failed := func(text string) error {
-		return &Error{Status: a.status, Description: text, RetryAfter: a.retryAfter}
+		return &Error{Status: a.Status, Description: text, RetryAfter: retryAfter}
 	}
 	var token, kind, code, description string
 	var expires time.Duration
 	t := Token{}
-	r := strictjson.ReadObject(strings.TrimPrefix(a.body, "\ufeff"))
+	r := strictjson.ReadObject(a.Body)
 	for r.More() {
 		switch r.Name() {
 		case "access_token":
@@ -192,10 +167,9 @@ func (e *endpoint) read(a *answer, secret string, start time.Time) (Token, error
 	}
 	switch err := r.End(); {
 	case err != nil:
-		kind, _, _ := mime.ParseMediaType(a.contentType)
-		return t, failed(e.clean(fmt.Sprintf("the answer is not one JSON object (%s): %v", orNone(kind), err), secret))
-	case code != "" || a.status != http.StatusOK:
-		return t, &Error{Status: a.status, Code: cut(e.clean(code, secret), 64), Description: e.clean(description, secret), RetryAfter: a.retryAfter}
+		return t, failed(e.clean(fmt.Sprintf("the answer is not one JSON object (%s): %v", orNone(a.Type), err), secret))
+	case code != "" || a.Status != http.StatusOK:
+		return t, &Error{Status: a.Status, Code: cut(e.clean(code, secret), 64), Description: e.clean(description, secret), RetryAfter: retryAfter}
 	case token == "":
 		return t, failed("the answer has no access_token")
 	case len(token) > maxToken || !token68.Valid(token):
@@ -236,60 +210,12 @@ func seconds(r *strictjson.Reader) time.Duration {
 // discover returns the URL of the token endpoint from the metadata of the issuer. An
 // error is an *Error.
 func (e *endpoint) discover(ctx context.Context) (string, error) {
-	issuer := strings.TrimRight(e.config.Issuer, "/")
-	u, err := url.Parse(issuer)
+	found, last, err := authserver.Discover(ctx, e.client, e.config.Issuer, "token_endpoint", "TokenURL")
+	if fault := authserver.Fault(found, false); err == nil && fault != "" {
+		err = errors.New("the token_endpoint in the metadata of the issuer " + fault)
+	}
 	if err != nil {
-		return "", &Error{Description: "Config.Issuer is not a URL"}
-	}
-	second := *u
-	second.Path, second.RawPath = "/.well-known/oauth-authorization-server"+u.Path, ""
-	for _, place := range []string{issuer + "/.well-known/openid-configuration", second.String()} {
-		var req *http.Request
-		if req, err = http.NewRequestWithContext(ctx, http.MethodGet, place, nil); err != nil {
-			return "", &Error{Description: "Config.Issuer is not a URL"}
-		}
-		req.Header.Set("Accept", "application/json")
-		var a *answer
-		if a, err = e.send(req, ""); err != nil {
-			return "", err
-		}
-		if a.status == http.StatusOK {
-			return e.readMetadata(a)
-		}
-		err = &Error{Status: a.status, Description: "the metadata of the issuer were not found: set Config.TokenURL", RetryAfter: a.retryAfter}
-		if a.status < 400 || a.status > 499 {
-			break
-		}
-	}
-	return "", err
-}
-
-func (e *endpoint) readMetadata(a *answer) (string, error) {
-	var issuer, found string
-	r := strictjson.ReadObject(strings.TrimPrefix(a.body, "\ufeff"))
-	for r.More() {
-		switch r.Name() {
-		case "issuer":
-			issuer, _ = r.String()
-		case "token_endpoint":
-			found, _ = r.String()
-		default:
-			r.Skip()
-		}
-	}
-	fault := ""
-	switch err := r.End(); {
-	case err != nil:
-		fault = "the metadata of the issuer are not one JSON object"
-	case issuer != e.config.Issuer: // RFC 8414 §3.3
-		fault = fmt.Sprintf("the metadata are those of the issuer %q: set Config.Issuer to it if it is the right one", cut(issuer, 128))
-	case found == "":
-		fault = "the metadata of the issuer have no token_endpoint: set Config.TokenURL"
-	case checkURL(found) != "":
-		fault = "the token_endpoint in the metadata of the issuer " + checkURL(found)
-	}
-	if fault != "" {
-		return "", &Error{Status: a.status, Description: e.clean(fault, "")}
+		return "", e.failed(last, err, "")
 	}
 	return found, nil
 }
