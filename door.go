@@ -21,6 +21,12 @@ func init() {
 		}
 		return claims, nil
 	}
+	door.Judge = func(name string, audience, clients []string, leeway time.Duration) func(*Claims, time.Time) error {
+		i := &issuer{name: name, audience: audience, clients: clients, leeway: leeway}
+		return func(c *Claims, now time.Time) error { return i.fault(claimChecks, c, now) }
+	}
+	door.Require = func(v *Validator, c *Claims) error { return v.issuerOf(c).checkLast(nil, c, leaveBound) }
+	door.Clone = (*Claims).clone
 	door.VerifySignature = verifySignature
 	door.VerifyJWS = verifyJWS
 }

@@ -144,10 +144,7 @@ func classOf(err error) error {
 		return ErrNoToken
 	}
 	// An *Error has the class of its field, whatever its Reason wraps.
-	e, ok := err.(*Error)
-	if !ok {
-		e = errorIn(err)
-	}
+	e, _ := errors.AsType[*Error](err)
 	if e != nil && slices.Contains(classes, e.Class) {
 		return e.Class
 	}
@@ -159,12 +156,6 @@ func classOf(err error) error {
 	return nil
 }
 
-// errorIn returns the *Error that err wraps, or nil.
-func errorIn(err error) (found *Error) {
-	errors.As(err, &found)
-	return found
-}
-
 // asRefusal returns a copy of err as an Error. An error of no class becomes
 // ErrUnavailable, so that no failure of a user's TokenValidator accepts a token.
 func asRefusal(err error) *Error {
@@ -173,11 +164,7 @@ func asRefusal(err error) *Error {
 	}
 	refusal := &Error{}
 	direct, ok := err.(*Error)
-	found := direct
-	if !ok {
-		found = errorIn(err)
-	}
-	if found != nil {
+	if found, _ := errors.AsType[*Error](err); found != nil {
 		*refusal = *found
 	}
 	class := classOf(err)

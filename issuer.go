@@ -156,9 +156,11 @@ func keysError(err error) *Error {
 	return unavailable(err, 0)
 }
 
+type claimCheck = func(i *issuer, c *Claims, now time.Time) error
+
 // claimChecks are the checks of claims, in their order. If one of the first,
 // keyChecks, fails, no key is fetched for the token.
-var claimChecks = [...]func(i *issuer, c *Claims, now time.Time) error{
+var claimChecks = []claimCheck{
 	(*issuer).checkIssuer, (*issuer).checkAudience, (*issuer).checkExpiry, (*issuer).checkNotBefore,
 	(*issuer).checkAge, (*issuer).checkType, (*issuer).checkClient,
 }
@@ -168,17 +170,19 @@ const keyChecks = 3
 // check checks the claims of a token whose signature was verified. New and
 // remembered tokens get the same checks. now must be read after the keys were fetched.
 func (i *issuer) check(r *http.Request, c *Claims, policy binding, now time.Time) error {
-	for _, check := range claimChecks {
-		if err := check(i, c, now); err != nil {
-			return err
-		}
+	if err := i.fault(claimChecks, c, now); err != nil {
+		return err
 	}
 	return i.checkLast(r, c, policy)
 }
 
 // unfit returns why no key is fetched for a token with these claims, or nil.
 func (i *issuer) unfit(c *Claims, now time.Time) error {
-	for _, check := range claimChecks[:keyChecks] {
+	return i.fault(claimChecks[:keyChecks], c, now)
+}
+
+func (i *issuer) fault(checks []claimCheck, c *Claims, now time.Time) error {
+	for _, check := range checks {
 		if err := check(i, c, now); err != nil {
 			return err
 		}

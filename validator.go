@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/explain"
 	"github.com/koreauth/koreauth/internal/jws"
@@ -263,18 +264,13 @@ func (v *Validator) Ready(ctx context.Context) error {
 	results := make(chan error, len(v.issuers)) // buffered: no goroutine waits for its reader
 	for _, i := range v.issuers {
 		go func() {
-			err := errors.New("the KeySet panicked")
-			// Ready may return before this ends, and ctx may never be done.
-			ctx, cancel := context.WithTimeout(ctx, 6*timeout)
+			ctx, cancel := context.WithTimeout(ctx, 6*timeout) // It may never be done.
 			defer cancel()
-			defer func() {
-				_ = recover() // Without a server above it, a panic would end the program.
-				if err != nil {
-					err = fmt.Errorf("%s: %w", i.name, err)
-				}
-				results <- err
-			}()
-			err = i.ready(ctx)
+			_, err := bounded.Call(ctx, func(ctx context.Context) (any, error) { return nil, i.ready(ctx) })
+			if err != nil {
+				err = fmt.Errorf("%s: %w", i.name, err)
+			}
+			results <- err
 		}()
 	}
 	var failed []error

@@ -11,6 +11,23 @@ var (
 	//	func(ctx context.Context, v *koreauth.Validator, r *http.Request, token string) (*koreauth.Claims, error)
 	Validate any
 
+	// Judge returns a function that judges the claims of an introspection response as those
+	// of a token of one issuer. Its type is
+	//
+	//	func(issuer string, audience, clients []string, leeway time.Duration) func(c *koreauth.Claims, now time.Time) error
+	Judge any
+
+	// Require checks claims with the Config.Require of their issuer, which must be one of
+	// the Validator's, and rejects those that are bound in an unknown way. Its type is
+	//
+	//	func(v *koreauth.Validator, c *koreauth.Claims) error
+	Require any
+
+	// Clone returns a deep copy of claims. Its type is
+	//
+	//	func(c *koreauth.Claims) *koreauth.Claims
+	Clone any
+
 	// VerifySignature verifies the signature, "iss" and "exp" of a token, and nothing
 	// else: neither the audience, nor the type, nor Config.Require. Its type is
 	//
