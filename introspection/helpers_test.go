@@ -1,6 +1,7 @@
 package introspection_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -119,3 +120,5 @@ func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
+
+func decodeSegment(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
