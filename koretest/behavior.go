@@ -12,13 +12,14 @@ type Endpoint int
 
 // The endpoints of an issuer.
 const (
-	DiscoveryEndpoint Endpoint = iota // the OpenID Connect discovery document
-	KeysEndpoint                      // the key set
-	TokenEndpoint                     // both token endpoints
+	DiscoveryEndpoint     Endpoint = iota // the OpenID Connect discovery document
+	KeysEndpoint                          // the key set
+	TokenEndpoint                         // both token endpoints
+	IntrospectionEndpoint                 // RFC 7662
 )
 
 // endpointCount is the number of endpoints.
-const endpointCount = TokenEndpoint + 1
+const endpointCount = IntrospectionEndpoint + 1
 
 // Behavior wraps the handler of an endpoint, for [Issuer.Behave]. It is ordinary
 // net/http middleware, so a test can write its own: calling next sends the

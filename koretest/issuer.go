@@ -29,6 +29,7 @@ const (
 	keysPath       = realmPath + "/protocol/openid-connect/certs"
 	formTokenPath  = "/api-services/v1/auth/token"
 	basicTokenPath = "/oauth/v2/token"
+	introspectPath = realmPath + "/protocol/openid-connect/token/introspect"
 )
 
 // Options configures an [Issuer]. The zero value of each field selects the
@@ -58,7 +59,8 @@ type Options struct {
 }
 
 // Issuer is an issuer of KORE access tokens: a Keycloak realm with a discovery
-// document and a key set, and two token endpoints. Create one with [NewIssuer].
+// document, a key set, two token endpoints and an introspection endpoint. Create one
+// with [NewIssuer].
 // An Issuer is safe for concurrent use by multiple goroutines.
 type Issuer struct {
 	base         string // scheme://host
@@ -77,6 +79,8 @@ type Issuer struct {
 	signing   Key
 	published []Key
 	behaviors [endpointCount]Behavior
+	opaque    map[string]string   // the payloads of the opaque tokens
+	inactive  map[string]struct{} // tokens
 }
 
 // NewIssuer starts an issuer. Nil options mean the defaults. The caller must call
@@ -92,6 +96,8 @@ func NewIssuer(options *Options) (*Issuer, error) {
 		apiKey:       randomText(80),
 		close:        func() {},
 		clients:      map[string]Client{},
+		opaque:       map[string]string{},
+		inactive:     map[string]struct{}{},
 	}
 	if err := i.setUp(o); err != nil {
 		return nil, err
@@ -135,6 +141,7 @@ func (i *Issuer) setUp(o Options) error {
 	i.mux.Handle("GET "+keysPath, i.at(KeysEndpoint, i.serveKeys))
 	i.mux.Handle("POST "+formTokenPath, i.at(TokenEndpoint, i.serveToken))
 	i.mux.Handle("POST "+basicTokenPath, i.at(TokenEndpoint, i.serveToken))
+	i.mux.Handle("POST "+introspectPath, i.at(IntrospectionEndpoint, i.serveIntrospection))
 	return nil
 }
 
@@ -342,7 +349,7 @@ func (i *Issuer) JWKS() []byte {
 // not affect [Issuer.Mint] and the methods that call it.
 func (i *Issuer) Behave(b Behavior, at ...Endpoint) {
 	if len(at) == 0 {
-		at = []Endpoint{DiscoveryEndpoint, KeysEndpoint, TokenEndpoint}
+		at = []Endpoint{DiscoveryEndpoint, KeysEndpoint, TokenEndpoint, IntrospectionEndpoint}
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -379,6 +386,7 @@ func (i *Issuer) serveDiscovery(w http.ResponseWriter, r *http.Request) {
 		"issuer":                                i.URL(),
 		"jwks_uri":                              i.KeysURL(),
 		"token_endpoint":                        i.TokenURL(),
+		"introspection_endpoint":                i.IntrospectionURL(),
 		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
 		"grant_types_supported":                 []string{"client_credentials"},
 		"response_types_supported":              []string{"none"},
