@@ -9,15 +9,31 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/introspection"
 	"github.com/koreauth/koreauth/koretest"
 )
 
+// credentials are those of the API at the issuer, which it asks about opaque tokens.
+type credentials struct{ id, secret string }
+
 // newAPI returns the protected API. One guard protects the net/http routes under
 // /v1 and the gorilla/mux routes under /v2.
-func newAPI(issuer string, logger *slog.Logger) (http.Handler, error) {
+func newAPI(issuer string, own credentials, logger *slog.Logger) (http.Handler, error) {
+	opaque, err := introspection.New(introspection.Config{
+		Issuer:       issuer,
+		Audience:     []string{koretest.Audience},
+		ClientID:     own.id,
+		ClientSecret: own.secret,
+		Shape:        func(token string) bool { return len(token) >= 40 }, // shorter ones are not asked about
+		Logger:       logger,
+	})
+	if err != nil {
+		return nil, err
+	}
 	validator, err := koreauth.NewValidator(koreauth.Config{
 		Issuer:   issuer,
 		Audience: []string{koretest.Audience},
+		Opaque:   opaque,
 		Logger:   logger,
 	})
 	if err != nil {

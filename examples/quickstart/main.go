@@ -31,25 +31,28 @@ func main() {
 
 // run is main with its parameters and the API to demonstrate. It returns the exit
 // status.
-func run(ctx context.Context, args []string, out io.Writer, newAPI func(issuer string, logger *slog.Logger) (http.Handler, error)) int {
+func run(ctx context.Context, args []string, out io.Writer, newAPI func(issuer string, own credentials, logger *slog.Logger) (http.Handler, error)) int {
 	out = demo.Writer(out)
 	addr, once, err := demo.Flags(args, out)
 	if err != nil {
 		return 2
 	}
+	own := credentials{"api", rand.Text()} // a new one for each process
 	issuer, err := koretest.NewIssuer(&koretest.Options{Clients: []koretest.Client{{
 		ID:        "kc_quickstart",
-		Secret:    rand.Text(), // a new one for each process
+		Secret:    rand.Text(),
 		Resources: map[string][]string{"API Clients": {"Read", "Write"}},
 		Products:  []string{"SuperSIM"},
 		Lifetime:  koretest.OneDay,
+	}, {
+		ID: own.id, Secret: own.secret, Lifetime: koretest.OneHour,
 	}}})
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return 1
 	}
 	defer issuer.Close()
-	api, err := newAPI(issuer.URL(), demo.Logger(out))
+	api, err := newAPI(issuer.URL(), own, demo.Logger(out))
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return 1
@@ -118,6 +121,14 @@ func (t *tour) walk(ctx context.Context) []demo.Step {
 		Method: "GET", Path: "/v1/me", Token: t.issuer.Forged(), Status: 503, Body: demo.Unavailable})
 	t.issuer.Behave(nil)
 
+	opaque := valid
+	opaque.Title, opaque.Token = "An opaque token: the API asks the issuer about it", t.opaque()
+	t.show(ctx, "10. ", opaque)
+	t.show(ctx, "10a. Again. ", opaque)
+	asked := t.issuer.Requests(koretest.IntrospectionEndpoint)
+	fmt.Fprintf(t.Out, "\n10b. Requests to the introspection endpoint: %d\n", asked)
+	t.Expect("10b. One request to the introspection endpoint", asked == 1)
+
 	valid.Token, granted.Token, ungranted.Token = rotated, rotated, rotated
 	return []demo.Step{valid, granted, none, garbage, expired, ungranted}
 }
@@ -126,6 +137,14 @@ func (t *tour) walk(ctx context.Context) []demo.Step {
 func (t *tour) show(ctx context.Context, number string, step demo.Step) {
 	step.Title = number + step.Title
 	t.Show(ctx, step)
+}
+
+// opaque returns an opaque token of the client. An issuer of your own decides by its
+// configuration what its tokens are.
+func (t *tour) opaque() string {
+	token, err := t.issuer.Opaque(koretest.Token{})
+	t.Expect("10. The issuer makes an opaque token", err == nil)
+	return token
 }
 
 // fetchToken gets a token as KORE documents, with the credentials in the form.

@@ -28,7 +28,7 @@ func TestRun_ShowsTour(t *testing.T) {
 		"< HTTP/1.1 200 OK", "< HTTP/1.1 401 Unauthorized", "< HTTP/1.1 403 Forbidden", "< HTTP/1.1 503 Service Unavailable",
 		"  < " + demo.Unauthorized + "\n", "  < " + demo.Forbidden + "\n", "  < " + demo.NoGrant + "\n", "  < " + demo.Unavailable + "\n",
 		"reason=malformed", "reason=expired", `required=API%20Clients:Delete`,
-		"new key", "The issuer is down", "< no response",
+		"new key", "The issuer is down", "< no response", "Requests to the introspection endpoint: 1\n",
 	} {
 		assert.Contains(t, text, shown)
 	}
@@ -65,7 +65,7 @@ func TestRun_FailsOnWrongResponse(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			status := run(t.Context(), []string{"-once"}, &out, func(string, *slog.Logger) (http.Handler, error) { return test.api, nil })
+			status := run(t.Context(), []string{"-once"}, &out, func(string, credentials, *slog.Logger) (http.Handler, error) { return test.api, nil })
 			assert.Equal(t, 1, status)
 			assert.Contains(t, out.String(), test.want)
 			assert.Contains(t, out.String(), "wrong responses: ")
@@ -76,8 +76,8 @@ func TestRun_FailsOnWrongResponse(t *testing.T) {
 // The body of a rejection must be the one that KORE documents.
 func TestRun_FailsOnWrongBody(t *testing.T) {
 	var out bytes.Buffer
-	status := run(t.Context(), []string{"-once"}, &out, func(issuer string, logger *slog.Logger) (http.Handler, error) {
-		api, err := newAPI(issuer, logger)
+	status := run(t.Context(), []string{"-once"}, &out, func(issuer string, own credentials, logger *slog.Logger) (http.Handler, error) {
+		api, err := newAPI(issuer, own, logger)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			api.ServeHTTP(w, r)
 			if r.Header.Get("Authorization") == "" {

@@ -178,10 +178,10 @@ var client = &http.Client{
 }
 
 // secret matches a token or a client secret. The groups are the part to keep.
-var secret = regexp.MustCompile(`(eyJ[\w-]{5})[\w.-]{20,}|(client_secret=)[^&]+`)
+var secret = regexp.MustCompile(`(eyJ[\w-]{5})[\w.-]{20,}|(Bearer [\w-]{8})[\w-]{20,}|(client_secret=)[^&]+`)
 
 // shorten truncates the secrets in text.
-func shorten(text string) string { return secret.ReplaceAllString(text, "$1$2…") }
+func shorten(text string) string { return secret.ReplaceAllString(text, "$1$2$3…") }
 
 // Server is a running server.
 type Server struct {
