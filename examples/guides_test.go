@@ -38,6 +38,7 @@ var guideImports = []string{
 	"github.com/gorilla/mux",
 	"github.com/koreauth/koreauth",
 	"github.com/koreauth/koreauth/doctor",
+	"github.com/koreauth/koreauth/introspection",
 	"github.com/koreauth/koreauth/iprange",
 	"github.com/koreauth/koreauth/koreclient",
 	"github.com/koreauth/koreauth/koretest",
