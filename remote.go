@@ -19,21 +19,13 @@ import (
 	"github.com/koreauth/koreauth/internal/redact"
 )
 
-// The defaults of RemoteKeySet.
-const (
-	minInterval = 10 * time.Second
-	maxAge      = 15 * time.Minute
-	maxStale    = 24 * time.Hour
-	timeout     = 5 * time.Second
-)
-
 // RemoteKeySet is a [KeySet] that fetches the keys of an issuer and caches them.
 // Set its fields before its first use and do not change them afterwards. It is
 // safe for concurrent use by multiple goroutines, and it needs no Close: its only
 // goroutines are those of a fetch.
 //
 // Keys are fetched when they are first needed. A request whose key is cached does
-// not wait: keys older than MaxAge are refreshed in the background. A request
+// not wait: keys are refreshed in the background at a random 80 to 100 % of MaxAge. A request
 // waits for the refresh only if the last fetch ended at least two MaxAge ago. If the
 // refresh fails, it uses the old keys. Ages are measured by the wall clock and by
 // the monotonic clock, whichever says older.
@@ -41,8 +33,9 @@ const (
 // An unknown key ID, or a signature that no key made, causes a fetch too. Such
 // fetches are limited to a burst of three, then one per MinInterval, however many
 // forged tokens arrive. If the issuer is down, the cached keys are used for up to
-// MaxStale. The time between retries doubles up to eight MinInterval or, while there
-// are no keys, from 250 ms to MinInterval. Retry-After is obeyed, up to a minute.
+// MaxStale. The time between retries is a random 50 to 100 % of one that doubles up to
+// eight MinInterval or, while there are no keys, from 250 ms to MinInterval.
+// Retry-After is obeyed, up to a minute.
 //
 // A fetch makes at most three requests. Each ends after Timeout, whatever the
 // transport does, reads at most 1 MiB, and follows at most three redirects, within
@@ -65,7 +58,7 @@ type RemoteKeySet struct {
 	// burst, and before the first retry of a failed refresh. Zero means 10 seconds.
 	// A value over MaxAge counts as MaxAge.
 	MinInterval time.Duration
-	// MaxAge is the age at which keys are refreshed. A shorter max-age in the
+	// MaxAge is the age by which keys are refreshed. A shorter max-age in the
 	// Cache-Control of the server is used instead, but not below MinInterval. Zero
 	// means 15 minutes. It is not Config.MaxAge, the maximum age of
 	// a token.
@@ -262,7 +255,7 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 	if s.current.Load() != loaded {
 		return fetch.Ended, true, nil
 	}
-	now, next := time.Now(), s.pace.Next(why, s.interval())
+	now, next := time.Now(), s.pace.Next(why, s.limits().Interval())
 	if now.Before(next) {
 		if err := s.lastError(); err != nil {
 			return nil, false, unavailable(err, next.Sub(now))
@@ -270,8 +263,8 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 		return nil, false, errLimit
 	}
 	// Retries that are rare in an outage do not make callers wait.
-	s.inflight = fetch.NewCall(why, s.pace.Idle()/2 >= s.age() && now.Sub(next) >= s.age())
-	s.pace.Begin(why, now, s.interval())
+	s.inflight = fetch.NewCall(why, s.pace.Idle()/2 >= s.limits().Age() && now.Sub(next) >= s.limits().Age())
+	s.pace.Begin(why, now, s.limits().Interval())
 	// A caller that gives up must not fail the others.
 	go s.run(context.WithoutCancel(ctx), s.inflight)
 	return s.inflight, false, nil
@@ -281,7 +274,7 @@ func (s *RemoteKeySet) begin(ctx context.Context, why fetch.Reason, loaded *snap
 func (s *RemoteKeySet) failed(cause error, why fetch.Reason) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return unavailable(cause, max(0, time.Until(s.pace.Next(why, s.interval()))))
+	return unavailable(cause, max(0, time.Until(s.pace.Next(why, s.limits().Interval()))))
 }
 
 // lastError returns why the last fetch failed, or nil.
@@ -304,7 +297,7 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 		// The old keys count as fresh until the next retry is due, so that requests
 		// do not lock mu until then.
 		later := *old
-		later.fresh = max(old.fresh, age+time.Until(s.pace.Next(fetch.OldKeys, s.interval())))
+		later.fresh = max(old.fresh, age+time.Until(s.pace.Next(fetch.OldKeys, s.limits().Interval())))
 		s.current.Store(&later)
 	}
 	s.lastErr.Store(&err)
@@ -348,7 +341,7 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 	if s.source == nil {
 		s.source = fetch.New(fetch.Config{
 			URL: s.URL, Issuer: s.Issuer, Client: s.HTTPClient,
-			Timeout: cmp.Or(s.Timeout, timeout), AllowHTTP: s.DangerouslyAllowHTTP,
+			Timeout: s.limits().Request(), AllowHTTP: s.DangerouslyAllowHTTP,
 		})
 	}
 	old := s.current.Load()
@@ -368,18 +361,19 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 			return err
 		},
 	}
+	defer s.source.Close()
 	if err := s.source.Fetch(ctx, request); err != nil {
 		return nil, err
 	}
 	if why == fetch.UnknownKey && old != nil && snap.addsNothing(old) {
-		_ = s.source.FetchMoved(ctx, s.age(), request) // If it fails, the keys at the old URL are good.
+		_ = s.source.FetchMoved(ctx, s.limits().Age(), request) // If it fails, the keys at the old URL are good.
 	}
 	return snap, nil
 }
 
 // snapshot reads a document. old is what a 304 refers to.
 func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, error) {
-	snap := &snapshot{id: snapshots.Add(1), source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.lifetime(doc)}
+	snap := &snapshot{id: snapshots.Add(1), source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.limits().Lifetime(doc)}
 	if doc.Status == http.StatusNotModified {
 		snap.keyIndex, snap.ignored, snap.etag = old.keyIndex, old.ignored, old.etag
 		if len(doc.Header.Values("Cache-Control")) == 0 {
@@ -392,23 +386,12 @@ func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, 
 		}
 		snap.keyIndex, snap.ignored, snap.etag = newKeyIndex(keys), ignored, doc.Header.Get("ETag")
 	}
-	snap.fresh = snap.lifetime
-	snap.stale = max(cmp.Or(s.MaxStale, maxStale), s.age())
+	snap.fresh, snap.stale = fetch.Spread(snap.lifetime), s.limits().Stale()
 	return snap, nil
 }
 
-// lifetime returns how long the keys of a document need no refresh.
-func (s *RemoteKeySet) lifetime(doc *fetch.Document) time.Duration {
-	if age, ok := doc.MaxAge(s.age()); ok {
-		return min(max(age, s.interval()), s.age())
-	}
-	return s.age()
-}
-
-func (s *RemoteKeySet) age() time.Duration { return cmp.Or(s.MaxAge, maxAge) }
-
-func (s *RemoteKeySet) interval() time.Duration {
-	return min(cmp.Or(s.MinInterval, minInterval), s.age())
+func (s *RemoteKeySet) limits() fetch.Limits {
+	return fetch.Limits{Timeout: s.Timeout, MinInterval: s.MinInterval, MaxAge: s.MaxAge, MaxStale: s.MaxStale}
 }
 
 // status describes the cached keys. It fetches nothing and locks nothing.
@@ -423,12 +406,5 @@ func (s *RemoteKeySet) status() KeyStatus {
 
 // faults lists what is wrong with the fields, each with its remedy.
 func (s *RemoteKeySet) faults() []error {
-	faults := fetch.Config{URL: s.URL, Issuer: s.Issuer, AllowHTTP: s.DangerouslyAllowHTTP}.Faults()
-	for i, value := range []time.Duration{s.Timeout, s.MinInterval, s.MaxAge, s.MaxStale} {
-		if value < 0 {
-			name := []string{"Timeout", "MinInterval", "MaxAge", "MaxStale"}[i]
-			faults = append(faults, fmt.Errorf("RemoteKeySet.%s is negative: set it to zero, for the default, or more", name))
-		}
-	}
-	return faults
+	return append(fetch.Config{URL: s.URL, Issuer: s.Issuer, AllowHTTP: s.DangerouslyAllowHTTP}.Faults(), s.limits().Faults()...)
 }

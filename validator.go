@@ -264,7 +264,7 @@ func (v *Validator) Ready(ctx context.Context) error {
 	results := make(chan error, len(v.issuers)) // buffered: no goroutine waits for its reader
 	for _, i := range v.issuers {
 		go func() {
-			ctx, cancel := context.WithTimeout(ctx, 6*timeout) // It may never be done.
+			ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // It may never be done.
 			defer cancel()
 			_, err := bounded.Call(ctx, func(ctx context.Context) (any, error) { return nil, i.ready(ctx) })
 			if err != nil {

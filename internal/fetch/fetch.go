@@ -88,9 +88,39 @@ func (d *Document) MaxAge(longest time.Duration) (age time.Duration, ok bool) {
 // getter sends GET requests with the HTTP client of a user, whose transport may
 // misbehave in any way.
 type getter struct {
-	client  *http.Client // nil: one on http.DefaultTransport
+	own     *http.Client // of the user; nil: one on http.DefaultTransport
 	timeout time.Duration
-	hanging atomic.Int32 // requests that have not returned, although their time is over
+
+	client  *http.Client    // of the current fetch
+	shared  *http.Transport // its connections; nil: each request has one
+	hanging atomic.Int32    // requests that have not returned, although their time is over
+}
+
+// open begins a fetch, whose requests share connections if the transport is that of
+// net/http. It is a copy, because other fetches may end at another time.
+func (g *getter) open() {
+	client := &http.Client{}
+	if g.own != nil {
+		*client = *g.own
+	}
+	base := client.Transport
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	if transport, ok := base.(*http.Transport); ok {
+		g.shared = transport.Clone()
+		client.Transport = g.shared
+	}
+	g.client = withRedirectRules(client)
+}
+
+// close closes the connections of a fetch, also those that are still in use when their
+// request ends.
+func (g *getter) close() {
+	if g.shared != nil {
+		g.shared.CloseIdleConnections()
+	}
+	g.client, g.shared = nil, nil
 }
 
 // conditions are the request headers that depend on what is cached.
@@ -119,7 +149,8 @@ func (g *getter) get(ctx context.Context, location string, with conditions) (*Do
 	if with.noCache {
 		req.Header.Set("Cache-Control", "no-cache")
 	}
-	req.Close = true // No idle connection, and so no goroutine, outlives the fetch.
+	req.Close = g.shared == nil // No idle connection, and so no goroutine, outlives the fetch.
+	client := g.client
 	type result struct {
 		doc *Document
 		err error
@@ -132,7 +163,7 @@ func (g *getter) get(ctx context.Context, location string, with conditions) (*Do
 			g.hanging.Add(-1)
 			done <- r
 		}()
-		r.doc, r.err = g.send(ctx, req)
+		r.doc, r.err = send(ctx, client, req)
 	}()
 	select {
 	case r := <-done:
@@ -148,13 +179,13 @@ func (g *getter) get(ctx context.Context, location string, with conditions) (*Do
 
 // send sends one request and reads the document. It turns a panic of the transport
 // into an error, because no server recovers in its goroutine.
-func (g *getter) send(ctx context.Context, req *http.Request) (doc *Document, err error) {
+func send(ctx context.Context, client *http.Client, req *http.Request) (doc *Document, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			doc, err = nil, fmt.Errorf("the HTTP client panicked with a %T", p)
 		}
 	}()
-	res, err := withRedirectRules(g.client).Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		var withURL *url.Error // Its text has the whole URL.
 		if errors.As(err, &withURL) {
@@ -183,14 +214,11 @@ func (g *getter) send(ctx context.Context, req *http.Request) (doc *Document, er
 	return doc, nil
 }
 
-// withRedirectRules returns a copy of client, which may be nil, that follows at
+// withRedirectRules returns a copy of client that follows at
 // most three redirects, and only within one scheme, host and port, or from http to
 // https on the same host.
 func withRedirectRules(client *http.Client) *http.Client {
-	var restricted http.Client
-	if client != nil {
-		restricted = *client
-	}
+	restricted := *client
 	userCheck := restricted.CheckRedirect
 	restricted.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		last := via[len(via)-1].URL
@@ -201,7 +229,7 @@ func withRedirectRules(client *http.Client) *http.Client {
 		if origin(req.URL) != origin(last) && !upgraded {
 			return fmt.Errorf("redirect to %s, which has another scheme, host or port", redactURL(req.URL))
 		}
-		req.Close = true
+		req.Close = via[0].Close
 		if userCheck != nil {
 			return userCheck(req, via)
 		}

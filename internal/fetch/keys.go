@@ -58,7 +58,7 @@ func (c Config) Faults() (faults []error) {
 
 // New returns a Keys.
 func New(c Config) *Keys {
-	return &Keys{get: getter{client: c.Client, timeout: c.Timeout}, url: c.URL, issuer: c.Issuer, allowHTTP: c.AllowHTTP}
+	return &Keys{get: getter{own: c.Client, timeout: c.Timeout}, url: c.URL, issuer: c.Issuer, allowHTTP: c.AllowHTTP}
 }
 
 // Request is how a JWK Set is fetched, and what becomes of it.
@@ -68,9 +68,10 @@ type Request struct {
 	Read    func(*Document) error        // reads a 200, or a 304 to the ETag; an error fails the fetch
 }
 
-// Fetch fetches the JWK Set.
+// Fetch fetches the JWK Set. Its requests share connections, until Close.
 func (k *Keys) Fetch(ctx context.Context, r Request) error {
 	k.requests = 0
+	k.get.open()
 	if k.url != "" {
 		return k.fetchFrom(ctx, k.url, r)
 	}
@@ -102,6 +103,9 @@ func (k *Keys) Fetch(ctx context.Context, r Request) error {
 	}
 	return errors.Join(err, failed)
 }
+
+// Close ends a fetch: no connection and so no goroutine outlives it.
+func (k *Keys) Close() { k.get.close() }
 
 // FetchMoved fetches the JWK Set again if the metadata now names another URL for
 // it. It does nothing if the URL was discovered less than age ago. It belongs to the

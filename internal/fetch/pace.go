@@ -27,6 +27,7 @@ type Pace struct {
 	lastTry   clock.Instant // when the last fetch began
 	lastEnd   clock.Instant // when it ended
 	failures  int           // the failed fetches since the last good one
+	part      float64       // of the interval that is waited after the last failure
 	notBefore time.Time     // until when the issuer asked to wait
 	budget    time.Time     // when the fetches for unknown keys will be paid for, at one per interval
 }
@@ -55,8 +56,8 @@ func (p *Pace) Next(why Reason, interval time.Duration) time.Time {
 	return next
 }
 
-// retry returns when to retry after failures: after the first interval, which each
-// further failure doubles, up to longest.
+// retry returns when to retry after failures: after a random share of the first interval,
+// which each further failure doubles, up to longest.
 func (p *Pace) retry(first, longest time.Duration) time.Time {
 	for range p.failures - 1 {
 		if first > longest/2 {
@@ -65,7 +66,7 @@ func (p *Pace) retry(first, longest time.Duration) time.Time {
 		}
 		first *= 2
 	}
-	return time.Now().Add(min(first, longest) - p.lastTry.Age())
+	return time.Now().Add(scale(min(first, longest), p.part) - p.lastTry.Age())
 }
 
 // Idle returns how long ago the last fetch ended.
@@ -91,6 +92,7 @@ func (p *Pace) End(err error) {
 		return
 	}
 	p.failures++
+	p.part = random(0.5)
 	if wait := longestWait(err); wait > 0 {
 		p.notBefore = time.Now().Add(min(wait, maxRetryAfter))
 	}
