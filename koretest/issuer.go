@@ -381,17 +381,23 @@ func (i *Issuer) at(endpoint Endpoint, serve http.HandlerFunc) http.Handler {
 	})
 }
 
+// metadata is the discovery document (OpenID Connect Discovery 1.0 §3, RFC 8414 §2).
+type metadata struct {
+	Issuer        string   `json:"issuer"`
+	Keys          string   `json:"jwks_uri"`
+	Token         string   `json:"token_endpoint"`
+	Introspection string   `json:"introspection_endpoint"`
+	Methods       []string `json:"token_endpoint_auth_methods_supported"`
+	Grants        []string `json:"grant_types_supported"`
+	Responses     []string `json:"response_types_supported"`
+	Subjects      []string `json:"subject_types_supported"`
+	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
+}
+
 func (i *Issuer) serveDiscovery(w http.ResponseWriter, r *http.Request) {
-	document, err := json.Marshal(map[string]any{
-		"issuer":                                i.URL(),
-		"jwks_uri":                              i.KeysURL(),
-		"token_endpoint":                        i.TokenURL(),
-		"introspection_endpoint":                i.IntrospectionURL(),
-		"token_endpoint_auth_methods_supported": []string{"client_secret_post"},
-		"grant_types_supported":                 []string{"client_credentials"},
-		"response_types_supported":              []string{"none"},
-		"subject_types_supported":               []string{"public"},
-		"id_token_signing_alg_values_supported": []string{i.SigningKey().Algorithm},
+	document, err := json.Marshal(metadata{
+		i.URL(), i.KeysURL(), i.TokenURL(), i.IntrospectionURL(),
+		[]string{"client_secret_post"}, []string{"client_credentials"}, []string{"none"}, []string{"public"}, []string{i.SigningKey().Algorithm},
 	})
 	if err != nil {
 		panic(err) // cannot happen: it has only strings

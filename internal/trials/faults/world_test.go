@@ -68,7 +68,7 @@ type world struct {
 	keys   *koreauth.RemoteKeySet
 
 	conns    chan net.Conn
-	requests atomic.Int64 // connections dialed; each carries one request
+	requests atomic.Int64 // that arrived, and those for which there was no connection
 	network  network      // changed only while no request is running
 	pending  sync.WaitGroup
 	kids     int // number of invented kids
@@ -107,7 +107,10 @@ func play(t *testing.T, fault, when, why string, script func(w *world)) (result 
 		issuer, err := koretest.NewIssuer(&koretest.Options{URL: "http://" + issuerHost, Keys: []*koretest.Key{firstKey}})
 		require.NoError(t, err)
 		w := &world{t: t, issuer: issuer, conns: make(chan net.Conn), row: row{fault: fault, when: when, back: -1, why: why}}
-		server := &http.Server{Handler: issuer}
+		server := &http.Server{Handler: http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+			w.requests.Add(1)
+			issuer.ServeHTTP(out, r)
+		})}
 		go func() { _ = server.Serve(w) }()
 		w.client = &http.Client{Transport: &http.Transport{DialContext: w.dial}}
 		w.keys = &koreauth.RemoteKeySet{URL: issuer.KeysURL(), HTTPClient: w.client}
@@ -183,12 +186,12 @@ func (w *world) Close() error {
 func (w *world) Addr() net.Addr { return &net.TCPAddr{} }
 
 func (w *world) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	w.requests.Add(1)
 	// net/http does not cancel a dial when its request is canceled. The dial ends
 	// with the timeout of the dialer; this one is that of http.DefaultTransport.
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if w.network.dial != nil {
+		w.requests.Add(1)
 		return nil, w.network.dial(ctx)
 	}
 	ours, theirs := net.Pipe()
