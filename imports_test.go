@@ -55,6 +55,8 @@ var allowedImports = map[string][]string{
 	"internal/door":       {nothing},
 	"internal/secret":     {nothing},
 	"internal/authserver": {"internal/fetch", "internal/loopback", "internal/strictjson"},
+	"internal/keyfile":    {"internal/bounded"},
+	"internal/safelog":    {nothing},
 	"internal/seldom":     {nothing},
 	"internal/unmap":      {nothing},
 	"internal/trials/...": {everything},

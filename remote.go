@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -13,10 +14,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/jwk"
+	"github.com/koreauth/koreauth/internal/keyfile"
 	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/internal/safelog"
 )
 
 // RemoteKeySet is a [KeySet] that fetches the keys of an issuer and caches them.
@@ -66,6 +70,11 @@ type RemoteKeySet struct {
 	// MaxStale is how long keys are used after they were last fetched, while every
 	// refresh fails. Zero means 24 hours. A value under MaxAge counts as MaxAge.
 	MaxStale time.Duration
+	// File is where the keys are kept on disk, for a program that starts while the issuer
+	// is down. It is read only if a fetch failed and there are no keys; MaxStale counts
+	// from when its keys were fetched. Whoever can write it can forge tokens: a file or
+	// folder that group or others can write is not read. Empty means that none is kept.
+	File string
 	// DangerouslyAllowHTTP allows http URLs with any host. Anyone on the network
 	// path can then replace the keys and forge tokens.
 	DangerouslyAllowHTTP bool
@@ -76,13 +85,14 @@ type RemoteKeySet struct {
 
 	current atomic.Pointer[snapshot]
 	lastErr atomic.Pointer[error] // how the last fetch ended; written with mu locked
-	logging atomic.Bool           // a call of Logger has not returned
+	logging safelog.Warner
 
 	mu       sync.Mutex  // guards the fields below; never locked while waiting
 	inflight *fetch.Call // the current fetch, or nil
 	pace     fetch.Pace
 
-	source *fetch.Keys // used only by the current fetch
+	source *fetch.Keys   // used only by the current fetch
+	file   *keyfile.File // of File
 }
 
 // KeyStatus describes the keys of one issuer, for a status page or a metric.
@@ -92,7 +102,7 @@ type KeyStatus struct {
 	Ignored int       // the published keys that are not used
 	Reasons []string  // for each ignored key, its "kid" and why; at most 1,000
 	Fetched time.Time // when the keys were last fetched; zero if never
-	Source  string    // the URL of the keys; empty for a static or custom KeySet
+	Source  string    // the URL of the keys, or the file; empty for a static or custom KeySet
 	Err     error     // why the last fetch failed; nil if it did not
 	StaleAt time.Time // until when the keys are used if no refresh succeeds
 }
@@ -103,7 +113,8 @@ type snapshot struct {
 	id       uint64 // of these keys
 	ignored  jwk.Ignored
 	source   string // the URL of the keys
-	redacted string // the same, for people
+	redacted string // the same, for people; or the file
+	document []byte // if it is to be kept in File
 	etag     string
 	fetched  clock.Instant
 	lifetime time.Duration // when to refresh, after fetched
@@ -287,9 +298,14 @@ func (s *RemoteKeySet) lastError() error {
 
 // run is the goroutine of a fetch.
 func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
-	snap, err := s.load(ctx, f.Why)
+	snap, err := bounded.Call(ctx, func(ctx context.Context) (*snapshot, error) { return s.load(ctx, f.Why) })
+	old, result := s.current.Load(), err
+	if err != nil && old == nil && s.file != nil {
+		if old = s.fromFile(ctx, err); old != nil {
+			result = nil
+		}
+	}
 	s.mu.Lock()
-	old := s.current.Load()
 	s.pace.End(err)
 	if err == nil {
 		s.current.Store(snap)
@@ -303,40 +319,29 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	s.lastErr.Store(&err)
 	s.inflight = nil
 	s.mu.Unlock()
-	f.End(err) // before logging, because a Logger may be slow
+	f.End(result) // before logging, because a Logger may be slow
+	if err == nil && s.file != nil {
+		if err := s.file.Save(snap.source, snap.fetched.Wall(), snap.document); err != nil {
+			s.logging.Warn(ctx, s.Logger, "koreauth: the keys are not kept on disk", slog.String("cause", redact.Text(err.Error())))
+		}
+	}
 	switch {
 	case err != nil && f.Why == fetch.OldKeys:
-		s.warn(ctx, "koreauth: key refresh failed; still using the last good keys", slog.String("cause", redact.Text(err.Error())))
+		s.logging.Warn(ctx, s.Logger, "koreauth: key refresh failed; still using the last good keys", slog.String("cause", redact.Text(err.Error())))
 	case err == nil && len(snap.ignored.Signing) > 0:
-		s.warn(ctx, "koreauth: the issuer publishes keys that cannot be used", slog.String("issuer", s.Issuer), slog.String("url", snap.redacted),
+		s.logging.Warn(ctx, s.Logger, "koreauth: the issuer publishes keys that cannot be used", slog.String("issuer", s.Issuer), slog.String("url", snap.redacted),
 			slog.String("keys", redact.Text(strings.Join(snap.ignored.Signing, "; "))))
 	}
-}
-
-// warn logs, unless the Logger has not returned from an earlier call. A panic of the
-// Logger is ignored: it would end the whole program, because no server recovers in
-// the goroutine of a fetch.
-func (s *RemoteKeySet) warn(ctx context.Context, message string, attrs ...slog.Attr) {
-	if s.Logger == nil || !s.logging.CompareAndSwap(false, true) {
-		return
-	}
-	defer func() {
-		_ = recover()
-		s.logging.Store(false)
-	}()
-	s.Logger.LogAttrs(ctx, slog.LevelWarn, message, attrs...)
 }
 
 // load fetches the keys. For an unknown key it also asks the metadata whether the
 // keys have moved, if that has not been asked for MaxAge.
 func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapshot, err error) {
-	defer func() {
-		if p := recover(); p != nil { // as in warn
-			snap, err = nil, fmt.Errorf("reading the keys panicked with a %T", p)
-		}
-	}()
 	if faults := s.faults(); len(faults) > 0 {
 		return nil, errors.Join(faults...)
+	}
+	if s.file == nil && s.File != "" {
+		s.file = &keyfile.File{Path: s.File, Issuer: s.Issuer, URL: s.URL}
 	}
 	if s.source == nil {
 		s.source = fetch.New(fetch.Config{
@@ -371,11 +376,30 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 	return snap, nil
 }
 
+// fromFile returns the keys that are kept on disk, or nil. cause is why the fetch failed.
+func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) *snapshot {
+	ctx, cancel := context.WithTimeout(ctx, s.limits().Request())
+	defer cancel()
+	record, err := s.file.Load(ctx, s.limits().Stale())
+	keys, ignored, faulty := parseKeys(record.Document)
+	age := time.Since(record.Fetched)
+	switch err := cmp.Or(err, faulty); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		s.logging.Warn(ctx, s.Logger, "koreauth: the keys on disk are not used", slog.String("cause", redact.Text(err.Error())))
+		return nil
+	}
+	s.logging.Warn(ctx, s.Logger, "koreauth: the issuer cannot be reached; using the keys on disk",
+		slog.String("file", s.File), slog.Duration("age", age.Round(time.Second)), slog.String("cause", redact.Text(cause.Error())))
+	return &snapshot{keyIndex: newKeyIndex(keys), id: snapshots.Add(1), ignored: ignored, source: record.Source, redacted: s.File, fetched: clock.Ago(age), stale: s.limits().Stale()}
+}
+
 // snapshot reads a document. old is what a 304 refers to.
 func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, error) {
 	snap := &snapshot{id: snapshots.Add(1), source: doc.Source, redacted: doc.URL, fetched: clock.Now(), lifetime: s.limits().Lifetime(doc)}
 	if doc.Status == http.StatusNotModified {
-		snap.keyIndex, snap.ignored, snap.etag = old.keyIndex, old.ignored, old.etag
+		snap.keyIndex, snap.ignored, snap.etag, snap.document = old.keyIndex, old.ignored, old.etag, old.document
 		if len(doc.Header.Values("Cache-Control")) == 0 {
 			snap.lifetime = old.lifetime // RFC 9111 §3.2: headers that a 304 lacks stay.
 		}
@@ -384,7 +408,7 @@ func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, 
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", doc.URL, err)
 		}
-		snap.keyIndex, snap.ignored, snap.etag = newKeyIndex(keys), ignored, doc.Header.Get("ETag")
+		snap.keyIndex, snap.ignored, snap.etag, snap.document = newKeyIndex(keys), ignored, doc.Header.Get("ETag"), doc.Body
 	}
 	snap.fresh, snap.stale = fetch.Spread(snap.lifetime), s.limits().Stale()
 	return snap, nil

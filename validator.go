@@ -75,6 +75,9 @@ type Config struct {
 	// which takes at most 40 MB. If CacheSize is negative, no token is remembered.
 	// Several Configs share one memory, which has the sum of their sizes.
 	CacheSize int
+	// KeyFile is where the fetched keys are kept on disk, for a start during an outage: see
+	// [RemoteKeySet].File. If KeyFile is empty, they are not kept.
+	KeyFile string
 	// HTTPClient fetches the keys. If HTTPClient is nil, a client on
 	// http.DefaultTransport is used.
 	HTTPClient *http.Client
@@ -126,6 +129,9 @@ func NewValidator(configs ...Config) (*Validator, error) {
 		i, wrong := c.issuer()
 		if v.byName[i.name] != nil && i.name != "" {
 			wrong = append(wrong, errors.New("Config.Issuer is that of another Config: merge the two"))
+		}
+		if slices.ContainsFunc(configs[:n], func(other Config) bool { return c.KeyFile != "" && other.KeyFile == c.KeyFile }) {
+			wrong = append(wrong, errors.New("Config.KeyFile is that of another Config: use a file for each issuer"))
 		}
 		if i.opaque != nil && v.opaque != nil {
 			wrong = append(wrong, errors.New("Config.Opaque is set in another Config too: set it in one"))
@@ -220,13 +226,14 @@ func (f *faultList) add(found bool, format string, args ...any) {
 func (c *Config) keySet(faults *faultList) KeySet {
 	faults.add(c.Keys != nil && c.JWKSURL != "", "Config has Keys and JWKSURL: set one of them")
 	faults.add(c.Keys != nil && c.HTTPClient != nil, "Config has Keys and HTTPClient: give the client to the key set (RemoteKeySet.HTTPClient)")
+	faults.add(c.Keys != nil && c.KeyFile != "", "Config has Keys and KeyFile: give the file to the key set (RemoteKeySet.File)")
 	switch keys := c.Keys.(type) {
 	case nil:
 		if c.Issuer == "" && c.JWKSURL == "" {
 			return nil // The missing Issuer has been reported.
 		}
 		remote := &RemoteKeySet{
-			URL: c.JWKSURL, Issuer: c.Issuer, HTTPClient: c.HTTPClient,
+			URL: c.JWKSURL, Issuer: c.Issuer, HTTPClient: c.HTTPClient, File: c.KeyFile,
 			DangerouslyAllowHTTP: c.DangerouslyAllowHTTP, Logger: c.Logger,
 		}
 		*faults = append(*faults, remote.faults()...)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -31,9 +32,7 @@ func answerTo(t testing.TB, token string, change map[string]any) string {
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(payload, &claims))
 	all := map[string]any{"active": true, "aud": "api-gw", "client_id": claims["azp"], "scope": "sims:read", "account-id": "CO1"}
-	for name, value := range claims {
-		all[name] = value
-	}
+	maps.Copy(all, claims)
 	for name, value := range change {
 		if all[name] = value; value == nil {
 			delete(all, name)

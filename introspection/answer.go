@@ -37,7 +37,7 @@ func read(a *authserver.Answer) (*verdict, error) {
 		return nil, notClear("the Content-Type is %.64q, not application/json", a.Type)
 	}
 	v := &verdict{access: true, endless: true, bytes: len(a.Body)}
-	active, kind := "", byte(0)
+	active := ""
 	var odd error
 	r := strictjson.ReadObject(a.Body)
 	for r.More() {
@@ -46,11 +46,11 @@ func read(a *authserver.Answer) (*verdict, error) {
 			active = r.Raw()
 		case "exp":
 			v.endless = false
-			if kind = r.Peek(); r.Number() == "" {
+			if r.Number() == "" {
 				odd = notClear(`"exp" is not a number`)
 			}
 		case "token_type":
-			kind = r.Peek()
+			kind := r.Peek()
 			text, _ := r.String()
 			v.access = strings.EqualFold(text, "Bearer") || strings.EqualFold(text, "DPoP") || kind == 'n'
 			if kind != '"' && kind != 'n' {

@@ -16,6 +16,7 @@ import (
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/jws"
+	"github.com/koreauth/koreauth/internal/safelog"
 	"github.com/koreauth/koreauth/internal/seldom"
 	"github.com/koreauth/koreauth/internal/token68"
 )
@@ -319,14 +320,11 @@ func (v *Validator) report(f *failure) {
 	v.log(slog.LevelWarn, logFailed, slog.String("cause", f.text))
 }
 
-// log logs a message at most once a minute. A panic of the Logger is ignored: it would
-// end the program.
+// log logs a message at most once a minute.
 func (v *Validator) log(level slog.Level, message string, attrs ...slog.Attr) {
-	if v.config.Logger == nil || !v.logs[message].Allow(logInterval) {
-		return
+	if v.config.Logger != nil && v.logs[message].Allow(logInterval) {
+		safelog.Log(context.Background(), v.config.Logger, level, message, attrs...)
 	}
-	defer func() { _ = recover() }()
-	v.config.Logger.LogAttrs(context.Background(), level, message, attrs...)
 }
 
 // unavailable is the rejection of a token that could not be checked.

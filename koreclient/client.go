@@ -12,6 +12,7 @@ import (
 
 	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/clock"
+	"github.com/koreauth/koreauth/internal/safelog"
 )
 
 const (
@@ -297,13 +298,8 @@ func (c *Client) replaceLater(old string, why reason) {
 	c.replace(done, old, why)
 }
 
-// warn logs. A panic of the Logger is ignored: it would end the program.
 func (c *Client) warn(message string, err *Error) {
-	if c.config.Logger == nil {
-		return
-	}
-	defer func() { _ = recover() }()
-	c.config.Logger.LogAttrs(context.Background(), slog.LevelWarn, message, slog.String("cause", err.Error()), slog.Duration("retry_after", err.RetryAfter))
+	safelog.Log(context.Background(), c.config.Logger, slog.LevelWarn, message, slog.String("cause", err.Error()), slog.Duration("retry_after", err.RetryAfter))
 }
 
 // Format writes the Config without secrets, whatever the verb is.

@@ -21,6 +21,12 @@ func Now() Instant {
 	return Instant{now, now.UnixNano() + suspended.Load()}
 }
 
+// Ago returns the moment that long ago.
+func Ago(age time.Duration) Instant {
+	now := Now()
+	return Instant{now.monotonic.Add(-age), now.wall - int64(age)}
+}
+
 // Age returns how long ago i was, by the clock that says more.
 func (i Instant) Age() time.Duration { return i.AgeAt(Now()) }
 
