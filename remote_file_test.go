@@ -46,9 +46,21 @@ func startTestIssuer(t testing.TB) *koretest.Issuer {
 	return issuer
 }
 
+// keyFile returns the name of a file in a folder of its own, in which a key set may still
+// write when the test ends.
+func keyFile(t testing.TB) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "koreauth")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.Eventually(t, func() bool { return os.RemoveAll(folder) == nil }, 10*time.Second, time.Millisecond)
+	})
+	return filepath.Join(folder, "keys.json")
+}
+
 // A program that starts while the issuer is down has the keys of the file.
 func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
-	issuer, file := startTestIssuer(t), filepath.Join(t.TempDir(), "keys.json")
+	issuer, file := startTestIssuer(t), keyFile(t)
 	token := issuer.Valid()
 	first := newFileValidator(t, issuer, file)
 	require.NoError(t, first.Ready(t.Context()))
@@ -73,7 +85,7 @@ func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
 	without := newFileValidator(t, issuer, "")
 	_, err = without.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-	missing := newFileValidator(t, issuer, filepath.Join(t.TempDir(), "keys.json"))
+	missing := newFileValidator(t, issuer, keyFile(t))
 	_, err = missing.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 
@@ -90,7 +102,7 @@ func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
 // While the issuer can be reached, a key that it removed does not come back from the
 // file.
 func TestRemoteKeySet_RemovedKeyStaysRemoved(t *testing.T) {
-	issuer, file := startTestIssuer(t), filepath.Join(t.TempDir(), "keys.json")
+	issuer, file := startTestIssuer(t), keyFile(t)
 	leaked, id := issuer.Valid(), issuer.SigningKey().ID
 	require.NoError(t, newFileValidator(t, issuer, file).Ready(t.Context()))
 	require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, 10*time.Second, time.Millisecond)
@@ -135,7 +147,7 @@ func TestRemoteKeySet_FileThatIsNotUsed(t *testing.T) {
 			return os.WriteFile(file, text, 0o600)
 		}, nil, "no usable signing key"},
 	} {
-		file := filepath.Join(t.TempDir(), "keys.json")
+		file := keyFile(t)
 		issuer.Behave(nil)
 		require.NoError(t, newFileValidator(t, issuer, file).Ready(t.Context()))
 		require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, 10*time.Second, time.Millisecond)
@@ -178,7 +190,7 @@ func TestRemoteKeySet_FileSurvivesKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts programs")
 	}
-	issuer, file := startTestIssuer(t), filepath.Join(t.TempDir(), "keys.json")
+	issuer, file := startTestIssuer(t), keyFile(t)
 	token := issuer.Valid()
 	for range 15 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRemoteKeySet_FileSurvivesKill$")

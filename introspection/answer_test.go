@@ -229,6 +229,27 @@ func TestValidate_Probes(t *testing.T) {
 	})
 }
 
+// While one request finds out whether an outage is over, no other is sent.
+func TestValidate_OneProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(req *http.Request, _ url.Values) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		}}
+		v := newValidator(t, s)
+		_, err := v.Validate(t.Context(), "good")
+		require.ErrorIs(t, err, koreauth.ErrUnavailable)
+		pass(time.Second)
+		require.Equal(t, 1, s.count())
+		for n := range 100 {
+			go func() { _, _ = v.Validate(t.Context(), fmt.Sprint("good", n)) }()
+		}
+		pass(time.Second)
+		assert.Equal(t, 2, s.count())
+		pass(2 * time.Second)
+	})
+}
+
 // What one token's answer is concerns no other token.
 func TestValidate_AnOddAnswerConcernsItsToken(t *testing.T) {
 	for _, answer := range []func(*http.Request, url.Values) (*http.Response, error){reply(400, ""), reply(403, ""), reply(404, ""), reply(302, ""), reply(200, "<html>"), reply(200, `{}`)} {

@@ -70,6 +70,23 @@ func TestValidate_Changes(t *testing.T) {
 	}
 }
 
+// A rejection is used for ten seconds at most, also if MaxAge is longer.
+func TestValidate_RejectionsAreUsedBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: reply(200, `{"active":false}`)}
+		v := newValidator(t, s, func(c *introspection.Config) { c.MaxAge = time.Hour })
+		_, err := v.Validate(t.Context(), "good")
+		assert.ErrorIs(t, err, introspection.ErrInactive)
+		s.set(good)
+		pass(10*time.Second - 1)
+		_, err = v.Validate(t.Context(), "good")
+		assert.ErrorIs(t, err, introspection.ErrInactive)
+		pass(1)
+		_, err = v.Validate(t.Context(), "good")
+		assert.NoError(t, err)
+	})
+}
+
 // "exp" and "nbf" are judged at each use, not only when the answer comes.
 func TestValidate_JudgedAtEachUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
