@@ -159,7 +159,7 @@ func expectedClaims(members map[string]any) koreauth.Claims {
 	text := func(name string) string { s, _ := members[name].(string); return s }
 	words := func(name string) []string {
 		if s, ok := members[name].(string); ok {
-			return slices.DeleteFunc(strings.Split(s, " "), func(w string) bool { return w == "" })
+			return append([]string(nil), slices.DeleteFunc(strings.Split(s, " "), func(w string) bool { return w == "" })...)
 		}
 		return expectedStrings[string](members[name])
 	}

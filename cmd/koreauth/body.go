@@ -15,9 +15,10 @@ var (
 )
 
 // withoutTokens returns a body without the values of tokens and secrets, whatever
-// member they are in.
+// member they are in. Of broken JSON, nothing after the first of them is left.
 func withoutTokens(body []byte) string {
 	var shown strings.Builder
+	valid := json.Valid(body)
 	rest := string(body)
 	for {
 		start := strings.IndexByte(rest, '"')
@@ -32,11 +33,14 @@ func withoutTokens(body []byte) string {
 		isName := strings.Contains(rest[end:value], ":")
 		if rest = rest[value:]; isName && secretName.MatchString(name) {
 			shown.WriteString(`"[redacted]"`)
+			if !valid {
+				return shown.String()
+			}
 			rest = rest[valueEnd(rest):]
 		}
 	}
 	shown.WriteString(rest)
-	if json.Valid(body) {
+	if valid {
 		return shown.String()
 	}
 	return secretValue.ReplaceAllString(shown.String(), "${1}[redacted]")
