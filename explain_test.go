@@ -214,7 +214,7 @@ func TestExplain_Hints(t *testing.T) {
 			{"nbf in milliseconds", claim("nbf", now.UnixMilli()), "not-before", "milliseconds", koreauth.ErrNotYetValid},
 			{"iat in milliseconds", claim("iat", now.UnixMilli()), "age", "milliseconds", koreauth.ErrTooOld},
 			{"iat in nanoseconds", claim("iat", now.UnixNano()), "age", "milliseconds", koreauth.ErrTooOld},
-			{"a time long ago", claim("exp", -99999999999999), "expiry", "milliseconds", koreauth.ErrExpired},
+			{"a time long ago", claim("exp", int64(-99999999999999)), "expiry", "milliseconds", koreauth.ErrExpired},
 			{"no iat", claim("iat", nil), "age", `no "iat"`, koreauth.ErrTooOld},
 			{"a refresh token", claim("typ", "Refresh"), "type", "refresh token", koreauth.ErrTokenType},
 			{"an offline token", claim("typ", "Offline"), "type", "refresh token", koreauth.ErrTokenType},
