@@ -48,6 +48,7 @@ var guideImports = []string{
 	"github.com/koreauth/koreauth/revocation",
 	"github.com/koreauth/koreauth/revocation/keycloak",
 	"github.com/koreauth/koreauth/source",
+	"github.com/koreauth/koreauth/tenants",
 }
 
 // guideStubs declare what the guides' fragments assume to exist.
@@ -71,6 +72,8 @@ var (
 )
 
 func open(http.ResponseWriter, *http.Request) {}
+
+func isCustomer(context.Context, string) (bool, error) { return true, nil }
 `
 
 // guideBlock matches a block of Go. A comment before it names the file that

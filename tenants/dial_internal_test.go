@@ -1,0 +1,35 @@
+package tenants
+
+import (
+	"net/http"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestControl(t *testing.T) {
+	for address, refused := range map[string]bool{
+		"93.184.216.34": false, "8.8.8.8": false, "2606:2800:220:1::1": false, "172.32.0.1": false, "100.128.0.1": false,
+		"127.0.0.1": true, "127.8.8.8": true, "::1": true, "0.0.0.0": true, "0.1.2.3": true, "::": true, "10.0.0.1": true, "172.16.0.1": true, "192.168.1.1": true,
+		"169.254.169.254": true, "fe80::1": true, "fe80::1%eth0": true, "fc00::1": true, "fd12::1": true, "100.64.0.1": true, "100.127.255.255": true,
+		"224.0.0.1": true, "255.255.255.255": true, "240.0.0.1": true, "ff02::1": true, "::ffff:127.0.0.1": true, "::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false,
+		"64:ff9b::7f00:1": true, "64:ff9b::808:808": true, "64:ff9b:1::1": true, "2002:7f00:1::": true, "2001:0:1::1": true, "::127.0.0.1": true, "fec0::1": true,
+		"198.18.0.1": true, "192.0.0.1": true,
+	} {
+		err := control("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 443).String(), nil)
+		assert.Equal(t, refused, err != nil, address)
+	}
+	assert.Error(t, control("tcp", "nonsense", nil))
+}
+
+func TestNewClient_OneHost(t *testing.T) {
+	client := newClient("id.example.com")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://keys.example.com/", nil)
+	require.NoError(t, err)
+	_, err = client.Do(req)
+	assert.ErrorContains(t, err, "which is not the host of the issuer")
+	assert.ErrorContains(t, client.CheckRedirect(req, nil), "is not followed")
+	assert.Nil(t, client.Transport.(*oneHost).base.(*http.Transport).Proxy, "a proxy would connect in place of this machine")
+}

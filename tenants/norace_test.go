@@ -1,0 +1,5 @@
+//go:build !race
+
+package tenants_test
+
+const raceDetector = false
