@@ -22,6 +22,7 @@ import (
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/introspection"
 )
 
 // Config says what to check.
@@ -35,6 +36,9 @@ type Config struct {
 	// Token is a token to check and to send to the API. If Token is empty, these
 	// checks are left out.
 	Token string
+	// Introspection is how the API asks about tokens, for checking that with Token. If its
+	// ClientID is empty, it is not checked.
+	Introspection introspection.Config
 	// Errors is the format of the API's rejections. If Errors is nil,
 	// koreauth.KOREErrors is expected.
 	Errors koreauth.ErrorFormat
@@ -71,13 +75,16 @@ func Run(ctx context.Context, c Config) []Finding {
 	}
 	validator, err := koreauth.NewValidator(c.Config)
 	if err != nil {
-		r.configFaults(err)
+		r.faults("configuration", err)
 	} else {
 		r.proxies()
 		r.issuer(ctx, validator)
 	}
 	if c.Token != "" && validator != nil {
 		r.token(ctx, validator)
+	}
+	if c.Introspection.ClientID != "" && validator != nil {
+		r.introspection(ctx, validator)
 	}
 	if c.API != "" {
 		r.api(ctx)
@@ -90,8 +97,9 @@ type run struct {
 	config   Config
 	client   *http.Client
 	findings []Finding
-	accepted bool // the given token was accepted by the validator
-	bound    bool // it would have been, but it is bound to its sender
+	accepted bool     // the given token was accepted by the validator
+	bound    bool     // it would have been, but it is bound to its sender
+	audience []string // of the given token, if its signature was verified
 }
 
 // add adds a finding. All texts are made printable, and lose what looks like a secret.
@@ -100,15 +108,15 @@ func (r *run) add(check, level, found, cure string) {
 	r.findings = append(r.findings, Finding{check, level, clean(found), clean(cure)})
 }
 
-// configFaults adds a finding for each fault, whose text ends with its remedy.
-func (r *run) configFaults(err error) {
+// faults adds a finding for each fault of a Config, whose text ends with its remedy.
+func (r *run) faults(check string, err error) {
 	for line := range strings.Lines(err.Error()) {
-		text := strings.TrimPrefix(strings.TrimSpace(line), "koreauth: ")
+		text := strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(line), "koreauth: "), "introspection: ")
 		found, cure, ok := strings.Cut(text, ": ")
 		if !ok {
 			cure = "correct it"
 		}
-		r.add("configuration", levelFail, found, cure)
+		r.add(check, levelFail, found, cure)
 	}
 }
 
@@ -156,6 +164,9 @@ func (r *run) token(ctx context.Context, validator *koreauth.Validator) {
 	}
 	verify := door.VerifySignature.(func(context.Context, *koreauth.Validator, string) (*koreauth.Claims, error))
 	claims, err := verify(ctx, validator, r.config.Token)
+	if err == nil {
+		r.audience = claims.Audience
+	}
 	if limit := r.config.Config.MaxAge; err == nil && limit > 0 && !claims.IssuedAt.IsZero() && claims.Expiry.Sub(claims.IssuedAt) > limit {
 		r.add("token", levelWarn, fmt.Sprintf("tokens are older than Config.MaxAge, %v, before they expire", limit), "let clients get new tokens more often, or raise MaxAge")
 	}

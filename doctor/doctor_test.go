@@ -19,6 +19,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/doctor"
+	"github.com/koreauth/koreauth/introspection"
 	"github.com/koreauth/koreauth/koretest"
 	"github.com/koreauth/koreauth/mtls"
 )
@@ -403,6 +404,50 @@ func TestRun_BoundToken(t *testing.T) {
 func koretestValidator(t *testing.T) http.Handler {
 	t.Helper()
 	return koreauth.New(&koretest.Validator{Err: koreauth.ErrAudience}, nil).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+}
+
+// TestRun_Introspection asks the issuer about the token with the credentials of the API.
+func TestRun_Introspection(t *testing.T) {
+	issuer, config := startIssuer(t)
+	api := issuer.Client()
+	opaque, err := issuer.Opaque(koretest.Token{})
+	require.NoError(t, err)
+	revoked := issuer.Valid()
+	issuer.Deactivate(revoked)
+	inactive := &http.Client{Transport: rewrite(func(req *http.Request, res *http.Response) {
+		if req.Method == http.MethodPost {
+			setBody(res, `{"active":false}`)
+		}
+	})}
+	for name, row := range map[string]struct {
+		token       string
+		change      func(*introspection.Config)
+		level, text string
+	}{
+		"active":            {issuer.Valid(), nil, "ok", "the token is active"},
+		"opaque":            {opaque, nil, "ok", "the token is active"},
+		"revoked":           {revoked, func(c *introspection.Config) { c.ClientID = api.ID }, "fail", "not active"},
+		"an invented token": {"invented", nil, "fail", "it was revoked, or it is not of this issuer"},
+		"the audience trap": {issuer.Valid(), func(c *introspection.Config) { c.HTTPClient = inactive }, "fail", `put the client ` + api.ID + ` into their "aud"`},
+		"a wrong secret":    {opaque, func(c *introspection.Config) { c.ClientSecret = "mistyped" }, "fail", "check the endpoint, and ClientID"},
+		"no such endpoint":  {opaque, func(c *introspection.Config) { c.Endpoint = issuer.URL() + "/nothing" }, "fail", "no clear answer"},
+		"another audience":  {opaque, func(c *introspection.Config) { c.Audience = []string{"other"} }, "fail", "the answer does not fit: wrong audience"},
+		"faults of its own": {opaque, func(c *introspection.Config) { c.Audience = nil }, "fail", "Config.Audience is empty"},
+		"no token":          {"", nil, "warn", "without a token"},
+	} {
+		c := introspection.Config{Issuer: issuer.URL(), Audience: config.Audience, ClientID: api.ID, ClientSecret: api.Secret}
+		if row.change != nil {
+			row.change(&c)
+		}
+		findings := doctor.Run(t.Context(), doctor.Config{Config: config, Token: row.token, Introspection: c})
+		assertSound(t, findings)
+		find(t, findings, "introspection", row.level, row.text)
+		for _, f := range findings {
+			for _, hidden := range []string{api.Secret, "mistyped", opaque} {
+				assert.NotContains(t, f.Found+f.Cure, hidden, name)
+			}
+		}
+	}
 }
 
 func TestRun_NamesProxies(t *testing.T) {
