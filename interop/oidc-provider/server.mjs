@@ -86,6 +86,7 @@ function build(keys) {
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      introspection: { enabled: true },
       dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => false },
       resourceIndicators: {
         enabled: true,
