@@ -11,6 +11,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"log/slog"
 	"maps"
@@ -22,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -108,18 +110,17 @@ func TestKeycloak_IntrospectionStyles(t *testing.T) {
 		require.NoError(t, err)
 		for name, key := range map[string]crypto.Signer{"RS256": rsaKey, "ES256": ecKey, "ES512": largeKey, "EdDSA": edKey} {
 			t.Run(name, func(t *testing.T) {
-				der, err := x509.MarshalPKIXPublicKey(key.Public())
+				public, err := jwk.FromRaw(key.Public())
 				require.NoError(t, err)
-				attributes := map[string]any{
-					"use.jwks.url": "false", "use.jwks.string": "false", "token.endpoint.auth.signing.alg": name,
-					"jwt.credential.public.key": base64.StdEncoding.EncodeToString(der),
-				}
-				if name == "EdDSA" {
-					attributes["use.jwks.string"] = "true"
-					attributes["jwks.string"] = `{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","x":"` + base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)) + `"}]}`
-					delete(attributes, "jwt.credential.public.key")
-				}
-				change(t, "api-gw", map[string]any{"clientAuthenticatorType": "client-jwt"}, attributes)
+				require.NoError(t, public.Set(jwk.KeyUsageKey, "sig"))
+				require.NoError(t, public.Set(jwk.AlgorithmKey, name))
+				set := jwk.NewSet()
+				require.NoError(t, set.AddKey(public))
+				text, err := json.Marshal(set)
+				require.NoError(t, err)
+				change(t, "api-gw", map[string]any{"clientAuthenticatorType": "client-jwt"}, map[string]any{
+					"use.jwks.url": "false", "use.jwks.string": "true", "jwks.string": string(text), "token.endpoint.auth.signing.alg": name,
+				})
 				v := newAsking(t, func(c *introspection.Config) { c.Style, c.ClientSecret, c.Key = introspection.PrivateKeyJWT, "", key })
 				accepted(t, v)
 			})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/koreauth/koreauth/internal/authserver"
 	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
 // timeout is how long asking takes at most, with discovery.
@@ -69,13 +70,33 @@ func (a *asker) ask(ctx context.Context, token string) (*verdict, error) {
 	if err == nil {
 		return v, nil
 	}
-	status := answer.Status
-	f := a.failed("introspection", err, status == http.StatusUnauthorized || status == http.StatusTooManyRequests || status >= 500, token, secret)
-	f.credentials, f.retryAfter = status == http.StatusUnauthorized, answer.RetryAfter
+	status, code := answer.Status, ""
 	if status != http.StatusOK {
 		a.discovered.Store(nil) // The endpoint may have moved.
+		if code = errorCode(answer.Body); code != "" {
+			err = fmt.Errorf("%w: %s", err, code)
+		}
 	}
+	credentials := status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client"
+	f := a.failed("introspection", err, credentials || status == http.StatusTooManyRequests || status >= 500, token, secret)
+	f.credentials, f.retryAfter = credentials, answer.RetryAfter
 	return nil, f
+}
+
+// errorCode returns the "error" of an answer (RFC 6749 §5.2), or "".
+func errorCode(body string) (code string) {
+	r := strictjson.ReadObject(body)
+	for r.More() {
+		if r.Name() == "error" {
+			code, _ = r.String()
+		} else {
+			r.Skip()
+		}
+	}
+	if r.End() != nil || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return ""
+	}
+	return code
 }
 
 // failed returns a failure. Neither the token nor the secret is in its text.

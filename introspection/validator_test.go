@@ -523,9 +523,35 @@ func TestValidate_Log(t *testing.T) {
 			pass(time.Second)
 		}
 		assert.Equal(t, 2, strings.Count(log.String(), "level=ERROR"))
+		assert.Contains(t, log.String(), "status 401: invalid_client")
 		assert.Contains(t, log.String(), "correct ClientID, the secret and Style")
 		assert.NotContains(t, log.String(), "good-token")
 		assert.NotContains(t, log.String(), secret)
+	})
+}
+
+// Keycloak answers 400 to a wrong assertion.
+func TestValidate_CredentialsRejectedWith400(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &server{answer: good}
+		v := newValidator(t, s, func(c *introspection.Config) {
+			c.ServeStale, c.Logger = time.Minute, slog.New(slog.NewTextHandler(&log, nil))
+		})
+		_, err := v.Validate(t.Context(), "good")
+		require.NoError(t, err)
+		s.set(reply(400, `{"error":"invalid_client","error_description":"`+secret+`"}`))
+		pass(10 * time.Second)
+		_, err = v.Validate(t.Context(), "good")
+		assert.NoError(t, err, "it counts as an outage")
+		assert.Contains(t, log.String(), "level=ERROR")
+		assert.Contains(t, log.String(), "status 400: invalid_client")
+		for _, body := range []string{`{"error":"<b>"}`, `{"error":7}`, `{"error":"a","error":"b"}`, "invalid_client"} {
+			s.set(reply(400, body))
+			_, err = newValidator(t, s).Validate(t.Context(), "good")
+			assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+			assert.Regexp(t, "status 400$", err.Error())
+		}
 	})
 }
 
