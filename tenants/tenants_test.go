@@ -145,6 +145,8 @@ func TestSet_Match(t *testing.T) {
 		{"https://id.example.com/realms/{tenant}", "https://ID.example.com/realms/a", false},
 		{"https://id.example.com/realms/{tenant}", "http://id.example.com/realms/a", false},
 		{"https://id.example.com/realms/{tenant}", "https://id.example.com/realms/{tenant}", false},
+		{"https://id.example.com/realms/{tenant}", "a", false},
+		{"https://{tenant}.id.example.com", "https://a", false},
 		{"https://id.example.com/realms/{tenant}/x", "https://id.example.com/realms/a/x", true},
 		{"https://id.example.com/realms/{tenant}/x", "https://id.example.com/realms/a/y", false},
 		{"https://{tenant}.id.example.com", "https://a.id.example.com", true},
@@ -382,6 +384,45 @@ func TestSet_LooksAgain(t *testing.T) {
 		audience = koretest.Audience
 		time.Sleep(time.Minute)
 		assert.NoError(t, use())
+	})
+}
+
+// The claims belong to the caller, also those of a remembered token.
+func TestSet_ClaimsAreACopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		s, token := w.set(), w.issuer("one").Valid()
+		for range 4 {
+			claims, err := s.Validate(t.Context(), token)
+			require.NoError(t, err)
+			require.Equal(t, []string{koretest.Audience}, claims.Audience)
+			claims.Audience[0] = "changed"
+		}
+	})
+}
+
+func TestSet_LargeToken(t *testing.T) {
+	w := newWorld(t, "one")
+	_, err := w.set().Validate(t.Context(), w.issuer("one").Valid()+strings.Repeat("A", 16<<10))
+	assert.ErrorIs(t, err, koreauth.ErrMalformed)
+	_, err = w.set().Validate(t.Context(), w.issuer("one").Valid()+".a")
+	assert.ErrorIs(t, err, koreauth.ErrMalformed)
+	assert.Zero(t, w.asked.Load())
+}
+
+// After a quiet time, 20 new issuers are resolved at once, and no more.
+func TestSet_BurstAfterAQuietTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := w.set()
+		_, err := s.Validate(t.Context(), invented(0))
+		require.ErrorIs(t, err, koreauth.ErrIssuer)
+		time.Sleep(time.Hour)
+		before := w.asked.Load()
+		for n := range 1000 {
+			_, _ = s.Validate(t.Context(), invented(n+1))
+		}
+		assert.EqualValues(t, 20, w.asked.Load()-before)
 	})
 }
 

@@ -1,12 +1,18 @@
 package tenants
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/koreauth/koreauth"
 )
 
 func TestControl(t *testing.T) {
@@ -16,12 +22,51 @@ func TestControl(t *testing.T) {
 		"169.254.169.254": true, "fe80::1": true, "fe80::1%eth0": true, "fc00::1": true, "fd12::1": true, "100.64.0.1": true, "100.127.255.255": true,
 		"224.0.0.1": true, "255.255.255.255": true, "240.0.0.1": true, "ff02::1": true, "::ffff:127.0.0.1": true, "::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false,
 		"64:ff9b::7f00:1": true, "64:ff9b::808:808": true, "64:ff9b:1::1": true, "2002:7f00:1::": true, "2001:0:1::1": true, "::127.0.0.1": true, "fec0::1": true,
-		"198.18.0.1": true, "192.0.0.1": true,
+		"198.18.0.1": true, "::ffff:100.64.0.1": true, "::ffff:198.18.0.1": true, "192.0.0.1": true,
 	} {
 		err := control("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 443).String(), nil)
 		assert.Equal(t, refused, err != nil, address)
 	}
 	assert.Error(t, control("tcp", "nonsense", nil))
+}
+
+// However many issuers are no tenants, 1,024 are remembered.
+func TestSet_RejectedIssuersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Set{Match: "https://{tenant}.id.example.com", Resolve: func(context.Context, string) (koreauth.Config, error) {
+			return koreauth.Config{}, koreauth.ErrIssuer
+		}}
+		require.NoError(t, s.Faults())
+		for n := range 3000 {
+			_, err := s.find(t.Context(), fmt.Sprintf("https://t%d.id.example.com", n))
+			require.ErrorIs(t, err, koreauth.ErrIssuer)
+			time.Sleep(resolveEvery)
+		}
+		assert.LessOrEqual(t, len(s.bad), maxBad)
+		assert.Empty(t, s.calls)
+	})
+}
+
+func TestSet_IdleTenantsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Set{Match: "https://{tenant}.id.example.com", Idle: 10 * time.Minute, Resolve: func(context.Context, string) (koreauth.Config, error) {
+			return koreauth.Config{Audience: []string{"a"}}, nil
+		}}
+		require.NoError(t, s.Faults())
+		use := func(name string) {
+			_, err := s.find(t.Context(), "https://"+name+".id.example.com")
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		use("a")
+		use("b")
+		for range 11 {
+			time.Sleep(time.Minute)
+			use("b")
+		}
+		assert.Len(t, s.tenants, 1)
+		assert.NotNil(t, s.tenants["https://b.id.example.com"])
+	})
 }
 
 func TestNewClient_OneHost(t *testing.T) {
