@@ -3,7 +3,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 PLATFORMS = linux/386 linux/arm windows/amd64 darwin/arm64
 
-.PHONY: test quick check lint vuln platforms modules contrib browser fuzz bench interop faults soak mutants mutants-check
+.PHONY: test quick check lint vuln platforms modules contrib browser fuzz bench interop replicas faults soak mutants mutants-check
 # The packages, those first whose tests take longest. Many tests wait, so that four packages are tested at a time.
 PACKAGES = . ./revocation ./internal/trials/faults ./...
 
@@ -55,6 +55,9 @@ bench: ## writes bench/RESULTS.md
 
 interop: ## against Keycloak and oidc-provider; needs Java, Maven and Node.js
 	interop/run.sh
+
+replicas: ## a thousand replicas against Keycloak and Redis; writes docs/reports/replicas.md
+	REPLICAS=1 interop/run.sh
 
 faults: ## writes docs/reports/faults.md
 	go test ./internal/trials/faults -update

@@ -50,6 +50,10 @@ until curl -fs -o /dev/null "http://127.0.0.1:$OIDC_PROVIDER_PORT/jwks"; do
 	sleep 0.2
 done
 
+if [ -n "${REPLICAS-}" ]; then
+	go run ./replicas
+	exit
+fi
 go test -count=1 -shuffle=on -timeout=10m . "$@"
 if [ $# -eq 0 ]; then
 	go test -count=1 -timeout=2m ./mcp

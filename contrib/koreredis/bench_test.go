@@ -107,3 +107,74 @@ func BenchmarkRevocations_Million(b *testing.B) {
 	}
 	b.ReportMetric(float64(used)/1e6, "redis-MB")
 }
+
+// BenchmarkRevocations_ThousandReplicas measures what a thousand lists ask of a server,
+// how long a rule takes to all of them, and what a restart of the server costs.
+func BenchmarkRevocations_ThousandReplicas(b *testing.B) {
+	const replicas = 1000
+	s := startRedis(b, "--appendonly", "yes", "--appendfsync", "always")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, replicas)
+	lists := make([]*revocation.List, replicas)
+	asked := time.Now()
+	for n := range lists {
+		l := &revocation.List{}
+		store := koreredis.Revocations(s.client(), name)
+		go func() { ended <- l.Follow(ctx, store) }()
+		lists[n] = l
+	}
+	current := func(since time.Time) bool {
+		return !slices.ContainsFunc(lists, func(l *revocation.List) bool { return !l.Status().Current.After(since) })
+	}
+	eventually(b, time.Minute, "loaded", func() bool { return current(asked) })
+	loaded := time.Since(asked)
+
+	stat := func(name string) (value float64) {
+		for line := range strings.Lines(s.do("INFO", "stats").(string)) {
+			_, _ = fmt.Sscanf(line, name+":%f", &value)
+		}
+		return value
+	}
+	before := stat("total_commands_processed")
+	<-time.After(10 * time.Second)
+	idle := (stat("total_commands_processed") - before) / 10
+
+	store := koreredis.Revocations(s.client(), name)
+	var took []time.Duration
+	for i := 0; b.Loop(); i++ {
+		claims := &koreauth.Claims{Issuer: issuer, ID: fmt.Sprint("t", i)}
+		revoke(b, store, claims.ID)
+		returned := time.Now()
+		for _, l := range lists {
+			for !errors.Is(l.Check(nil, claims), koreauth.ErrRevoked) {
+				require.Less(b, time.Since(returned), 10*time.Second)
+			}
+		}
+		took = append(took, time.Since(returned))
+	}
+	slices.Sort(took)
+	b.ReportMetric(loaded.Seconds(), "load-s")
+	b.ReportMetric(idle, "idle-commands/s")
+	b.ReportMetric(float64(len(took)), "deliveries")
+	b.ReportMetric(took[len(took)/2].Seconds()*1000, "reach-p50-ms")
+	b.ReportMetric(took[len(took)-1].Seconds()*1000, "reach-max-ms")
+
+	s.stop()
+	s.start()
+	restarted, most, last := time.Now(), 0.0, 0.0
+	for !current(restarted) {
+		require.Less(b, time.Since(restarted), time.Minute)
+		now := stat("total_connections_received")
+		most, last = max(most, now-last), now
+		<-time.After(time.Second)
+		for _, l := range lists {
+			require.ErrorIs(b, l.Check(nil, &koreauth.Claims{Issuer: issuer, ID: "t0"}), koreauth.ErrRevoked)
+		}
+	}
+	b.ReportMetric(time.Since(restarted).Seconds(), "restart-s")
+	b.ReportMetric(most, "connections/s")
+	cancel()
+	for range replicas {
+		<-ended
+	}
+}
