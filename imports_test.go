@@ -54,7 +54,7 @@ var allowedImports = map[string][]string{
 	"internal/bounded":    {nothing},
 	"internal/door":       {nothing},
 	"internal/secret":     {nothing},
-	"internal/authserver": {"internal/fetch", "internal/loopback", "internal/strictjson"},
+	"internal/authserver": {"internal/fetch", "internal/loopback", "internal/redact", "internal/strictjson"},
 	"internal/keyfile":    {"internal/bounded"},
 	"internal/safelog":    {nothing},
 	"internal/seldom":     {nothing},

@@ -2,7 +2,6 @@ package introspection
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth/internal/authserver"
-	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -84,16 +82,9 @@ func (a *asker) ask(ctx context.Context, token string) (*verdict, error) {
 }
 
 // errorCode returns the "error" of an answer (RFC 6749 §5.2), or "".
-func errorCode(body string) (code string) {
-	r := strictjson.ReadObject(body)
-	for r.More() {
-		if r.Name() == "error" {
-			code, _ = r.String()
-		} else {
-			r.Skip()
-		}
-	}
-	if r.End() != nil || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
+func errorCode(body string) string {
+	code, err := strictjson.Text(body, "error")
+	if err != nil || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
 		return ""
 	}
 	return code
@@ -104,13 +95,7 @@ func (a *asker) failed(what string, err error, down bool, token, secret string) 
 	if err != nil {
 		what += ": " + err.Error()
 	}
-	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(a.config.ClientID) + ":" + url.QueryEscape(secret)))
-	for _, hidden := range []string{token, secret, url.QueryEscape(secret), basic} {
-		if hidden != "" {
-			what = strings.ReplaceAll(what, hidden, "[redacted]")
-		}
-	}
-	return &failure{text: redact.Text(what, token, secret, basic), down: down}
+	return &failure{text: authserver.Redact(what, append(authserver.Forms(a.config.ClientID, secret), token)...), down: down}
 }
 
 // place returns the URL of the endpoint, which it discovers if necessary.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/koreauth/koreauth/internal/authserver"
 	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/safelog"
@@ -199,7 +200,7 @@ func (c *Client) keep(token Token, start clock.Instant, rejected string) {
 func (c *Client) failed(err error) *Error {
 	e := &Error{}
 	if !errors.As(err, &e) {
-		e = &Error{Description: c.endpoint.clean(err.Error(), c.config.ClientSecret), cause: contextError(err)}
+		e = &Error{Description: c.endpoint.clean(err.Error(), c.config.ClientSecret), cause: authserver.ContextError(err)}
 	}
 	c.failures++
 	wait := min(firstBackOff<<min(c.failures-1, 10), maxBackOff)

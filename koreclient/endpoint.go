@@ -2,7 +2,6 @@ package koreclient
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -119,22 +118,11 @@ func (e *endpoint) send(req *http.Request, secret string) (*authserver.Answer, e
 
 // failed returns the *Error of a request, after the answer or without one.
 func (e *endpoint) failed(a *authserver.Answer, err error, secret string) *Error {
-	failed := &Error{Description: e.clean(err.Error(), secret), cause: contextError(err)}
+	failed := &Error{Description: e.clean(err.Error(), secret), cause: authserver.ContextError(err)}
 	if a != nil {
 		failed.Status, failed.RetryAfter = a.Status, min(a.RetryAfter, maxRetryAfter)
 	}
 	return failed
-}
-
-// contextError returns the error of a context that err wraps, or nil. Other errors may
-// quote the request, so they are not kept.
-func contextError(err error) error {
-	for _, known := range []error{context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	return nil
 }
 
 // read reads the answer of the token endpoint (RFC 6749 §5). An error is an *Error.
@@ -224,14 +212,7 @@ func (e *endpoint) discover(ctx context.Context) (string, error) {
 // without whatever looks like a token. The text is cut last, so that no part of the
 // secret is left.
 func (e *endpoint) clean(text, secret string) string {
-	if secret != "" {
-		basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(e.config.ClientID) + ":" + url.QueryEscape(secret)))
-		for _, hidden := range []string{secret, url.QueryEscape(secret), basic} {
-			text = strings.ReplaceAll(text, hidden, "[redacted]")
-		}
-		return cut(redact.Text(text, secret, basic), maxDescription)
-	}
-	return cut(redact.Text(text), maxDescription)
+	return cut(authserver.Redact(text, authserver.Forms(e.config.ClientID, secret)...), maxDescription)
 }
 
 func cut(text string, limit int) string { return redact.Truncate(text, limit) }

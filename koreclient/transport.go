@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/koreauth/koreauth/internal/challenge"
 	"github.com/koreauth/koreauth/internal/loopback"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
@@ -137,7 +138,7 @@ func closeBody(req *http.Request) {
 // reasonOf returns why an API rejected the token. If it looked at the body, it returns that
 // too; the body can still be read from its start.
 func reasonOf(ctx context.Context, res *http.Response) (reason, *peeked) {
-	if code := bearerError(res.Header.Values("WWW-Authenticate")); code != "" {
+	if code := challenge.Param(res.Header.Values("WWW-Authenticate"), "Bearer", "error"); code != "" {
 		return reasons[code], nil
 	}
 	if !mayBeJSON(res) {
@@ -148,16 +149,8 @@ func reasonOf(ctx context.Context, res *http.Response) (reason, *peeked) {
 	if !ok {
 		return notRejected, body
 	}
-	code := ""
-	r := strictjson.ReadObject(text)
-	for r.More() {
-		if r.Name() == "error" {
-			code, _ = r.String()
-		} else {
-			r.Skip()
-		}
-	}
-	if r.End() != nil {
+	code, err := strictjson.Text(text, "error")
+	if err != nil {
 		return notRejected, body
 	}
 	return reasons[code], body

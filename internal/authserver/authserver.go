@@ -4,6 +4,7 @@ package authserver
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/koreauth/koreauth/internal/fetch"
 	"github.com/koreauth/koreauth/internal/loopback"
+	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -112,12 +114,40 @@ func withoutURL(err error) error {
 	if in, ok := errors.AsType[*url.Error](err); ok {
 		failed.text = fmt.Sprintf("%s %q: %v", in.Op, WithoutQuery(in.URL), in.Err)
 	}
+	failed.cause = ContextError(err)
+	return failed
+}
+
+// ContextError returns the error of a context that err wraps, or nil. Other errors may
+// quote a request, so they are not kept.
+func ContextError(err error) error {
 	for _, known := range []error{context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, known) {
-			failed.cause = known
+			return known
 		}
 	}
-	return failed
+	return nil
+}
+
+// Forms returns a client's secret as it may appear in requests: as it is, in a form, and in
+// HTTP Basic (RFC 6749 §2.3.1). It returns nil for "".
+func Forms(client, secret string) []string {
+	if secret == "" {
+		return nil
+	}
+	encoded := url.QueryEscape(secret)
+	return []string{secret, encoded, base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(client) + ":" + encoded))}
+}
+
+// Redact returns a text for people without the secrets, however short they are, and
+// without whatever looks like a token.
+func Redact(text string, secrets ...string) string {
+	for _, hidden := range secrets {
+		if hidden != "" {
+			text = strings.ReplaceAll(text, hidden, "[redacted]")
+		}
+	}
+	return redact.Text(text, secrets...)
 }
 
 // Discover returns a URL from the metadata of an issuer (OpenID Connect Discovery 1.0

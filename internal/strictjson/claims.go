@@ -44,6 +44,19 @@ func stringOrRaw(r *Reader) string {
 	return text
 }
 
+// Text returns a member of a JSON object, or "" if it is absent or no string.
+func Text(object, name string) (text string, err error) {
+	r := ReadObject(object)
+	for r.More() {
+		if r.Name() == name {
+			text, _ = r.String()
+		} else {
+			r.Skip()
+		}
+	}
+	return text, r.End()
+}
+
 // Words reads a scope: a string that is split at U+0020 (RFC 6749 §3.3), or an
 // array of strings.
 func Words(r *Reader) []string {

@@ -1,21 +1,21 @@
-package koreclient
+package challenge
 
 import "strings"
 
-// bearerError returns the "error" of the first challenge for a bearer token that has one
-// (RFC 6750 §3), or "". The lines are those of WWW-Authenticate (RFC 9110 §11.6.1).
-func bearerError(lines []string) string {
+// Param returns a parameter of the first challenge of a scheme that has it, or "". Scheme
+// and name are compared without regard to case. Commas between parameters may be missing.
+func Param(lines []string, scheme, name string) string {
 	for _, line := range lines {
-		scheme := ""
+		current := ""
 		for line != "" {
-			var name, value string
+			var word, value string
 			var isParameter bool
-			name, line = cutToken(strings.TrimLeft(line, " \t,"))
+			word, line = cutToken(strings.TrimLeft(line, " \t,"))
 			value, line, isParameter = cutValue(line)
 			switch {
 			case !isParameter:
-				scheme = name
-			case strings.EqualFold(scheme, "Bearer") && strings.EqualFold(name, "error"):
+				current = word
+			case strings.EqualFold(current, scheme) && strings.EqualFold(word, name):
 				return value
 			}
 		}
