@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/folder"
 )
 
 // cacheMagic is the first line of a cache file. The number is the version of the
@@ -336,7 +338,7 @@ func (*cacheFile) save(path string, current time.Time, rules *ruleSet) (err erro
 	if err := os.Rename(temporary.Name(), path); err != nil {
 		return err
 	}
-	syncCache(filepath.Dir(path))
+	_ = folder.Sync(filepath.Dir(path)) // If it fails, the older file may come back after a crash.
 	return nil
 }
 

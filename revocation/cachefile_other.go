@@ -8,6 +8,3 @@ const cacheFlags = 0
 
 // checkOwner checks nothing: permissions are not those of Unix.
 func checkOwner(*os.File) error { return nil }
-
-// syncCache does nothing: folders cannot be opened for that.
-func syncCache(string) {}

@@ -26,12 +26,3 @@ func checkOwner(file *os.File) error {
 	}
 	return nil
 }
-
-// syncCache makes a rename last. Some file systems cannot do that; then the older file
-// may come back after a crash.
-func syncCache(name string) {
-	if folder, err := os.Open(name); err == nil {
-		_ = folder.Sync()
-		_ = folder.Close()
-	}
-}

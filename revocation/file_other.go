@@ -17,7 +17,5 @@ func keepAccess(*os.File, fs.FileInfo) error { return nil }
 
 func tryLock(*os.File) (locked bool, err error) { return true, nil }
 
-func syncFolder(string) error { return nil }
-
 // truncate cuts the file. A file that is open for appending cannot be cut on Windows.
 func truncate(f *os.File, size int64) error { return os.Truncate(f.Name(), size) }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
@@ -50,19 +49,6 @@ func tryLock(f *os.File) (locked bool, err error) {
 			return false, fmt.Errorf("cannot lock %s: use a local file system: %w", f.Name(), err)
 		}
 	}
-}
-
-// syncFolder makes sure that the name of a file that was created or renamed is stored.
-func syncFolder(path string) error {
-	folder, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	err = folder.Sync()
-	if errors.Is(err, syscall.EINVAL) {
-		err = nil // This file system has no such call.
-	}
-	return errors.Join(err, folder.Close())
 }
 
 // truncate cuts the file, which is open for appending.

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync/atomic"
+
+	"github.com/koreauth/koreauth/internal/folder"
 )
 
 // disk has the calls that fail if the disk is full or broken.
@@ -19,7 +22,7 @@ type disk struct {
 	syncFolder func(path string) error
 }
 
-var realDisk = disk{(*os.File).Write, (*os.File).Sync, truncate, os.Rename, syncFolder}
+var realDisk = disk{(*os.File).Write, (*os.File).Sync, truncate, os.Rename, func(path string) error { return folder.Sync(filepath.Dir(path)) }}
 
 // writer changes a file, while no other writer does. It remembers the end of the file,
 // so that it reads only what others have appended.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/koreauth/koreauth/internal/bounded"
+	"github.com/koreauth/koreauth/internal/folder"
 )
 
 const (
@@ -105,15 +106,15 @@ func (f *File) Save(source string, fetched time.Time, document []byte) error {
 }
 
 func (f *File) write(r Record) error {
-	folder := filepath.Dir(f.Path)
-	if err := checkFolder(folder); err != nil {
+	in := filepath.Dir(f.Path)
+	if err := checkFolder(in); err != nil {
 		return err
 	}
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(folder, ".keys-*") // with mode 0600
+	temporary, err := os.CreateTemp(in, ".keys-*") // with mode 0600
 	if err != nil {
 		return err
 	}
@@ -124,5 +125,5 @@ func (f *File) write(r Record) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary.Name()))
 	}
-	return syncFolder(folder)
+	return folder.Sync(in)
 }

@@ -17,5 +17,3 @@ func open(name string) (*os.File, error) {
 }
 
 func checkFolder(string) error { return nil }
-
-func syncFolder(string) error { return nil }

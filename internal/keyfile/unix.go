@@ -55,16 +55,3 @@ func check(info fs.FileInfo, what string) error {
 	}
 	return nil
 }
-
-// syncFolder makes a rename last.
-func syncFolder(name string) error {
-	folder, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	err = folder.Sync()
-	if errors.Is(err, syscall.EINVAL) {
-		err = nil // This file system has no such call.
-	}
-	return errors.Join(err, folder.Close())
-}
