@@ -56,6 +56,7 @@ var allowedImports = map[string][]string{
 	"internal/secret":     {nothing},
 	"internal/authserver": {"internal/fetch", "internal/loopback", "internal/redact", "internal/strictjson"},
 	"internal/folder":     {nothing},
+	"internal/limit":      {nothing},
 	"internal/keyfile":    {"internal/bounded", "internal/folder"},
 	"internal/safelog":    {nothing},
 	"internal/seldom":     {nothing},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/koreauth/koreauth/internal/limit"
 )
 
 // The limits of requests to the issuer.
@@ -26,11 +28,11 @@ type gate struct {
 	places chan struct{} // taken by requests about tokens that were good
 
 	mu       sync.Mutex
-	inFlight int       // of new tokens
-	budget   time.Time // when the requests about new tokens so far are paid for, at one per interval
-	down     bool      // the last request failed
-	probing  bool      // a request has begun since
-	retryAt  time.Time // not before, while it is down
+	inFlight int        // of new tokens
+	rate     limit.Rate // of requests about new tokens
+	down     bool       // the last request failed
+	probing  bool       // a request has begun since
+	retryAt  time.Time  // not before, while it is down
 }
 
 // kind is what is known of a token.
@@ -54,13 +56,9 @@ func (g *gate) enter(k kind) error {
 		return errBusy
 	}
 	if k == unknown {
-		if g.budget.Before(now) {
-			g.budget = now
-		}
-		if g.budget.Sub(now) > (askBurst-1)*askInterval {
+		if !g.rate.Take() {
 			return errBusy
 		}
-		g.budget = g.budget.Add(askInterval)
 		g.inFlight++
 	}
 	g.probing = g.down

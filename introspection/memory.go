@@ -9,6 +9,7 @@ import (
 
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/jws"
+	"github.com/koreauth/koreauth/internal/limit"
 )
 
 // The limits of what is remembered.
@@ -34,16 +35,8 @@ type goodAnswer struct {
 type memory struct {
 	good *otter.Cache[digest, goodAnswer]
 
-	mu   sync.Mutex // guards the fields below
-	bad  map[digest]rejection
-	ring [maxBad]digest // in the order in which they were added
-	next int            // the place in ring of the next one
-}
-
-// rejection is why a token was rejected, and until when that is used.
-type rejection struct {
-	err   error
-	until time.Time
+	mu  sync.Mutex                  // guards bad
+	bad limit.Recent[digest, error] // why tokens were rejected
 }
 
 func newMemory() *memory {
@@ -55,7 +48,7 @@ func newMemory() *memory {
 			},
 			Executor: func(maintain func()) { maintain() }, // There is no goroutine to close.
 		}),
-		bad: make(map[digest]rejection),
+		bad: limit.Recent[digest, error]{Max: maxBad},
 	}
 }
 
@@ -63,10 +56,8 @@ func newMemory() *memory {
 func (m *memory) rejected(d digest) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.bad[d]; ok && time.Now().Before(r.until) {
-		return r.err
-	}
-	return nil
+	err, _ := m.bad.Find(d)
+	return err
 }
 
 // accept remembers a good answer.
@@ -74,7 +65,7 @@ func (m *memory) accept(d digest, a goodAnswer) {
 	m.good.Set(d, a)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.bad, d)
+	m.bad.Forget(d)
 }
 
 // reject remembers why a token was rejected, for that time.
@@ -85,10 +76,5 @@ func (m *memory) reject(d digest, err error, keep time.Duration) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.bad[d]; !ok {
-		delete(m.bad, m.ring[m.next])
-		m.ring[m.next] = d
-		m.next = (m.next + 1) % maxBad
-	}
-	m.bad[d] = rejection{err, time.Now().Add(keep)}
+	m.bad.Add(d, err, keep)
 }

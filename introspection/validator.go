@@ -16,6 +16,7 @@ import (
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/jws"
+	"github.com/koreauth/koreauth/internal/limit"
 	"github.com/koreauth/koreauth/internal/safelog"
 	"github.com/koreauth/koreauth/internal/seldom"
 	"github.com/koreauth/koreauth/internal/token68"
@@ -107,7 +108,7 @@ func newValidator(jwt *koreauth.Validator, c Config) (*Validator, error) {
 	}
 	v := &Validator{
 		config: c, jwt: jwt, judge: judgeOf(c.Issuer, c.Audience, c.ClientIDs, c.Leeway), memory: newMemory(), calls: make(map[digest]*call),
-		gate: gate{places: make(chan struct{}, maxInFlight)},
+		gate: gate{places: make(chan struct{}, maxInFlight), rate: limit.Rate{Interval: askInterval, Burst: askBurst}},
 		logs: map[string]*seldom.Limit{logCredentials: {}, logFailed: {}, logAudience: {}},
 	}
 	if v.config.MaxAge == 0 {

@@ -42,7 +42,7 @@ func TestSet_RejectedIssuersAreBounded(t *testing.T) {
 			require.ErrorIs(t, err, koreauth.ErrIssuer)
 			time.Sleep(resolveEvery)
 		}
-		assert.LessOrEqual(t, len(s.bad), maxBad)
+		assert.LessOrEqual(t, s.bad.Len(), maxBad)
 		assert.Empty(t, s.calls)
 	})
 }

@@ -14,10 +14,7 @@ const (
 )
 
 // template is a parsed Set.Match.
-type template struct {
-	before, after string
-	host          string // of an issuer without a placeholder in its host; else ""
-}
+type template struct{ before, after string }
 
 // parseTemplate parses a template. The texts of errors follow its name.
 func parseTemplate(text string) (*template, error) {
@@ -42,7 +39,6 @@ func parseTemplate(text string) (*template, error) {
 	t := &template{before: before, after: after}
 	_, authority, _ := strings.Cut(before, "://")
 	if strings.Contains(authority, "/") {
-		t.host = u.Host
 		return t, nil
 	}
 	// The tenants of one domain, and not all domains of the world.

@@ -35,6 +35,7 @@ import (
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/door"
+	"github.com/koreauth/koreauth/internal/limit"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -90,12 +91,10 @@ type Set struct {
 	mu      sync.RWMutex // guards the fields below
 	tenants map[string]*tenant
 	calls   map[string]*call
-	bad     map[string]time.Time // until when an issuer is no tenant
-	ring    [maxBad]string       // of bad, in the order in which they were added
-	next    int                  // the place in ring of the next one
-	running int                  // calls of Resolve that have not returned
-	budget  time.Time            // when the resolutions so far are paid for, at one per resolveEvery
-	swept   time.Time            // when idle tenants were looked for
+	bad     limit.Recent[string, struct{}] // issuers that are no tenants
+	running int                            // calls of Resolve that have not returned
+	rate    limit.Rate                     // of resolutions of new issuers
+	swept   time.Time                      // when idle tenants were looked for
 }
 
 // tenant is one issuer.
@@ -137,7 +136,8 @@ func (s *Set) Faults() error {
 			faults = append(faults, errors.New("tenants: Set.Idle is negative: set it to zero, for an hour, or more"))
 		}
 		s.faults = errors.Join(faults...)
-		s.tenants, s.calls, s.bad = make(map[string]*tenant), make(map[string]*call), make(map[string]time.Time)
+		s.tenants, s.calls = make(map[string]*tenant), make(map[string]*call)
+		s.bad.Max, s.rate = maxBad, limit.Rate{Interval: resolveEvery, Burst: resolveBurst}
 	})
 	return s.faults
 }
@@ -149,7 +149,7 @@ func (s *Set) Faults() error {
 // Options.Sender must confirm.
 func (s *Set) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
 	if err := s.Faults(); err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(err, 0)
 	}
 	issuer, err := issuerOf(token)
 	if err != nil {
@@ -184,16 +184,8 @@ func issuerOf(token string) (string, error) {
 	if err != nil || strings.ContainsAny(payload, "\r\n") {
 		return "", malformed("not base64url without padding")
 	}
-	issuer := ""
-	r := strictjson.ReadObject(string(text))
-	for r.More() {
-		if r.Name() == "iss" {
-			issuer, _ = r.String()
-		} else {
-			r.Skip()
-		}
-	}
-	if err := r.End(); err != nil {
+	issuer, err := strictjson.Text(string(text), "iss")
+	if err != nil {
 		return "", fmt.Errorf("%w: payload: %w", koreauth.ErrMalformed, err)
 	}
 	return strings.Clone(issuer), nil
@@ -220,7 +212,7 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 		s.mu.Unlock()
 		return t, nil
 	}
-	c, err := s.join(issuer, now)
+	c, err := s.join(issuer)
 	s.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -229,27 +221,23 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	case <-c.done:
 		return c.tenant, c.err
 	case <-ctx.Done():
-		return nil, unavailable(context.Cause(ctx))
+		return nil, unavailable(context.Cause(ctx), 0)
 	}
 }
 
 var errBusy = errors.New("too many new issuers: at most 10 are resolved in a second")
 
 // join returns the current resolution of an issuer, or begins one.
-func (s *Set) join(issuer string, now time.Time) (*call, error) {
-	if now.Before(s.bad[issuer]) {
+func (s *Set) join(issuer string) (*call, error) {
+	if _, bad := s.bad.Find(issuer); bad {
 		return nil, koreauth.ErrIssuer
 	}
 	if c := s.calls[issuer]; c != nil {
 		return c, nil
 	}
-	if s.budget.Before(now) {
-		s.budget = now
+	if s.running >= maxRunning || !s.rate.Take() {
+		return nil, unavailable(errBusy, time.Second)
 	}
-	if s.budget.Sub(now) > (resolveBurst-1)*resolveEvery || s.running >= maxRunning {
-		return nil, &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: fmt.Errorf("%w: %w", koreauth.ErrUnavailable, errBusy), RetryAfter: time.Second}
-	}
-	s.budget = s.budget.Add(resolveEvery)
 	return s.begin(issuer, nil), nil
 }
 
@@ -326,24 +314,14 @@ func (s *Set) end(issuer string, c *call, err error) {
 		}
 	case errors.Is(err, koreauth.ErrInvalidToken):
 		delete(s.tenants, issuer)
-		s.reject(issuer, now)
+		s.bad.Add(issuer, struct{}{}, badFor)
 		c.tenant, c.err = nil, koreauth.ErrIssuer
 	default:
 		if known != nil {
 			known.checked = now // It is kept, and looked at again in five minutes.
 		}
-		c.tenant, c.err = nil, unavailable(err)
+		c.tenant, c.err = nil, unavailable(err, 0)
 	}
-}
-
-// reject remembers that an issuer is no tenant.
-func (s *Set) reject(issuer string, now time.Time) {
-	if _, ok := s.bad[issuer]; !ok {
-		delete(s.bad, s.ring[s.next])
-		s.ring[s.next] = issuer
-		s.next = (s.next + 1) % maxBad
-	}
-	s.bad[issuer] = now.Add(badFor)
 }
 
 // sweep forgets the tenants that were not used for Idle.
@@ -374,6 +352,6 @@ func (s *Set) most() int { return cmp.Or(s.Max, defaultMax) }
 
 func (s *Set) idle() time.Duration { return cmp.Or(s.Idle, defaultIdle) }
 
-func unavailable(cause error) *koreauth.Error {
-	return &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: fmt.Errorf("%w: %w", koreauth.ErrUnavailable, cause)}
+func unavailable(cause error, retryAfter time.Duration) *koreauth.Error {
+	return &koreauth.Error{Class: koreauth.ErrUnavailable, Reason: fmt.Errorf("%w: %w", koreauth.ErrUnavailable, cause), RetryAfter: retryAfter}
 }
