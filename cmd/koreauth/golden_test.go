@@ -21,13 +21,13 @@ var varying = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
+	{regexp.MustCompile(`"eyJ[^"]*"`), `"TOKEN"`},
+	{regexp.MustCompile(`[A-Za-z0-9_-]{43}`), "KEY"}, // It may begin with "-", and have what looks like a time.
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://127.0.0.1:PORT"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ms|µs|s)\b`), "DURATION"},
-	{regexp.MustCompile(`"eyJ[^"]*"`), `"TOKEN"`},
 	{regexp.MustCompile(`DURATION ago|TIME, now`), "AGE"}, {regexp.MustCompile(`TIME, AGE`), "AGE"},
 	{regexp.MustCompile(`\b\d+ bytes`), "N bytes"},
-	{regexp.MustCompile(`\b[A-Za-z0-9_-]{43}\b`), "KEY"},
 	{regexp.MustCompile(`the issuer is .* (ahead|behind)`), "the issuer is DURATION to DURATION ahead"},
 }
 
