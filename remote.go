@@ -63,9 +63,8 @@ type RemoteKeySet struct {
 	// A value over MaxAge counts as MaxAge.
 	MinInterval time.Duration
 	// MaxAge is the age by which keys are refreshed. A shorter max-age in the
-	// Cache-Control of the server is used instead, but not below MinInterval. Zero
-	// means 15 minutes. It is not Config.MaxAge, the maximum age of
-	// a token.
+	// Cache-Control of the server is used instead, but not below MinInterval. Zero means
+	// 15 minutes. It is not Config.MaxAge, the maximum age of a token.
 	MaxAge time.Duration
 	// MaxStale is how long keys are used after they were last fetched, while every
 	// refresh fails. Zero means 24 hours. A value under MaxAge counts as MaxAge.
@@ -114,7 +113,7 @@ type snapshot struct {
 	ignored  jwk.Ignored
 	source   string // the URL of the keys
 	redacted string // the same, for people; or the file
-	document []byte // if it is to be kept in File
+	document []byte // for File, or nil
 	etag     string
 	fetched  clock.Instant
 	lifetime time.Duration // when to refresh, after fetched
@@ -301,9 +300,7 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	snap, err := bounded.Call(ctx, func(ctx context.Context) (*snapshot, error) { return s.load(ctx, f.Why) })
 	old, result := s.current.Load(), err
 	if err != nil && old == nil && s.file != nil {
-		if old = s.fromFile(ctx, err); old != nil {
-			result = nil
-		}
+		old, result = s.fromFile(ctx, err)
 	}
 	s.mu.Lock()
 	s.pace.End(err)
@@ -376,23 +373,23 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 	return snap, nil
 }
 
-// fromFile returns the keys that are kept on disk, or nil. cause is why the fetch failed.
-func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) *snapshot {
+// fromFile returns the keys that are kept on disk. If there are none, it returns cause,
+// which is why the fetch failed.
+func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) (*snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits().Request())
 	defer cancel()
 	record, err := s.file.Load(ctx, s.limits().Stale())
 	keys, ignored, faulty := parseKeys(record.Document)
-	age := time.Since(record.Fetched)
-	switch err := cmp.Or(err, faulty); {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		s.logging.Warn(ctx, s.Logger, "koreauth: the keys on disk are not used", slog.String("cause", redact.Text(err.Error())))
-		return nil
+	if err = cmp.Or(err, faulty); err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.logging.Warn(ctx, s.Logger, "koreauth: the keys on disk are not used", slog.String("cause", redact.Text(err.Error())))
+		}
+		return nil, cause
 	}
+	age := time.Since(record.Fetched)
 	s.logging.Warn(ctx, s.Logger, "koreauth: the issuer cannot be reached; using the keys on disk",
 		slog.String("file", s.File), slog.Duration("age", age.Round(time.Second)), slog.String("cause", redact.Text(cause.Error())))
-	return &snapshot{keyIndex: newKeyIndex(keys), id: snapshots.Add(1), ignored: ignored, source: record.Source, redacted: s.File, fetched: clock.Ago(age), stale: s.limits().Stale()}
+	return &snapshot{keyIndex: newKeyIndex(keys), id: snapshots.Add(1), ignored: ignored, source: record.Source, redacted: s.File, fetched: clock.Ago(age), stale: s.limits().Stale()}, nil
 }
 
 // snapshot reads a document. old is what a 304 refers to.
@@ -408,7 +405,10 @@ func (s *RemoteKeySet) snapshot(doc *fetch.Document, old *snapshot) (*snapshot, 
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", doc.URL, err)
 		}
-		snap.keyIndex, snap.ignored, snap.etag, snap.document = newKeyIndex(keys), ignored, doc.Header.Get("ETag"), doc.Body
+		snap.keyIndex, snap.ignored, snap.etag = newKeyIndex(keys), ignored, doc.Header.Get("ETag")
+		if s.file != nil {
+			snap.document = doc.Body
+		}
 	}
 	snap.fresh, snap.stale = fetch.Spread(snap.lifetime), s.limits().Stale()
 	return snap, nil

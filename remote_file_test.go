@@ -58,6 +58,19 @@ func keyFile(t testing.TB) string {
 	return filepath.Join(folder, "keys.json")
 }
 
+// changeKeyFile changes the JSON object that a key file is.
+func changeKeyFile(t testing.TB, file string, change func(record map[string]any)) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	record := map[string]any{}
+	require.NoError(t, json.Unmarshal(text, &record))
+	change(record)
+	text, err = json.Marshal(record)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+}
+
 // A program that starts while the issuer is down has the keys of the file.
 func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
 	issuer, file := startTestIssuer(t), keyFile(t)
@@ -85,9 +98,18 @@ func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
 	without := newFileValidator(t, issuer, "")
 	_, err = without.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-	missing := newFileValidator(t, issuer, keyFile(t))
+	log = &syncBuffer{}
+	missing := newFileValidator(t, issuer, keyFile(t), func(c *koreauth.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	_, err = missing.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+	assert.NotContains(t, log.String(), "on disk", "a file that was never written is no fault")
+
+	changeKeyFile(t, file, func(record map[string]any) { record["fetched"] = fetched.Add(-time.Hour) })
+	later := newFileValidator(t, issuer, file)
+	_, err = later.Validate(t.Context(), token)
+	require.NoError(t, err)
+	assert.WithinDuration(t, fetched.Add(-time.Hour), later.Status()[0].Fetched, time.Second)
+	assert.WithinDuration(t, fetched.Add(23*time.Hour), later.Status()[0].StaleAt, time.Second)
 
 	// The issuer is back: its keys replace those of the file.
 	issuer.Behave(nil)
@@ -123,28 +145,15 @@ func TestRemoteKeySet_FileThatIsNotUsed(t *testing.T) {
 	issuer := startTestIssuer(t)
 	token := issuer.Valid()
 	for name, row := range map[string]struct {
-		change func(file string) error
+		change func(t *testing.T, file string)
 		config func(*koreauth.Config)
 		says   string
 	}{
-		"others can write it": {func(file string) error { return os.Chmod(file, 0o666) }, nil, "can be written by others"},
-		"damaged":             {func(file string) error { return os.WriteFile(file, []byte("{"), 0o600) }, nil, "is damaged"},
+		"others can write it": {func(t *testing.T, file string) { require.NoError(t, os.Chmod(file, 0o666)) }, nil, "can be written by others"},
+		"damaged":             {func(t *testing.T, file string) { require.NoError(t, os.WriteFile(file, []byte("{"), 0o600)) }, nil, "is damaged"},
 		"another URL":         {nil, func(c *koreauth.Config) { c.JWKSURL = issuer.KeysURL() }, "has the keys of"},
-		"no usable key": {func(file string) error {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return err
-			}
-			record := map[string]any{}
-			if err := json.Unmarshal(text, &record); err != nil {
-				return err
-			}
-			record["document"] = []byte(`{"keys":[]}`)
-			text, err = json.Marshal(record)
-			if err != nil {
-				return err
-			}
-			return os.WriteFile(file, text, 0o600)
+		"no usable key": {func(t *testing.T, file string) {
+			changeKeyFile(t, file, func(record map[string]any) { record["document"] = []byte(`{"keys":[]}`) })
 		}, nil, "no usable signing key"},
 	} {
 		file := keyFile(t)
@@ -152,7 +161,7 @@ func TestRemoteKeySet_FileThatIsNotUsed(t *testing.T) {
 		require.NoError(t, newFileValidator(t, issuer, file).Ready(t.Context()))
 		require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, 10*time.Second, time.Millisecond)
 		if row.change != nil {
-			require.NoError(t, row.change(file), name)
+			row.change(t, file)
 		}
 		issuer.Behave(koretest.Down)
 		log := &syncBuffer{}
@@ -198,10 +207,8 @@ func TestRemoteKeySet_FileSurvivesKill(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
-		_, err = io.ReadFull(out, make([]byte, 4)) // It writes.
+		_, err = io.ReadFull(out, make([]byte, 4+rand.IntN(40))) // a dot for each write that began
 		require.NoError(t, err)
-		go func() { _, _ = io.Copy(io.Discard, out) }()
-		<-time.After(time.Duration(rand.IntN(20_000)) * time.Microsecond)
 		require.NoError(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		issuer.Behave(koretest.Down)
