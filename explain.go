@@ -116,11 +116,9 @@ func (v *Validator) Explain(ctx context.Context, token string, requirements ...R
 // explanation collects what Explain finds out about a token.
 type explanation struct {
 	*parsedToken
-	about *explain.Token
-	err   error // the first one, which Validate returns
-	// What is known of an opaque token that was accepted; nil: nothing.
-	claims   *Claims
-	accepted *issuer
+	about  *explain.Token
+	err    error   // the first one, which Validate returns
+	claims *Claims // of an opaque token that was accepted; else nil
 }
 
 // note keeps the result of a check.
@@ -325,7 +323,7 @@ func (x *explanation) explainOpaque(ctx context.Context, i *issuer, asked []Requ
 	if err != nil {
 		return explain.Opaque(x.whole, x.result(asRefusal(err)))
 	}
-	x.claims, x.accepted = claims, i
+	x.claims, x.expected = claims, i.expected
 	x.verified, x.about.Verified, x.about.Now = true, true, time.Now()
 	x.about.Payload, x.about.Claims, x.about.Want = "{}", shown(claims), i.expected
 	steps := explain.Opaque(x.whole, x.result(nil))
@@ -345,7 +343,7 @@ func (x *explanation) done(steps []explain.Step) *Explanation {
 	}
 	e.own = x.refusal(x.err)
 	if x.claims != nil {
-		annotate(e.own, x.claims, x.accepted.expected)
+		annotate(e.own, x.claims, x.expected)
 	}
 	if e.Err = e.own; e.own.Reason != nil && e.own.Class == ErrInvalidToken {
 		e.reason = redact.Text(withoutClass(e.own.Reason), x.whole)

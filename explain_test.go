@@ -458,6 +458,16 @@ func TestExplain_OpaqueTokenInAnError(t *testing.T) {
 	}
 }
 
+// A caller that checks the sender too, such as koreauth explain --cert, sets Err itself.
+func TestExplain_ErrOfTheCaller(t *testing.T) {
+	e := edValidator(t, edStatic("k")).Explain(t.Context(), edToken(t, "k", nil))
+	require.NoError(t, e.Err)
+	e.Err = &koreauth.Error{Class: koreauth.ErrInvalidToken, Reason: fmt.Errorf("%w: no certificate", koreauth.ErrInvalidToken)}
+	text, err := json.Marshal(e)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), `"class":"invalid token","reason":"no certificate"`)
+}
+
 // The error is that of Validate, with the same fields.
 func TestExplain_OpaqueErrorHasTheClient(t *testing.T) {
 	config := edConfig(edIssuer, edStatic("k"))

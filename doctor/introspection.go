@@ -19,9 +19,12 @@ func (r *run) introspection(ctx context.Context, validator *koreauth.Validator) 
 		config.HTTPClient = r.config.Config.HTTPClient
 	}
 	jwt := strings.Count(r.config.Token, ".") == 2
-	asked, err := introspection.New(config)
+	var asked *introspection.Validator
+	var err error
 	if jwt {
 		asked, err = introspection.Also(validator, config)
+	} else {
+		asked, err = introspection.New(config)
 	}
 	if err != nil {
 		r.faults(check, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/authserver"
 	"github.com/koreauth/koreauth/internal/loopback"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/koreclient"
@@ -61,8 +61,7 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 	if config.TokenURL != "" {
 		config.Issuer = ""
 	}
-	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(config.ClientID) + ":" + url.QueryEscape(config.ClientSecret)))
-	recorder := &recorder{out: w.out, secrets: []string{config.ClientSecret, url.QueryEscape(config.ClientSecret), basic}}
+	recorder := &recorder{out: w.out, secrets: authserver.Forms(config.ClientID, config.ClientSecret)}
 	config.HTTPClient = &http.Client{Transport: recorder}
 	client, err := newClient(config)
 	if err != nil {
@@ -115,13 +114,15 @@ func test(ctx context.Context, w world, c *cli.Command) error {
 		recorder.secrets = append(recorder.secrets, token.Value)
 		api.Header.Set("Authorization", "Bearer "+token.Value)
 		res, err := recorder.RoundTrip(api.WithContext(ctx))
+		answered := statusUnknown
 		if err != nil {
 			_ = printWrapped(w.out, "", "", "the API did not answer: "+recorder.clean(err.Error()))
-			res = &http.Response{StatusCode: http.StatusGatewayTimeout, Body: http.NoBody}
+		} else {
+			_ = res.Body.Close()
+			answered = apiStatus(res.StatusCode)
 		}
-		_ = res.Body.Close()
 		if status != statusRejected {
-			status = max(status, apiStatus(res.StatusCode))
+			status = max(status, answered)
 		}
 	}
 	if status != statusOK {
@@ -285,14 +286,7 @@ func (r *recorder) printBody(mark string, body []byte) {
 }
 
 // clean returns a text that can be printed, without the secrets.
-func (r *recorder) clean(text string) string {
-	for _, secret := range r.secrets {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "[redacted]")
-		}
-	}
-	return redact.Text(text, r.secrets...)
-}
+func (r *recorder) clean(text string) string { return authserver.Redact(text, r.secrets...) }
 
 // timings are the times of a request.
 type timings struct {
