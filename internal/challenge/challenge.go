@@ -1,4 +1,4 @@
-// Package challenge edits the headers of responses about authentication: the
+// Package challenge reads and edits the headers of responses about authentication: the
 // challenges of WWW-Authenticate (RFC 9110 §11.6.1) and Cache-Control.
 package challenge
 

@@ -61,5 +61,7 @@ func TestRecent(t *testing.T) {
 			r.Add(string(rune('d'+n)), n, time.Minute)
 		}
 		assert.Equal(t, 2, r.Len())
+		has(string(rune('d'+998)), 998, true)
+		has(string(rune('d'+999)), 999, true)
 	})
 }
