@@ -58,6 +58,7 @@ var allowedImports = map[string][]string{
 	"internal/folder":     {nothing},
 	"internal/limit":      {nothing},
 	"internal/keyfile":    {"internal/bounded", "internal/folder"},
+	"internal/locked":     {nothing},
 	"internal/safelog":    {nothing},
 	"internal/seldom":     {nothing},
 	"internal/unmap":      {nothing},

@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/locked"
 	"github.com/koreauth/koreauth/koretest"
 )
 
@@ -81,7 +81,7 @@ func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
 	fetched := first.Status()[0].Fetched
 
 	issuer.Behave(koretest.Down)
-	log := &syncBuffer{}
+	log := &locked.Buffer{}
 	restarted := newFileValidator(t, issuer, file, func(c *koreauth.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	_, err := restarted.Validate(t.Context(), token)
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestRemoteKeySet_StartsDuringAnOutage(t *testing.T) {
 	without := newFileValidator(t, issuer, "")
 	_, err = without.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-	log = &syncBuffer{}
+	log = &locked.Buffer{}
 	missing := newFileValidator(t, issuer, keyFile(t), func(c *koreauth.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
 	_, err = missing.Validate(t.Context(), token)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
@@ -164,7 +164,7 @@ func TestRemoteKeySet_FileThatIsNotUsed(t *testing.T) {
 			row.change(t, file)
 		}
 		issuer.Behave(koretest.Down)
-		log := &syncBuffer{}
+		log := &locked.Buffer{}
 		v := newFileValidator(t, issuer, file, func(c *koreauth.Config) {
 			c.Logger = slog.New(slog.NewTextHandler(log, nil))
 			if row.config != nil {
@@ -216,24 +216,6 @@ func TestRemoteKeySet_FileSurvivesKill(t *testing.T) {
 		require.NoError(t, err)
 		issuer.Behave(nil)
 	}
-}
-
-// syncBuffer may be written and read at the same time.
-type syncBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // writeKeysForEver is the program that is killed: each of its key sets writes the file.

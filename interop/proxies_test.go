@@ -1,7 +1,6 @@
 package interop_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -25,7 +24,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/koreauth/koreauth"
+	"github.com/koreauth/koreauth/internal/locked"
 	"github.com/koreauth/koreauth/iprange"
 	"github.com/koreauth/koreauth/koretest"
 	"github.com/koreauth/koreauth/mtls"
@@ -144,7 +143,7 @@ func (p proxied) start(t *testing.T, config, upstream string) string {
 	cmd := exec.Command(path, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	var log lockedBuffer
+	var log locked.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
@@ -166,23 +165,6 @@ func (p proxied) start(t *testing.T, config, upstream string) string {
 
 // publicHost is the name of the API. Its address is that of the proxy.
 const publicHost = "api.example.com"
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(text []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(text)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 const (
 	ownAddress   = "127.0.0.7" // of the client that the token allows

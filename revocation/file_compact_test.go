@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/koreauth/koreauth/internal/locked"
 	"github.com/koreauth/koreauth/revocation"
 )
 
@@ -356,7 +357,7 @@ func TestFile_FailedCompactionLosesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := newFile(t)
-			var log lockedBuffer
+			var log locked.Buffer
 			list := &revocation.List{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			store := revocation.FileWithFaults(path, &faults)
 			ctx, cancel := context.WithCancel(t.Context())

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/koreauth/koreauth/internal/locked"
 	"github.com/koreauth/koreauth/revocation"
 )
 
@@ -378,24 +379,6 @@ func TestFile_LeavesForeignFilesAlone(t *testing.T) {
 	})
 }
 
-// lockedBuffer is a buffer for a Logger that several goroutines use.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestFile_ReportsATornLastLine(t *testing.T) {
 	t.Parallel() // It mostly waits.
 	path := newFile(t)
@@ -403,7 +386,7 @@ func TestFile_ReportsATornLastLine(t *testing.T) {
 	data := readFile(t, path)
 	require.NoError(t, os.Truncate(path, int64(len(data)-5)))
 
-	var log lockedBuffer
+	var log locked.Buffer
 	list := &revocation.List{Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	store := revocation.File(path)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -438,7 +421,7 @@ func TestFile_ReportsATornLastLine(t *testing.T) {
 func TestFile_DoesNotReportALineThatIsBeingWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := newFile(t)
-		var log lockedBuffer
+		var log locked.Buffer
 		faults := revocation.Faults{Write: func(f *os.File, text []byte) (int, error) {
 			_, _ = f.Write(text[:30])
 			time.Sleep(250 * time.Millisecond)

@@ -1,7 +1,6 @@
 package koreredis_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/contrib/koreredis"
+	"github.com/koreauth/koreauth/internal/locked"
 	"github.com/koreauth/koreauth/revocation"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -33,7 +33,7 @@ type replica struct {
 	t     testing.TB
 	list  *revocation.List
 	store revocation.Store
-	log   *buffer
+	log   *locked.Buffer
 	known sync.Map     // ids of tokens that the list has rejected
 	wrong atomic.Int64 // decisions that must not be made
 	end   func()
@@ -42,7 +42,7 @@ type replica struct {
 // startReplica starts a replica. Until the end of the test it must reject what it has
 // rejected once, and accept a valid token.
 func startReplica(t testing.TB, client redis.UniversalClient) *replica {
-	r := &replica{t: t, store: koreredis.Revocations(client, name), log: &buffer{}}
+	r := &replica{t: t, store: koreredis.Revocations(client, name), log: &locked.Buffer{}}
 	r.list = &revocation.List{StartEmpty: true, Logger: slog.New(slog.NewTextHandler(r.log, nil))}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{}, 2)
@@ -200,22 +200,4 @@ func eventually(t testing.TB, within time.Duration, what string, condition func(
 		<-tick.C
 	}
 	return time.Since(began)
-}
-
-// buffer is a log that is written and read at the same time.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
