@@ -131,8 +131,6 @@ func TestDoor_VerifySignature(t *testing.T) {
 		{"an ID token", claims("typ", "ID"), nil},
 		{"a bound token", koretest.Token{Confirmation: &koreauth.Confirmation{KeySHA256: "key"}}, nil},
 		{"an unknown kind of binding", claims("cnf", nil), nil},
-		{"typ of a logout token", header("typ", "logout+jwt"), nil},
-		{"an empty typ", header("typ", ""), nil},
 		{"no typ", koretest.Token{DropHeader: []string{"typ"}}, nil},
 		{"no kid, and one key matches", koretest.Token{DropHeader: []string{"kid"}}, nil},
 		{"a header member that is not used", header("jwk", map[string]any{"kty": "oct"}), nil},
@@ -155,6 +153,8 @@ func TestDoor_VerifySignature(t *testing.T) {
 		{"no alg", koretest.Token{DropHeader: []string{"alg"}}, koreauth.ErrAlgorithm},
 		{"alg is not a string", header("alg", 1), koreauth.ErrMalformed},
 		{"kid is not a string", header("kid", 1), koreauth.ErrMalformed},
+		{"typ of a logout token", header("typ", "logout+jwt"), koreauth.ErrTokenType},
+		{"an empty typ", header("typ", ""), koreauth.ErrTokenType},
 		{"typ is not a string", header("typ", nil), koreauth.ErrMalformed},
 		{"crit", header("crit", []string{"exp"}), koreauth.ErrMalformed},
 		{"b64", header("b64", false), koreauth.ErrMalformed},
@@ -162,12 +162,12 @@ func TestDoor_VerifySignature(t *testing.T) {
 		{"a header with a duplicate member", koretest.Token{RawHeader: []byte(`{"alg":"RS256","alg":"RS256"}`)}, koreauth.ErrMalformed},
 		{"a payload with a duplicate member", raw(`{` + iss + `,"exp":9999999999,"exp":9999999999}`), koreauth.ErrMalformed},
 		{"a payload with text after it", raw(`{` + iss + `,"exp":9999999999} x`), koreauth.ErrMalformed},
-		{"a payload that is not JSON", raw(`x`), koreauth.ErrIssuer},
+		{"a payload that is not JSON", raw(`x`), koreauth.ErrMalformed},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			token := mintToken(t, issuer, row.recipe)
 			for _, v := range []*koreauth.Validator{v, both} {
-				for range 2 {
+				for range 3 { // The third time, it is remembered.
 					got, err := doorVerify(t.Context(), v, token)
 					if row.want == nil {
 						require.NoError(t, err)
@@ -201,16 +201,28 @@ func TestDoor_VerifySignature(t *testing.T) {
 		_, err = doorVerify(t.Context(), both, mintToken(t, issuer, koretest.Token{Claims: map[string]any{"iss": other.URL()}}))
 		assert.ErrorIs(t, err, koreauth.ErrAlgorithm)
 		_, err = doorVerify(t.Context(), v, other.Valid())
-		assert.ErrorIs(t, err, koreauth.ErrIssuer)
+		assert.ErrorIs(t, err, koreauth.ErrAlgorithm, "that of another issuer")
 		_, err = doorVerify(t.Context(), new(koreauth.Validator), issuer.Valid())
 		assert.Error(t, err, "the zero Validator accepts nothing")
 	})
-	t.Run("a token that it accepted is not valid", func(t *testing.T) {
-		token := issuer.Valid()
-		_, err := doorVerify(t.Context(), v, token)
-		require.NoError(t, err)
-		_, err = v.Validate(t.Context(), token)
-		assert.ErrorIs(t, err, koreauth.ErrClient, "it is not remembered")
+	t.Run("a token that it remembers is not valid", func(t *testing.T) {
+		for name, row := range map[string]struct {
+			recipe koretest.Token
+			want   error
+		}{
+			"of another client":    {koretest.Token{}, koreauth.ErrClient},
+			"for another audience": {koretest.Token{Drop: []string{"aud"}}, koreauth.ErrAudience},
+			"an ID token":          {claims("typ", "ID"), koreauth.ErrTokenType},
+			"not yet valid":        {claims("nbf", 9e9), koreauth.ErrNotYetValid},
+		} {
+			token := mintToken(t, issuer, row.recipe)
+			for range 4 {
+				_, err := doorVerify(t.Context(), v, token)
+				require.NoError(t, err, name)
+				_, err = v.Validate(t.Context(), token)
+				assert.ErrorIs(t, err, row.want, name)
+			}
+		}
 	})
 }
 
@@ -219,8 +231,11 @@ func TestDoor_VerifySignatureReadsClock(t *testing.T) {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Leeway = time.Minute })
 		token := issuer.Valid()
 		time.Sleep(issuer.Client().Lifetime + time.Minute - time.Nanosecond)
-		_, err := doorVerify(t.Context(), v, token)
-		assert.NoError(t, err)
+		var err error
+		for range 3 { // The third time, it is remembered.
+			_, err = doorVerify(t.Context(), v, token)
+			assert.NoError(t, err)
+		}
 		time.Sleep(time.Nanosecond)
 		_, err = doorVerify(t.Context(), v, token)
 		assert.ErrorIs(t, err, koreauth.ErrExpired)
@@ -231,6 +246,34 @@ func TestDoor_VerifySignatureReadsClock(t *testing.T) {
 		token = mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(time.Second).Unix()}})
 		_, err = doorVerify(t.Context(), v, token)
 		assert.ErrorIs(t, err, koreauth.ErrExpired)
+	})
+}
+
+// A remembered token is verified by the keys that the issuer has now.
+func TestDoor_VerifySignatureRemembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, v := newIssuer(t, "RS256", nil)
+		token := mintToken(t, issuer, koretest.Token{Claims: map[string]any{"exp": time.Now().Add(24 * time.Hour).Unix()}})
+		verify := func() error {
+			_, err := doorVerify(t.Context(), v, token)
+			synctest.Wait()
+			return err
+		}
+		require.NoError(t, verify())
+		require.NoError(t, verify())
+		remembered := testing.AllocsPerRun(100, func() { require.NoError(t, verify()) })
+		assert.LessOrEqual(t, remembered, 1.0)
+
+		time.Sleep(15 * time.Minute)
+		require.NoError(t, verify(), "the old keys, while they are refreshed")
+		assert.Equal(t, 2, issuer.Requests(koretest.KeysEndpoint))
+		require.NoError(t, verify())
+
+		issuer.Rotate()
+		issuer.RemoveKey(signingKeys()["RS256"].ID)
+		time.Sleep(15 * time.Minute)
+		require.NoError(t, verify(), "the old keys, while they are refreshed")
+		assert.ErrorIs(t, verify(), koreauth.ErrUnknownKey)
 	})
 }
 
@@ -251,7 +294,7 @@ func TestDoor_VerifySignatureFetches(t *testing.T) {
 		assert.ErrorIs(t, err, koreauth.ErrInvalidToken, name)
 		assert.Equal(t, before, issuer.Requests(koretest.KeysEndpoint), "%s: fetches", name)
 	}
-	_, err := doorVerify(t.Context(), v, mintToken(t, issuer, koretest.Token{Key: unknown}))
+	_, err := doorVerify(t.Context(), v, mintToken(t, issuer, koretest.Token{Key: unknown, Drop: []string{"aud"}}))
 	assert.ErrorIs(t, err, koreauth.ErrUnknownKey)
 	assert.Equal(t, before+1, issuer.Requests(koretest.KeysEndpoint))
 

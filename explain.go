@@ -144,10 +144,7 @@ func (x *explanation) open(ctx context.Context, v *Validator) (opaque bool) {
 	if len(v.issuers) == 0 {
 		x.err = unavailable(errZeroValidator, 0)
 	}
-	err := errTooLarge
-	if len(x.whole) <= maxToken {
-		err = x.split(x.whole)
-	}
+	err := x.split(x.whole)
 	if err == errSegments && v.opaque != nil {
 		return true
 	}
@@ -196,7 +193,7 @@ func (x *explanation) verify(ctx context.Context, v *Validator) *issuer {
 	// A token of a wrong type is verified too, so that its claims are known to be true.
 	if x.about.Results[explain.Algorithm].Verdict == explain.Pass && (x.err == nil || errors.Is(x.err, ErrTokenType)) {
 		now := clock.Now()
-		err := i.verify(ctx, x.parsedToken, now, cmp.Or(x.err, i.unfit(&x.content.claims, now.Time())))
+		err := i.verify(ctx, x.parsedToken, now, cmp.Or(x.err, i.fault(keyChecks, &x.content.claims, now.Time())))
 		switch {
 		case x.verified:
 			x.note(explain.Key, nil)

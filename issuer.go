@@ -112,7 +112,7 @@ func callKeySet(ctx context.Context, set KeySet, kid string, fetch bool) (keys [
 // of the issuer's, and errKeyGone if it is not.
 func (i *issuer) stillHasKey(ctx context.Context, t *verifiedToken, now clock.Instant) error {
 	need := cachedOnly
-	if i.unfit(&t.claims, now.Time()) == nil {
+	if i.fault(keyChecks, &t.claims, now.Time()) == nil {
 		need = fetchUnknown
 	}
 	keys, _, err := i.lookup(ctx, now, t.header.Kid, need)
@@ -149,8 +149,7 @@ func keysError(err error) *Error {
 	if errors.Is(err, ErrUnknownKey) {
 		return &Error{Class: ErrInvalidToken, Reason: err}
 	}
-	var found *Error
-	if errors.As(err, &found) && found != nil && errors.Is(found, ErrUnavailable) {
+	if found, _ := errors.AsType[*Error](err); found != nil && errors.Is(found, ErrUnavailable) {
 		return &Error{Class: ErrUnavailable, Reason: err, RetryAfter: found.RetryAfter}
 	}
 	return unavailable(err, 0)
@@ -158,14 +157,14 @@ func keysError(err error) *Error {
 
 type claimCheck = func(i *issuer, c *Claims, now time.Time) error
 
-// claimChecks are the checks of claims, in their order. If one of the first,
-// keyChecks, fails, no key is fetched for the token.
+// claimChecks are the checks of claims, in their order.
 var claimChecks = []claimCheck{
 	(*issuer).checkIssuer, (*issuer).checkAudience, (*issuer).checkExpiry, (*issuer).checkNotBefore,
 	(*issuer).checkAge, (*issuer).checkType, (*issuer).checkClient,
 }
 
-const keyChecks = 3
+// If one of keyChecks fails, no key is fetched for the token.
+var keyChecks = claimChecks[:3]
 
 // check checks the claims of a token whose signature was verified. New and
 // remembered tokens get the same checks. now must be read after the keys were fetched.
@@ -176,11 +175,7 @@ func (i *issuer) check(r *http.Request, c *Claims, policy binding, now time.Time
 	return i.checkLast(r, c, policy)
 }
 
-// unfit returns why no key is fetched for a token with these claims, or nil.
-func (i *issuer) unfit(c *Claims, now time.Time) error {
-	return i.fault(claimChecks[:keyChecks], c, now)
-}
-
+// fault returns the error of the first check that fails, or nil.
 func (i *issuer) fault(checks []claimCheck, c *Claims, now time.Time) error {
 	for _, check := range checks {
 		if err := check(i, c, now); err != nil {

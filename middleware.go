@@ -157,6 +157,7 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 			return claims, remembered, refusal
 		}
 	}
+	validate := sharedValidate(validator)
 	return func(r *http.Request, token string) (*Claims, bool, *Error) {
 		switch {
 		case !token68.Valid(token):
@@ -164,7 +165,7 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 		case len(token) > maxToken:
 			return nil, false, newRefusal(errTooLarge)
 		}
-		claims, err := validator.Validate(r.Context(), token)
+		claims, err := validate(r.Context(), token)
 		if err == nil && claims == nil {
 			err = unavailable(errNoClaims, 0)
 		}

@@ -226,8 +226,7 @@ func (some *anyOf) check(r *http.Request, c, own *Claims) error {
 func namesOf(requirements []Requirement, failed int, err error) []string {
 	var names []string
 	for i, q := range requirements {
-		var refusal *Error
-		if i == failed && errors.As(err, &refusal) && refusal != nil && len(refusal.Required) > 0 {
+		if refusal, _ := errors.AsType[*Error](err); i == failed && refusal != nil && len(refusal.Required) > 0 {
 			names = append(names, refusal.Required...)
 		} else if b, ok := q.(builtin); ok {
 			names = append(names, b.names()...)
@@ -250,8 +249,7 @@ func insufficient(err error, names []string) error {
 func causesOf(failed []error) []error {
 	var causes []error
 	for _, err := range failed {
-		var refusal *Error
-		if errors.As(err, &refusal) && refusal != nil {
+		if refusal, _ := errors.AsType[*Error](err); refusal != nil {
 			err = refusal.Reason
 		}
 		if err != nil {

@@ -86,6 +86,9 @@ func (t *parsedToken) release() {
 
 // split finds the three segments.
 func (t *parsedToken) split(token string) error {
+	if len(token) > maxToken {
+		return errTooLarge
+	}
 	first := strings.IndexByte(token, '.')
 	last := first + 1 + strings.IndexByte(token[first+1:], '.')
 	if first < 0 || last == first || strings.IndexByte(token[last+1:], '.') >= 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/clock"
+	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/explain"
 	"github.com/koreauth/koreauth/internal/jws"
 	"github.com/koreauth/koreauth/internal/memory"
@@ -27,6 +28,15 @@ type TokenValidator interface {
 	// with neither claims nor an error, count as ErrUnavailable. A token whose
 	// claims have a Confirmation is rejected unless [Options].Sender confirms it.
 	Validate(ctx context.Context, token string) (*Claims, error)
+}
+
+// sharedValidate returns a function that validates as v does, but whose claims may be
+// shared, so that they must not be changed.
+func sharedValidate(v TokenValidator) func(context.Context, string) (*Claims, error) {
+	if validate, ok := door.Shared(v).(func(context.Context, string) (*Claims, error)); ok {
+		return validate
+	}
+	return v.Validate
 }
 
 // Config says which tokens of one issuer are valid. Issuer and Audience are
@@ -203,8 +213,8 @@ func (c *Config) issuer() (*issuer, []error) {
 		i.algorithms[name] = true
 	}
 	i.expected = &explain.Want{Issuers: []string{i.name}, Audience: i.audience, Algorithms: slices.Sorted(maps.Keys(i.algorithms)), Clients: i.clients, Leeway: i.leeway, MaxAge: i.maxAge}
-	if opaque := c.Opaque; opaque != nil {
-		i.opaque = func(ctx context.Context, token string) (*Claims, error) { return opaque.Validate(ctx, token) }
+	if c.Opaque != nil && !(ok && opaque == nil) {
+		i.opaque = sharedValidate(c.Opaque)
 	}
 	if len(c.Require) > 0 {
 		i.require = &allOf{group{slices.Clone(c.Require)}}
@@ -268,28 +278,14 @@ func (v *Validator) Ready(ctx context.Context) error {
 	case v.only != nil:
 		return v.only.ready(ctx)
 	}
-	results := make(chan error, len(v.issuers)) // buffered: no goroutine waits for its reader
-	for _, i := range v.issuers {
-		go func() {
-			ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // It may never be done.
-			defer cancel()
-			_, err := bounded.Call(ctx, func(ctx context.Context) (any, error) { return nil, i.ready(ctx) })
-			if err != nil {
-				err = fmt.Errorf("%s: %w", i.name, err)
-			}
-			results <- err
-		}()
+	failed := bounded.First(ctx, 30*time.Second, v.issuers, (*issuer).ready)
+	if failed == nil {
+		return nil
 	}
-	var failed []error
 	retryAfter := time.Duration(0)
-	for range v.issuers {
-		err := <-results
-		if err == nil {
-			return nil
-		}
-		failed = append(failed, err)
-		var refusal *Error
-		if errors.As(err, &refusal) && refusal.RetryAfter > 0 && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
+	for n, err := range failed {
+		failed[n] = fmt.Errorf("%s: %w", v.issuers[n].name, err)
+		if refusal, ok := errors.AsType[*Error](err); ok && refusal.RetryAfter > 0 && (retryAfter == 0 || refusal.RetryAfter < retryAfter) {
 			retryAfter = refusal.RetryAfter
 		}
 	}
@@ -326,9 +322,6 @@ func (v *Validator) Validate(ctx context.Context, token string) (*Claims, error)
 func (v *Validator) validate(ctx context.Context, r *http.Request, token string, policy binding) (claims *Claims, remembered bool, refusal *Error) {
 	if len(v.issuers) == 0 {
 		return nil, false, unavailable(errZeroValidator, 0)
-	}
-	if len(token) > maxToken {
-		return nil, false, newRefusal(errTooLarge)
 	}
 	if cached, ok := v.tokens.Find(token); ok {
 		err := v.validateRemembered(ctx, r, cached, policy)
@@ -379,47 +372,58 @@ func (v *Validator) validateRemembered(ctx context.Context, r *http.Request, t *
 // validateNew checks a token that is not remembered, and remembers it if it is
 // valid. This is the only place where claims become trusted.
 func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedToken, policy binding) error {
-	header, known := v.headers.Find(t.encodedHeader)
-	t.header, t.expected = header, v.expected
-	headerText, err := t.decode()
+	i, err := v.verify(ctx, t, keyChecks)
 	if err != nil {
-		return err
-	}
-	if !known {
-		if err := v.parseHeader(t, headerText); err != nil {
-			return err
-		}
-	}
-	t.payloadErr = t.content.claims.decode(&t.content.payload)
-	t.content.claims.extra.kid = t.header.Kid
-	i := v.issuerOf(&t.content.claims)
-	if v.only == nil { // With one issuer, "iss" is checked after the signature.
-		switch {
-		case t.payloadErr != nil:
-			return fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
-		case i == nil:
-			return ErrIssuer
-		case !i.algorithms[t.header.Alg]:
-			t.expected = i.expected
-			return ErrAlgorithm
-		}
-	}
-	t.expected = i.expected
-	now := clock.Now()
-	if err := i.verify(ctx, t, now, i.unfit(&t.content.claims, now.Time())); err != nil {
 		return err
 	}
 	if err := i.check(r, &t.content.claims, policy, time.Now()); err != nil {
 		return err
 	}
-	if !known {
-		v.headers.Add(t.encodedHeader, t.header)
+	v.remember(t, i)
+	return nil
+}
+
+// verify verifies the signature of a token with the keys of its issuer, which it returns.
+// If one of the checks fails, no key is fetched.
+func (v *Validator) verify(ctx context.Context, t *parsedToken, checks []claimCheck) (*issuer, error) {
+	header, known := v.headers.Find(t.encodedHeader)
+	t.header, t.expected = header, v.expected
+	headerText, err := t.decode()
+	if err != nil {
+		return nil, err
 	}
+	if !known {
+		if err := v.parseHeader(t, headerText); err != nil {
+			return nil, err
+		}
+	}
+	claims := &t.content.claims
+	t.payloadErr = claims.decode(&t.content.payload)
+	claims.extra.kid = t.header.Kid
+	i := v.issuerOf(claims)
+	if v.only == nil { // With one issuer, "iss" is checked after the signature.
+		switch {
+		case t.payloadErr != nil:
+			return nil, fmt.Errorf("%w: payload: %w", ErrMalformed, t.payloadErr)
+		case i == nil:
+			return nil, ErrIssuer
+		case !i.algorithms[t.header.Alg]:
+			t.expected = i.expected
+			return nil, ErrAlgorithm
+		}
+	}
+	t.expected = i.expected
+	now := clock.Now()
+	return i, i.verify(ctx, t, now, i.fault(checks, claims, now.Time()))
+}
+
+// remember remembers a token whose signature was verified, and its header.
+func (v *Validator) remember(t *parsedToken, i *issuer) {
+	v.headers.Add(t.encodedHeader, t.header)
 	if i.remembers {
 		t.content.header = t.header
 		v.tokens.Add(t.whole, t.content)
 	}
-	return nil
 }
 
 // parseHeader reads the header, and checks what does not depend on the issuer.

@@ -51,6 +51,7 @@ func run(ctx context.Context, c clock, out, only string) error {
 		{"sizes", b.sizes},
 		{"issuers", b.issuers},
 		{"revocation", func() error { return b.revocation(ctx) }},
+		{"introspection", b.introspection},
 		{"servers", b.servers},
 	} {
 		if !strings.Contains(part.name, only) {

@@ -106,7 +106,7 @@ func TestAlso_VerifiesFirst(t *testing.T) {
 		"forged":         {issuer.Forged(), koreauth.ErrUnknownKey},
 		"changed":        {issuer.Valid()[:200] + "A" + issuer.Valid()[201:], koreauth.ErrInvalidToken},
 		"expired":        {issuer.Expired(), koreauth.ErrExpired},
-		"another issuer": {elsewhere.Valid(), koreauth.ErrIssuer},
+		"another issuer": {elsewhere.Valid(), koreauth.ErrUnknownKey},
 		"two segments":   {"a.b", koreauth.ErrMalformed},
 		"opaque":         {"good", koreauth.ErrMalformed},
 		"empty":          {"", koreauth.ErrMalformed},

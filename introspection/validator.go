@@ -123,41 +123,54 @@ func newValidator(jwt *koreauth.Validator, c Config) (*Validator, error) {
 // koreauth.ErrUnavailable if there is no clear answer. The claims of a bound token
 // have a Confirmation, which the guard's Options.Sender must confirm.
 func (v *Validator) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
-	if v == nil || v.asker == nil {
+	claims, err := v.shared(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return clone(claims), nil
+}
+
+func init() {
+	door.AddShared(func(validator any) any {
+		if v, ok := validator.(*Validator); ok {
+			return v.shared
+		}
+		return nil
+	})
+}
+
+// shared is Validate without the copy: its claims must not be changed.
+func (v *Validator) shared(ctx context.Context, token string) (*koreauth.Claims, error) {
+	switch {
+	case v == nil || v.asker == nil:
 		return nil, unavailable(errZero, 0)
-	}
-	if v.jwt == nil {
-		return cloned(v.judged(ctx, token, nil))
-	}
-	if strings.Count(token, ".") != 2 {
-		return cloned(validate(ctx, v.jwt, nil, token))
+	case v.jwt == nil:
+		return v.judged(ctx, token, nil)
+	case strings.Count(token, ".") != 2:
+		return validate(ctx, v.jwt, nil, token)
 	}
 	verified, err := verifySignature(ctx, v.jwt, token)
 	switch {
 	case err != nil:
 		return nil, err
 	case verified.Issuer != v.config.Issuer:
-		return cloned(validate(ctx, v.jwt, nil, token))
+		return validate(ctx, v.jwt, nil, token)
 	}
 	claims, err := v.judged(ctx, token, verified)
 	if err == nil {
 		err = require(v.jwt, claims)
 	}
-	return cloned(claims, err)
-}
-
-func cloned(c *koreauth.Claims, err error) (*koreauth.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	return clone(c), nil
+	return claims, nil
 }
 
 // judged returns the shared claims of a token that is active and valid. verified are
 // the claims of a JWT, or nil.
 func (v *Validator) judged(ctx context.Context, token string, verified *koreauth.Claims) (*koreauth.Claims, error) {
 	switch {
-	case len(token) > maxToken || !token68.Valid(token):
+	case verified == nil && (len(token) > maxToken || !token68.Valid(token)):
 		return nil, koreauth.ErrMalformed
 	case v.config.Shape != nil && !v.config.Shape(token):
 		return nil, errShape

@@ -23,6 +23,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/introspection"
+	"github.com/koreauth/koreauth/koretest"
 	"github.com/koreauth/koreauth/revocation"
 )
 
@@ -403,6 +404,45 @@ func TestValidate_ClaimsAreACopy(t *testing.T) {
 	var custom struct{ Custom string }
 	require.NoError(t, second.Decode(&custom))
 	assert.Equal(t, "x", custom.Custom)
+}
+
+// A guard does not copy the claims, but its handlers get copies.
+func TestValidate_GuardSharesClaims(t *testing.T) {
+	issuer, s := startIssuer(t), &server{answer: reply(200, active(map[string]any{"scope": "a b"}))}
+	both, err := koreauth.NewValidator(koreauth.Config{
+		Issuer: issuer.URL(), Audience: []string{"api-gw"}, HTTPClient: issuer.HTTPClient(), Opaque: newValidator(t, s),
+	})
+	require.NoError(t, err)
+	ownServer := &server{}
+	token := mint(t, issuer, koretest.Token{})
+	ownServer.answer = reply(200, answerTo(t, token, map[string]any{"scope": "a b"}))
+	for name, row := range map[string]struct {
+		validator koreauth.TokenValidator
+		token     string
+	}{
+		"New":    {newValidator(t, s), "good"},
+		"Opaque": {both, "good"},
+		"Also":   {newAlso(t, issuer, ownServer, nil), token},
+	} {
+		guard := koreauth.New(row.validator, nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+row.token)
+		change := guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			claims, _ := koreauth.FromContext(r.Context())
+			require.Equal(t, []string{"a", "b"}, claims.Scopes, name)
+			claims.Scopes[0] = "admin"
+		}))
+		for range 4 {
+			change.ServeHTTP(httptest.NewRecorder(), r)
+			claims, err := guard.Authenticate(r)
+			require.NoError(t, err, name)
+			require.Equal(t, []string{"a", "b"}, claims.Scopes, name)
+			claims.Scopes[0] = "admin"
+		}
+		nothing, w := guard.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), httptest.NewRecorder()
+		allocations := testing.AllocsPerRun(100, func() { nothing.ServeHTTP(w, r) })
+		assert.LessOrEqual(t, allocations, 4.0, name)
+	}
 }
 
 // A rule of package revocation ends a token at once, whatever MaxAge is.

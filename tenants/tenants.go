@@ -120,6 +120,9 @@ var (
 // Faults returns an error that names all fields with a fault and the cure, or nil. Call it
 // when the program starts: a Set with a fault answers every token with ErrUnavailable.
 func (s *Set) Faults() error {
+	if s == nil {
+		return errNil
+	}
 	s.once.Do(func() {
 		var faults []error
 		var err error
@@ -142,12 +145,32 @@ func (s *Set) Faults() error {
 	return s.faults
 }
 
+var errNil = errors.New("tenants: the *Set is nil: use &tenants.Set{…}")
+
 // Validate returns the claims of a valid token of a tenant, which belong to the caller. The
 // error is that of the tenant's koreauth.Validator; koreauth.ErrIssuer if Match or Resolve
 // does not know the issuer; or koreauth.ErrUnavailable if it could not be resolved, or the
 // Set has Faults. The claims of a bound token have a Confirmation, which the guard's
 // Options.Sender must confirm.
 func (s *Set) Validate(ctx context.Context, token string) (*koreauth.Claims, error) {
+	claims, err := s.shared(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return clone(claims), nil
+}
+
+func init() {
+	door.AddShared(func(validator any) any {
+		if s, ok := validator.(*Set); ok {
+			return s.shared
+		}
+		return nil
+	})
+}
+
+// shared is Validate without the copy: its claims must not be changed.
+func (s *Set) shared(ctx context.Context, token string) (*koreauth.Claims, error) {
 	if err := s.Faults(); err != nil {
 		return nil, unavailable(err, 0)
 	}
@@ -162,11 +185,7 @@ func (s *Set) Validate(ctx context.Context, token string) (*koreauth.Claims, err
 	if err != nil {
 		return nil, err
 	}
-	claims, err := validate(ctx, t.validator, nil, token)
-	if err != nil {
-		return nil, err
-	}
-	return clone(claims), nil
+	return validate(ctx, t.validator, nil, token)
 }
 
 // issuerOf returns the "iss" of a token, which is not verified.

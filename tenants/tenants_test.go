@@ -398,7 +398,27 @@ func TestSet_ClaimsAreACopy(t *testing.T) {
 			require.Equal(t, []string{koretest.Audience}, claims.Audience)
 			claims.Audience[0] = "changed"
 		}
+		guard := koreauth.New(s, nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		change := guard.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			claims, _ := koreauth.FromContext(r.Context())
+			require.Equal(t, []string{koretest.Audience}, claims.Audience)
+			claims.Audience[0] = "changed"
+		}))
+		for range 2 {
+			change.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		nothing, w2 := guard.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), httptest.NewRecorder()
+		assert.LessOrEqual(t, testing.AllocsPerRun(100, func() { nothing.ServeHTTP(w2, r) }), 6.0, "the guard does not copy the claims")
 	})
+}
+
+func TestSet_Nil(t *testing.T) {
+	var s *tenants.Set
+	assert.ErrorContains(t, s.Faults(), "nil")
+	_, err := s.Validate(t.Context(), "a.b.c")
+	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
 }
 
 func TestSet_LargeToken(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // errEnded is the error of a function that ended its goroutine.
@@ -41,4 +42,32 @@ func Call[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (T
 		var none T
 		return none, context.Cause(ctx)
 	}
+}
+
+// First calls f for each value at the same time, with a context that ends after limit,
+// and returns nil as soon as one call has no error. If all have one, First returns them in
+// the order of the values. The other calls go on.
+func First[T any](ctx context.Context, limit time.Duration, values []T, f func(T, context.Context) error) []error {
+	type result struct {
+		n   int
+		err error
+	}
+	results := make(chan result, len(values)) // buffered: no goroutine waits for its reader
+	for n, value := range values {
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			_, err := Call(ctx, func(ctx context.Context) (any, error) { return nil, f(value, ctx) })
+			results <- result{n, err}
+		}()
+	}
+	errs := make([]error, len(values))
+	for range values {
+		got := <-results
+		if got.err == nil {
+			return nil
+		}
+		errs[got.n] = got.err
+	}
+	return errs
 }

@@ -54,3 +54,43 @@ func TestCall(t *testing.T) {
 		})
 	})
 }
+
+func TestFirst(t *testing.T) {
+	failed := errors.New("failed")
+	type calls = []func(context.Context) error
+	call := func(f func(context.Context) error, ctx context.Context) error { return f(ctx) }
+	fail := func(context.Context) error { return failed }
+	slowFail := func(context.Context) error { time.Sleep(time.Second); return errors.New("late") }
+	slow := func(context.Context) error { time.Sleep(time.Second); return nil }
+	ok := func(context.Context) error { return nil }
+	never := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for _, row := range []struct {
+		name  string
+		calls calls
+		want  []string // empty: no error
+		after time.Duration
+	}{
+		{"one of several", calls{fail, ok, slow}, nil, 0},
+		{"the last", calls{fail, slowFail, slow}, nil, time.Second},
+		{"it waits for none of the others", calls{never, ok, never}, nil, 0},
+		{"none, in the order of the values", calls{slowFail, fail}, []string{"late", "failed"}, time.Second},
+		{"all at once", calls{slowFail, slowFail, slowFail}, []string{"late", "late", "late"}, time.Second},
+		{"the limit", calls{never, fail}, []string{"context deadline exceeded", "failed"}, time.Minute},
+		{"a panic", calls{func(context.Context) error { panic(1) }}, []string{"it panicked with a int"}, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				errs := bounded.First(t.Context(), time.Minute, row.calls, call)
+				assert.Equal(t, row.after, time.Since(start))
+				var texts []string
+				for _, err := range errs {
+					texts = append(texts, err.Error())
+				}
+				assert.Equal(t, row.want, texts)
+				time.Sleep(time.Minute)
+				synctest.Wait() // synctest fails if a goroutine goes on now
+			})
+		})
+	}
+}

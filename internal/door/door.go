@@ -28,8 +28,9 @@ var (
 	//	func(c *koreauth.Claims) *koreauth.Claims
 	Clone any
 
-	// VerifySignature verifies the signature, "iss" and "exp" of a token, and nothing
-	// else: neither the audience, nor the type, nor Config.Require. Its type is
+	// VerifySignature verifies the header, the signature, "iss" and "exp" of a token, and
+	// nothing else: neither the audience, nor the other claims, nor Config.Require. The
+	// claims are shared and must not be changed. Its type is
 	//
 	//	func(ctx context.Context, v *koreauth.Validator, token string) (*koreauth.Claims, error)
 	VerifySignature any
@@ -41,3 +42,23 @@ var (
 	//	func(ctx context.Context, keys koreauth.KeySet, algorithms []string, text string) (typ, payload string, err error)
 	VerifyJWS any
 )
+
+// shared are the functions of AddShared.
+var shared []func(validator any) (validate any)
+
+// AddShared adds a function that knows the TokenValidators of a package. It returns one
+// that validates as their Validate does, but returns shared claims, which must not be
+// changed; or nil for another validator. The type of what it returns is
+//
+//	func(ctx context.Context, token string) (*koreauth.Claims, error)
+func AddShared(find func(validator any) (validate any)) { shared = append(shared, find) }
+
+// Shared returns the function for a TokenValidator that AddShared describes, or nil.
+func Shared(validator any) (validate any) {
+	for _, find := range shared {
+		if validate := find(validator); validate != nil {
+			return validate
+		}
+	}
+	return nil
+}
