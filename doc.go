@@ -1,7 +1,7 @@
 // Package koreauth protects HTTP APIs that accept KORE access tokens: JWTs of a
 // Keycloak realm, which clients get with the OAuth 2.0 client-credentials grant. It
 // is middleware for net/http, and for routers that accept such middleware, such as
-// gorilla/mux.
+// gorilla/mux: r.Use(guard.Wrap).
 //
 //	validator, err := koreauth.NewValidator(koreauth.Config{
 //		Issuer:   "https://keycloak.example.com/realms/KORE-CIDP",
@@ -22,12 +22,6 @@
 // If the token is valid, the guard calls the handler, where [FromContext] returns
 // the [Claims]. Otherwise it rejects the request. A [Requirement] is a further
 // condition, such as a scope or a grant.
-//
-// With gorilla/mux, a guard can protect a router, a subrouter or a route:
-//
-//	r := mux.NewRouter()
-//	r.Use(guard.Wrap)
-//	r.Handle("/v1/clients/{id}", guard.Require(koreauth.Grant("API Clients", koreauth.Delete))(del)).Methods("DELETE")
 //
 // # What is checked
 //

@@ -25,8 +25,14 @@ func init() {
 		i := &issuer{name: name, audience: audience, clients: clients, leeway: leeway}
 		return func(c *Claims, now time.Time) error { return i.fault(claimChecks, c, now) }
 	}
-	door.Require = func(v *Validator, c *Claims) error { return v.issuerOf(c).checkLast(nil, c, leaveBound) }
-	door.Clone = (*Claims).clone
+	door.Require = func(v *Validator, c *Claims) error {
+		i := v.issuerOf(c)
+		if err := i.fault(claimChecks[4:], c, time.Now()); err != nil {
+			return err
+		}
+		return i.checkLast(nil, c, leaveBound)
+	}
+	door.Clone, door.Size = (*Claims).clone, claimBytes
 	door.VerifySignature = verifySignature
 	door.VerifyJWS = verifyJWS
 }
@@ -56,7 +62,7 @@ func verifySignature(ctx context.Context, v *Validator, token string) (*Claims, 
 	return &t.content.claims, nil
 }
 
-var signedChecks = []claimCheck{(*issuer).checkIssuer, (*issuer).checkExpiry}
+var signedChecks = []claimCheck{(*issuer).checkIssuer, (*issuer).checkExpiry, (*issuer).checkNotBefore, (*issuer).checkType}
 
 // verifyJWS implements door.VerifyJWS.
 func verifyJWS(ctx context.Context, keys KeySet, algorithms []string, text string) (typ, payload string, err error) {

@@ -140,14 +140,11 @@ func New(validator TokenValidator, options *Options) *Middleware {
 // validateFunc returns the function with which a Middleware validates tokens. For
 // a *Validator it avoids copying the claims, which FromContext copies anyway.
 func validateFunc(validator TokenValidator, policy binding) func(*http.Request, string) (*Claims, bool, *Error) {
-	if validator == nil {
-		panic("koreauth: New needs a TokenValidator")
+	validate := sharedValidate(validator)
+	if validate == nil {
+		panic("koreauth: New needs a TokenValidator; this one is nil")
 	}
-	v, ok := validator.(*Validator)
-	if ok && v == nil {
-		panic("koreauth: New needs a TokenValidator; the *Validator is nil")
-	}
-	if ok {
+	if v, ok := validator.(*Validator); ok {
 		return func(r *http.Request, token string) (*Claims, bool, *Error) {
 			claims, remembered, refusal := v.validate(r.Context(), r, token, policy)
 			// A token in base64url is a token68, so only malformed ones are checked.
@@ -157,7 +154,6 @@ func validateFunc(validator TokenValidator, policy binding) func(*http.Request, 
 			return claims, remembered, refusal
 		}
 	}
-	validate := sharedValidate(validator)
 	return func(r *http.Request, token string) (*Claims, bool, *Error) {
 		switch {
 		case !token68.Valid(token):

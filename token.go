@@ -41,11 +41,15 @@ type verifiedToken struct {
 	keyIn   atomic.Uint64 // the last snapshot that was found to have the key
 }
 
-// bytes returns how much memory a remembered token takes at most. Strings are counted
-// although most of them are parts of the payload.
+// bytes returns how much memory a remembered token takes at most.
 func (t *verifiedToken) bytes() int {
-	c := &t.claims
-	size := overhead + allocated(len(t.payload))
+	return overhead + allocated(len(t.payload)) + allocated(len(t.header.Kid)) + allocated(len(t.header.Typ)) + claimBytes(&t.claims)
+}
+
+// claimBytes returns how much memory the strings and lists of claims take at most. Strings
+// are counted although most of them are parts of the payload.
+func claimBytes(c *Claims) int {
+	size := 0
 	for _, list := range [][]string{c.Audience, c.Scopes, c.IPRanges, c.Products} {
 		size += allocated(16 * cap(list))
 		for _, text := range list {
@@ -62,7 +66,7 @@ func (t *verifiedToken) bytes() int {
 	if bound := c.Confirmation; bound != nil {
 		size += allocated(32) + allocated(len(bound.CertificateSHA256)) + allocated(len(bound.KeySHA256))
 	}
-	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ, t.header.Kid, t.header.Typ} {
+	for _, text := range []string{c.Issuer, c.Subject, c.ID, c.ClientID, c.AccountID, c.ClientType, c.ClientOwner, c.extra.typ} {
 		size += allocated(len(text))
 	}
 	return size

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"reflect"
 	"slices"
 	"time"
 
@@ -31,8 +32,11 @@ type TokenValidator interface {
 }
 
 // sharedValidate returns a function that validates as v does, but whose claims may be
-// shared, so that they must not be changed.
+// shared, so that they must not be changed. It returns nil if v is nil or a nil pointer.
 func sharedValidate(v TokenValidator) func(context.Context, string) (*Claims, error) {
+	if p := reflect.ValueOf(v); v == nil || p.Kind() == reflect.Pointer && p.IsNil() {
+		return nil
+	}
 	if validate, ok := door.Shared(v).(func(context.Context, string) (*Claims, error)); ok {
 		return validate
 	}
@@ -201,8 +205,8 @@ func (c *Config) issuer() (*issuer, []error) {
 	faults.add(c.Leeway < 0, "Config.Leeway is negative: set it to zero or more")
 	faults.add(c.MaxAge < 0, "Config.MaxAge is negative: set it to zero, for no limit, or more")
 	faults.add(slices.ContainsFunc(c.Require, isNil), "Config.Require has a nil Requirement: remove it")
-	opaque, ok := c.Opaque.(*Validator)
-	faults.add(ok && opaque == nil, "Config.Opaque is a nil *Validator: leave it empty to reject opaque tokens")
+	i.opaque = sharedValidate(c.Opaque)
+	faults.add(c.Opaque != nil && i.opaque == nil, "Config.Opaque is a nil *Validator, or another nil pointer: leave it empty to reject opaque tokens")
 	names := c.Algorithms
 	if len(names) == 0 {
 		names = []string{"RS256"}
@@ -213,9 +217,6 @@ func (c *Config) issuer() (*issuer, []error) {
 		i.algorithms[name] = true
 	}
 	i.expected = &explain.Want{Issuers: []string{i.name}, Audience: i.audience, Algorithms: slices.Sorted(maps.Keys(i.algorithms)), Clients: i.clients, Leeway: i.leeway, MaxAge: i.maxAge}
-	if c.Opaque != nil && !(ok && opaque == nil) {
-		i.opaque = sharedValidate(c.Opaque)
-	}
 	if len(c.Require) > 0 {
 		i.require = &allOf{group{slices.Clone(c.Require)}}
 	}

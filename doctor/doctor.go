@@ -99,7 +99,8 @@ type run struct {
 	findings []Finding
 	accepted bool     // the given token was accepted by the validator
 	bound    bool     // it would have been, but it is bound to its sender
-	audience []string // of the given token, if its signature was verified
+	verified bool     // the given token was
+	audience []string // of that token
 }
 
 // add adds a finding. All texts are made printable, and lose what looks like a secret.
@@ -165,7 +166,7 @@ func (r *run) token(ctx context.Context, validator *koreauth.Validator) {
 	verify := door.VerifySignature.(func(context.Context, *koreauth.Validator, string) (*koreauth.Claims, error))
 	claims, err := verify(ctx, validator, r.config.Token)
 	if err == nil {
-		r.audience = claims.Audience
+		r.verified, r.audience = true, claims.Audience
 	}
 	if limit := r.config.Config.MaxAge; err == nil && limit > 0 && !claims.IssuedAt.IsZero() && claims.Expiry.Sub(claims.IssuedAt) > limit {
 		r.add("token", levelWarn, fmt.Sprintf("tokens are older than Config.MaxAge, %v, before they expire", limit), "let clients get new tokens more often, or raise MaxAge")

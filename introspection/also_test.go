@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -19,6 +19,8 @@ import (
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/introspection"
 	"github.com/koreauth/koreauth/koretest"
+	"github.com/koreauth/koreauth/revocation"
+	"maps"
 )
 
 // lightweight are the members that Keycloak leaves in a lightweight token.
@@ -50,7 +52,7 @@ func koretestPayload(token string) ([]byte, error) {
 // newAlso returns a Validator for lightweight tokens of an issuer.
 func newAlso(t testing.TB, issuer *koretest.Issuer, s *server, jwt func(*koreauth.Config), change ...func(*introspection.Config)) *introspection.Validator {
 	t.Helper()
-	config := koreauth.Config{Issuer: issuer.URL(), Audience: []string{"nobody"}}
+	config := koreauth.Config{Issuer: issuer.URL(), Audience: []string{"nobody"}, HTTPClient: issuer.HTTPClient()}
 	if jwt != nil {
 		jwt(&config)
 	}
@@ -275,4 +277,93 @@ func TestAlso_Faults(t *testing.T) {
 	_, err = introspection.Also(jwt, introspection.Config{Issuer: issuerURL, Style: 7})
 	assert.ErrorContains(t, err, "is not an issuer of the Validator")
 	assert.ErrorContains(t, err, "Style is unknown")
+}
+
+// What restricts the token, or says whose it is, holds although the answer leaves it out.
+func TestAlso_KeepsTheRestrictionsOfTheToken(t *testing.T) {
+	issuer := startIssuer(t)
+	for name, row := range map[string]struct {
+		claims map[string]any // of the token
+		change map[string]any // of the answer
+		check  func(*koreauth.Claims, error) bool
+	}{
+		"azp differs beside an equal client_id":     {nil, map[string]any{"azp": "other"}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
+		"an ID token, and the answer is silent":     {map[string]any{"typ": "ID"}, map[string]any{"typ": nil, "token_type": nil}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
+		"a refresh token, and the answer is silent": {map[string]any{"typ": "Refresh"}, map[string]any{"typ": nil}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
+		"an odd nbf":               {map[string]any{"nbf": "soon"}, map[string]any{"nbf": nil}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
+		"a later nbf in the token": {map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}, map[string]any{"nbf": 1}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
+		"ip-range": {map[string]any{"ip-range": []string{"10.0.0.0/8"}}, map[string]any{"ip-range": nil}, func(c *koreauth.Claims, err error) bool {
+			return err != nil || len(c.IPRanges) > 0
+		}},
+		"account-id":         {map[string]any{"account-id": "CO9"}, map[string]any{"account-id": nil}, func(c *koreauth.Claims, err error) bool { return err != nil || c.AccountID == "CO9" }},
+		"another account-id": {map[string]any{"account-id": "CO9"}, map[string]any{"account-id": "CO1"}, func(c *koreauth.Claims, err error) bool { return err != nil }},
+	} {
+		drop := []string{"aud", "client_id", "scopes", "products", "api-key", "scope"}
+		for _, extra := range []string{"ip-range", "account-id"} {
+			if _, ok := row.claims[extra]; !ok {
+				drop = append(drop, extra)
+			}
+		}
+		token, err := issuer.Mint(koretest.Token{Claims: row.claims, Drop: drop})
+		require.NoError(t, err)
+		v := newAlso(t, issuer, &server{answer: reply(200, answerTo(t, token, row.change))}, nil)
+		c, err := v.Validate(t.Context(), token)
+		assert.True(t, row.check(c, err), "%s: %v %v", name, c, err)
+	}
+}
+
+// MaxAge and ClientIDs of the Config of jwt apply.
+func TestAlso_RulesOfTheJWT(t *testing.T) {
+	issuer, s := startIssuer(t), &server{}
+	token := mint(t, issuer, koretest.Token{})
+	s.answer = reply(200, answerTo(t, token, nil))
+	v := newAlso(t, issuer, s, func(c *koreauth.Config) { c.ClientIDs = []string{"somebody-else"} })
+	_, err := v.Validate(t.Context(), token)
+	assert.ErrorIs(t, err, koreauth.ErrClient, "ClientIDs of jwt")
+	old := mint(t, issuer, koretest.Token{Claims: map[string]any{"iat": time.Now().Add(-time.Hour).Unix(), "exp": time.Now().Add(time.Hour).Unix()}})
+	s.set(reply(200, answerTo(t, old, nil)))
+	v = newAlso(t, issuer, s, func(c *koreauth.Config) { c.MaxAge = time.Minute })
+	_, err = v.Validate(t.Context(), old)
+	assert.ErrorIs(t, err, koreauth.ErrTooOld, "MaxAge of jwt")
+}
+
+// An answer without "exp" is never used in an outage, although the token has one.
+func TestAlso_AnswerWithoutExpIsNotStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, err := koretest.NewIssuer(&koretest.Options{URL: "https://issuer.example"})
+		require.NoError(t, err)
+		s, token := &server{}, mint(t, issuer, koretest.Token{})
+		s.set(reply(200, answerTo(t, token, map[string]any{"exp": nil})))
+		v := newAlso(t, issuer, s, nil, func(c *introspection.Config) { c.ServeStale = time.Hour })
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err)
+		s.set(outage)
+		pass(10*time.Second - 1)
+		_, err = v.Validate(t.Context(), token)
+		require.NoError(t, err)
+		pass(1)
+		_, err = v.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+	})
+}
+
+// A rule for the account of the token ends it, although the answer has no account.
+func TestAlso_RevokedAccount(t *testing.T) {
+	issuer, s := startIssuer(t), &server{}
+	token, err := issuer.Mint(koretest.Token{Drop: []string{"aud"}})
+	require.NoError(t, err)
+	list := &revocation.List{}
+	var own koreauth.Claims
+	payload, _ := koretestPayload(token)
+	require.NoError(t, own.UnmarshalJSON(payload))
+	require.NotEmpty(t, own.AccountID)
+	require.NoError(t, list.Apply(revocation.Rule{Issuer: issuer.URL(), Account: own.AccountID, IssuedBefore: time.Now().Add(time.Minute)}))
+	s.set(reply(200, answerTo(t, token, map[string]any{"account-id": nil})))
+	v := newAlso(t, issuer, s, func(c *koreauth.Config) { c.Require = []koreauth.Requirement{list} })
+	_, err = v.Validate(t.Context(), token)
+	assert.ErrorIs(t, err, koreauth.ErrRevoked)
+	s.set(reply(200, answerTo(t, token, map[string]any{"iat": time.Now().Add(time.Hour).Unix()})))
+	v = newAlso(t, issuer, s, func(c *koreauth.Config) { c.Require = []koreauth.Requirement{list} })
+	_, err = v.Validate(t.Context(), token)
+	assert.ErrorIs(t, err, koreauth.ErrRevoked, "iat of the answer differs from that of the token")
 }

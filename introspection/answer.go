@@ -1,11 +1,12 @@
 package introspection
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/internal/authserver"
@@ -18,7 +19,8 @@ type verdict struct {
 	claims  *koreauth.Claims // shared; nil unless active
 	endless bool             // the answer has no "exp"
 	access  bool             // "token_type" is that of an access token, or absent
-	bytes   int              // of the answer
+	dpop    bool             // "token_type" is DPoP (RFC 9449 §5)
+	bytes   int              // of memory
 }
 
 // errNotClear is an answer that does not say whether the token is active.
@@ -36,7 +38,7 @@ func read(a *authserver.Answer) (*verdict, error) {
 	case a.Type != "application/json":
 		return nil, notClear("the Content-Type is %.64q, not application/json", a.Type)
 	}
-	v := &verdict{access: true, endless: true, bytes: len(a.Body)}
+	v := &verdict{access: true, endless: true}
 	active := ""
 	var odd error
 	r := strictjson.ReadObject(a.Body)
@@ -52,7 +54,8 @@ func read(a *authserver.Answer) (*verdict, error) {
 		case "token_type":
 			kind := r.Peek()
 			text, _ := r.String()
-			v.access = strings.EqualFold(text, "Bearer") || strings.EqualFold(text, "DPoP") || kind == 'n'
+			v.dpop = strings.EqualFold(text, "DPoP")
+			v.access = strings.EqualFold(text, "Bearer") || v.dpop || kind == 'n'
 			if kind != '"' && kind != 'n' {
 				odd = notClear(`"token_type" is not a string`)
 			}
@@ -70,7 +73,7 @@ func read(a *authserver.Answer) (*verdict, error) {
 	case odd != nil:
 		return nil, odd
 	}
-	v.active, v.claims = true, new(koreauth.Claims)
+	v.active, v.claims, v.bytes = true, new(koreauth.Claims), len(a.Body)+len(a.Body)/8
 	if err := v.claims.UnmarshalJSON([]byte(a.Body)); err != nil {
 		return nil, notClear("%w", err)
 	}
@@ -78,31 +81,48 @@ func read(a *authserver.Answer) (*verdict, error) {
 }
 
 // complete adds what the answer leaves out and the verified token says, and returns an
-// error if the two differ.
+// error if the two differ. What a token grants is told by the answer alone; what restricts
+// it, or says whose it is, holds if either says so.
 func (v *verdict) complete(token *koreauth.Claims) error {
 	c := v.claims
 	for _, one := range []struct {
 		name          string
 		answer, token *string
-	}{{"iss", &c.Issuer, &token.Issuer}, {"sub", &c.Subject, &token.Subject}, {"jti", &c.ID, &token.ID}, {"azp", &c.ClientID, &token.ClientID}} {
+	}{
+		{"iss", &c.Issuer, &token.Issuer}, {"sub", &c.Subject, &token.Subject}, {"jti", &c.ID, &token.ID}, {"client_id", &c.ClientID, &token.ClientID},
+		{"account-id", &c.AccountID, &token.AccountID}, {"client-type", &c.ClientType, &token.ClientType}, {"client-owner", &c.ClientOwner, &token.ClientOwner},
+	} {
 		switch {
 		case *one.token == "":
 		case *one.answer == "" && one.name != "iss":
-			*one.answer = *one.token
+			*one.answer = strings.Clone(*one.token) // Its payload is not kept.
 		case *one.answer != *one.token:
 			return notClear("%q is not that of the token", one.name)
 		}
 	}
+	if in, of := partyOf(c), partyOf(token); in != "" && of != "" && in != of {
+		return notClear(`"azp" is not that of the token`)
+	}
 	switch {
 	case v.endless:
-		c.Expiry, v.endless = token.Expiry, false
+		c.Expiry = token.Expiry
 	case !c.Expiry.Equal(token.Expiry):
 		return notClear(`"exp" is not that of the token`)
 	}
-	for _, one := range []struct{ answer, token *time.Time }{{&c.IssuedAt, &token.IssuedAt}, {&c.NotBefore, &token.NotBefore}} {
-		if one.answer.IsZero() {
-			*one.answer = *one.token
+	if c.IssuedAt.IsZero() || !token.IssuedAt.IsZero() && token.IssuedAt.Before(c.IssuedAt) {
+		c.IssuedAt = token.IssuedAt
+	}
+	if token.NotBefore.After(c.NotBefore) {
+		c.NotBefore = token.NotBefore
+	}
+	switch {
+	case len(token.IPRanges) == 0:
+	case len(c.IPRanges) == 0:
+		for _, one := range token.IPRanges {
+			c.IPRanges = append(c.IPRanges, strings.Clone(one))
 		}
+	case !slices.Equal(c.IPRanges, token.IPRanges):
+		return notClear(`"ip-range" is not that of the token`)
 	}
 	switch own := token.Confirmation; {
 	case own == nil:
@@ -112,4 +132,14 @@ func (v *verdict) complete(token *koreauth.Claims) error {
 		return notClear(`"cnf" is not that of the token`)
 	}
 	return nil
+}
+
+// partyOf returns the authorized party, "azp", which Claims has only without "client_id".
+func partyOf(c *koreauth.Claims) string {
+	var payload json.RawMessage
+	if c.Decode(&payload) != nil {
+		return ""
+	}
+	party, _ := strictjson.Text(string(payload), "azp") // An odd one was rejected before.
+	return party
 }

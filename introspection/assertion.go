@@ -26,13 +26,23 @@ type algorithm struct {
 	size int // of each half of an ECDSA signature, in bytes; zero: another kind of key
 }
 
+var errNoKey = errors.New("is empty: set it to the private key of this client")
+
 // algorithmOf returns the algorithm of a key.
-func algorithmOf(key crypto.Signer) (algorithm, error) {
-	if key == nil {
-		return algorithm{}, errors.New("is nil")
+func algorithmOf(key crypto.Signer) (_ algorithm, err error) {
+	defer func() {
+		if recover() != nil { // A key without its numbers panics.
+			err = errNoKey
+		}
+	}()
+	if own, ok := key.(ed25519.PrivateKey); key == nil || ok && len(own) != ed25519.PrivateKeySize {
+		return algorithm{}, errNoKey
 	}
 	switch public := key.Public().(type) {
 	case *rsa.PublicKey:
+		if public.N.BitLen() == 0 {
+			return algorithm{}, errNoKey
+		}
 		if public.N.BitLen() < 2048 {
 			return algorithm{}, errors.New("is an RSA key of less than 2048 bits: use a longer one (RFC 7518 §3.3)")
 		}

@@ -14,7 +14,8 @@ import (
 )
 
 // Config says whom to ask about tokens, and which tokens are valid. Issuer, Audience,
-// ClientID and credentials are required. fmt, log/slog and encoding/json print no secret.
+// ClientID and credentials are required. fmt, log/slog and encoding/json print no secret,
+// unless the Config is in an unexported field of a struct: fmt prints its members then.
 type Config struct {
 	// Endpoint is the https URL of the introspection endpoint. If it is empty, it is
 	// discovered from the metadata of Issuer: its introspection_endpoint (OpenID Connect

@@ -11,21 +11,22 @@ import (
 
 // The limits of requests to the issuer.
 const (
-	maxInFlight = 64                     // of new tokens, and as many of tokens that were good, which wait
+	maxInFlight = 64                     // about new tokens; as many again about tokens that were good
 	askInterval = time.Second / 200      // between requests about new tokens, after a burst
 	askBurst    = 400                    // requests
 	failFast    = 250 * time.Millisecond // after a failure, until the next request
 )
 
 var (
-	errBusy  = errors.New("too many unknown tokens: the issuer is asked about at most 200 in a second")
+	errRate  = errors.New("too many unknown tokens: the issuer is asked about at most 200 in a second")
+	errBusy  = errors.New("too many unknown tokens: the issuer is asked about at most 64 at a time")
 	errQueue = errors.New("the issuer is slow, so that requests queue up")
-	errDown  = errors.New("the issuer did not answer a moment ago")
+	errDown  = errors.New("the last request to the issuer failed a moment ago")
 )
 
 // gate decides whether the issuer may be asked.
 type gate struct {
-	places chan struct{} // taken by requests about tokens that were good
+	places chan struct{} // one for each request about a token that was good; others wait for one
 
 	mu       sync.Mutex
 	inFlight int        // of new tokens
@@ -57,7 +58,7 @@ func (g *gate) enter(k kind) error {
 	}
 	if k == unknown {
 		if !g.rate.Take() {
-			return errBusy
+			return errRate
 		}
 		g.inFlight++
 	}
@@ -104,4 +105,11 @@ func (g *gate) isDown() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.down
+}
+
+// giveUp notes that a request ended before it was sent, and lets another one try.
+func (g *gate) giveUp() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.probing, g.retryAt = false, time.Now().Add(failFast)
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/koreauth/koreauth/internal/authserver"
@@ -19,9 +18,9 @@ const timeout = 2 * time.Second
 
 // asker asks the issuer about tokens.
 type asker struct {
-	config     *Config
-	client     *http.Client
-	discovered atomic.Pointer[string] // nil: not yet, or Config.Endpoint is set
+	config *Config
+	client *http.Client
+	endpoint
 }
 
 func newAsker(c *Config) *asker {
@@ -31,6 +30,7 @@ func newAsker(c *Config) *asker {
 		transport.MaxIdleConnsPerHost = maxInFlight
 		a.client.Transport = transport
 	}
+	a.endpoint = endpoint{config: c, client: a.client}
 	return a
 }
 
@@ -44,40 +44,64 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
+// newFailure returns a failure, whose text has neither the token nor the secret.
+func newFailure(what string, err error, c *Config, token, secret string) *failure {
+	hidden := authserver.Forms(c.ClientID, secret)
+	switch own := errors.Is(err, errNotClear); {
+	case token == "", own && len(token) < 8: // It may be a word of this package's text.
+	case own:
+		hidden = append(hidden, token)
+	default: // An error of a transport may quote the request.
+		hidden = append(hidden, authserver.Forms("", token)...)
+	}
+	if err != nil {
+		what += ": " + err.Error()
+	}
+	return &failure{text: authserver.Redact(what, hidden...)}
+}
+
 // ask asks about a token. An error is a *failure, without secrets.
 func (a *asker) ask(ctx context.Context, token string) (*verdict, error) {
-	place, err := a.place(ctx, token)
+	place, err := a.url(ctx)
 	if err != nil {
 		return nil, err
 	}
 	secret := a.config.ClientSecret
+	fail := func(what string, err error) *failure {
+		f := newFailure(what, err, a.config, token, secret)
+		f.down = true
+		return f
+	}
 	if a.config.Secret != nil {
 		if secret, err = a.config.Secret(ctx); err != nil || secret == "" {
-			return nil, a.failed("Config.Secret returned no secret", err, true, token, secret)
+			return nil, fail("Config.Secret returned no secret", err)
 		}
 	}
 	req, err := a.request(ctx, place, token, secret)
 	if err != nil {
-		return nil, a.failed("the request cannot be made", err, true, token, secret)
+		return nil, fail("the request cannot be made", err)
 	}
 	answer, err := authserver.Send(a.client, req)
-	if err != nil {
-		return nil, a.failed("no answer", err, true, token, secret)
-	}
-	v, err := read(answer)
 	if err == nil {
-		return v, nil
+		var v *verdict
+		if v, err = read(answer); err == nil {
+			return v, nil
+		}
 	}
-	status, code := answer.Status, ""
-	if status != http.StatusOK {
-		a.discovered.Store(nil) // The endpoint may have moved.
+	code := ""
+	if answer != nil && answer.Status != http.StatusOK {
 		if code = errorCode(answer.Body); code != "" {
 			err = fmt.Errorf("%w: %s", err, code)
 		}
 	}
-	credentials := status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client"
-	f := a.failed("introspection", err, credentials || status == http.StatusTooManyRequests || status >= 500, token, secret)
-	f.credentials, f.retryAfter = credentials, answer.RetryAfter
+	f := fail("introspection", err)
+	f.down = !errors.Is(err, errNotClear) && !errors.Is(err, authserver.ErrTooLarge)
+	if answer != nil {
+		f.credentials = answer.Status == http.StatusUnauthorized || code == "invalid_client" || code == "unauthorized_client"
+		f.down = f.down || f.credentials || answer.Status == http.StatusTooManyRequests || answer.Status >= 500
+		f.retryAfter = answer.RetryAfter
+	}
+	a.doubt(ctx)
 	return nil, f
 }
 
@@ -88,37 +112,6 @@ func errorCode(body string) string {
 		return ""
 	}
 	return code
-}
-
-// failed returns a failure. Neither the token nor the secret is in its text.
-func (a *asker) failed(what string, err error, down bool, token, secret string) *failure {
-	if err != nil {
-		what += ": " + err.Error()
-	}
-	return &failure{text: authserver.Redact(what, append(authserver.Forms(a.config.ClientID, secret), token)...), down: down}
-}
-
-// place returns the URL of the endpoint, which it discovers if necessary.
-func (a *asker) place(ctx context.Context, token string) (string, error) {
-	if a.config.Endpoint != "" {
-		return a.config.Endpoint, nil
-	}
-	if found := a.discovered.Load(); found != nil {
-		return *found, nil
-	}
-	found, last, err := authserver.Discover(ctx, a.client, a.config.Issuer, "introspection_endpoint", "Endpoint")
-	if fault := authserver.Fault(found, a.config.DangerouslyAllowHTTP); err == nil && fault != "" {
-		err = fmt.Errorf("the introspection_endpoint in the metadata of the issuer %s", fault)
-	}
-	if err != nil {
-		f := a.failed("discovery", err, true, token, "")
-		if last != nil {
-			f.retryAfter = last.RetryAfter
-		}
-		return "", f
-	}
-	a.discovered.Store(&found)
-	return found, nil
 }
 
 // request returns the request about a token (RFC 7662 §2.1).
@@ -145,6 +138,10 @@ func (a *asker) request(ctx context.Context, place, token, secret string) (*http
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
+	if c.Style != PrivateKeyJWT { // whose "jti" must not arrive twice
+		// Not sent: net/http repeats the request if an idle connection was just closed.
+		req.Header["Idempotency-Key"] = nil
+	}
 	if c.Style == Basic { // RFC 6749 §2.3.1: both are encoded first.
 		req.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(secret))
 	}

@@ -1,17 +1,20 @@
 package introspection_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -23,6 +26,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"crypto/elliptic"
+	"crypto/rand"
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/introspection"
@@ -183,12 +188,98 @@ func TestRequest_Discovery(t *testing.T) {
 			_, err = v.Validate(t.Context(), "good2")
 			require.NoError(t, err, name)
 			assert.Equal(t, before+1, s.count(), "%s: it is discovered once", name)
-			s.set(reply(404, ""))
-			_, err = v.Validate(t.Context(), "good3")
-			assert.ErrorIs(t, err, koreauth.ErrUnavailable)
-			s.set(s.answer)
-			_, _ = v.Validate(t.Context(), "good4")
-			assert.Contains(t, s.requests[s.count()-1].URL.Path, ".well-known", "%s: the endpoint may have moved", name)
 		})
 	}
+}
+
+// Errors of a transport that quote the request show neither the token nor the secret.
+func TestRequest_ErrorsThatQuoteTheRequest(t *testing.T) {
+	const odd = "pass\"word\\1\n"
+	for name, quote := range map[string]func(form url.Values, body string) string{
+		"%q of the secret": func(form url.Values, _ string) string { return fmt.Sprintf("%q", form.Get("client_secret")) },
+		"the form":         func(_ url.Values, body string) string { return body },
+		"PathEscape":       func(form url.Values, _ string) string { return url.PathEscape(form.Get("client_secret")) },
+		"the form, quoted": func(_ url.Values, body string) string { return fmt.Sprintf("%q", body) },
+		"base64 of secret": func(form url.Values, _ string) string { return fmt.Sprintf("%q", []byte(form.Get("client_secret"))) },
+	} {
+		var log bytes.Buffer
+		v := newValidator(t, &server{}, func(c *introspection.Config) {
+			c.Style, c.ClientSecret = introspection.Post, odd
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			c.HTTPClient = &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				body, _ := io.ReadAll(req.Body)
+				form, _ := url.ParseQuery(string(body))
+				return nil, errors.New(quote(form, string(body)))
+			})}
+		})
+		_, err := v.Validate(t.Context(), "a+b/c=")
+		text := err.Error() + log.String()
+		assert.NotContains(t, text, "word", name)
+		assert.NotContains(t, text, "a%2Bb%2Fc%3D", name)
+	}
+}
+
+// The status of the metadata is told.
+func TestRequest_DiscoveryThatFails(t *testing.T) {
+	v := newValidator(t, &server{answer: reply(503, "")}, func(c *introspection.Config) { c.Endpoint = "" })
+	_, err := v.Validate(t.Context(), "good")
+	require.Error(t, err)
+	assert.Contains(t, err.Error(), "503")
+}
+
+// roundTrip is a transport that is a function.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// nilPublic is a key that has no public key.
+type nilPublic struct{ crypto.Signer }
+
+func (nilPublic) Public() crypto.PublicKey { return (*rsa.PublicKey)(nil) }
+
+// Keys that are empty inside are faults.
+func TestNew_EmptyKeys(t *testing.T) {
+	for name, key := range map[string]crypto.Signer{
+		"nil RSA": (*rsa.PrivateKey)(nil), "empty RSA": &rsa.PrivateKey{}, "nil ECDSA": (*ecdsa.PrivateKey)(nil), "empty ECDSA": &ecdsa.PrivateKey{},
+		"nil Ed25519": ed25519.PrivateKey(nil), "short Ed25519": ed25519.PrivateKey(make([]byte, 40)), "nil public": nilPublic{},
+	} {
+		func() {
+			defer func() { assert.Nil(t, recover(), name) }()
+			_, err := introspection.New(newConfig(&server{}, func(c *introspection.Config) {
+				c.Style, c.ClientSecret, c.Key = introspection.PrivateKeyJWT, "", key
+			}))
+			assert.Error(t, err, name)
+		}()
+	}
+}
+
+// A request whose idle connection was just closed is sent again.
+func TestRequest_ClosedConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			in := bufio.NewReader(c)
+			if r, err := http.ReadRequest(in); err == nil {
+				_, _ = io.Copy(io.Discard, r.Body)
+				body := active(nil)
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+				_, _ = http.ReadRequest(in) // It gets no answer.
+			}
+			_ = c.Close()
+		}
+	}()
+	client := &http.Client{Transport: &http.Transport{}}
+	v, err := introspection.New(introspection.Config{Endpoint: "http://" + l.Addr().String(), Issuer: issuerURL, Audience: []string{"api-gw"}, ClientID: "api", ClientSecret: secret, HTTPClient: client})
+	require.NoError(t, err)
+	_, err = v.Validate(t.Context(), "good1")
+	require.NoError(t, err)
+	_, err = v.Validate(t.Context(), "good2")
+	assert.NoError(t, err)
+	client.CloseIdleConnections()
 }

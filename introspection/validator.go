@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,17 +31,21 @@ var ErrInactive = fmt.Errorf("%w: not active", koreauth.ErrInvalidToken)
 var (
 	errShape = fmt.Errorf("%w: not of the form that Config.Shape accepts", koreauth.ErrMalformed)
 	errType  = fmt.Errorf(`%w: "token_type" is not Bearer or DPoP`, koreauth.ErrTokenType)
+	errDPoP  = fmt.Errorf(`%w: "token_type" is DPoP, and "cnf" has no "jkt"`, koreauth.ErrTokenType)
 	errZero  = errors.New("the introspection.Validator was not created with New or Also")
 )
 
 const (
 	maxToken    = 16 << 10 // bytes
 	logInterval = time.Minute
+	logTime     = 100 * time.Millisecond // for which callers wait for the Logger
+	overhead    = 1 << 10                // bytes of a verdict, its claims and the entry that refers to them
 )
 
 // The functions of package koreauth that are not exported.
 var (
 	judgeOf         = door.Judge.(func(issuer string, audience, clients []string, leeway time.Duration) func(*koreauth.Claims, time.Time) error)
+	sizeOf          = door.Size.(func(*koreauth.Claims) int)
 	clone           = door.Clone.(func(*koreauth.Claims) *koreauth.Claims)
 	validate        = door.Validate.(func(context.Context, *koreauth.Validator, *http.Request, string) (*koreauth.Claims, error))
 	verifySignature = door.VerifySignature.(func(context.Context, *koreauth.Validator, string) (*koreauth.Claims, error))
@@ -49,7 +54,8 @@ var (
 
 // Validator is a koreauth.TokenValidator that asks the issuer. Create it with [New] or
 // [Also]. It is safe for concurrent use by multiple goroutines, and there is nothing to
-// close: its only goroutines are those of requests to the issuer.
+// close: its only goroutines are those of requests to the issuer, and of idle connections,
+// which close after 90 seconds if HTTPClient is nil.
 type Validator struct {
 	config  Config
 	jwt     *koreauth.Validator // of Also, or nil
@@ -58,7 +64,8 @@ type Validator struct {
 	memory  *memory
 	gate    gate
 	logs    map[string]*seldom.Limit // by message
-	anyGood atomic.Bool              // some token was active
+	logging safelog.Warner
+	anyGood atomic.Bool // some token was active
 
 	mu    sync.Mutex // guards calls
 	calls map[digest]*call
@@ -79,9 +86,11 @@ func New(c Config) (*Validator, error) { return newValidator(nil, c) }
 
 // Also returns a Validator that also asks the issuer about JWTs that jwt can verify, for
 // example Keycloak's lightweight tokens, whose claims the issuer tells: pass it to
-// koreauth.New. Their signature, "iss" and "exp" are verified each time; the other claims
-// are those of the answer, also for the Require of jwt's Config, which is asked without a
-// request. If the token and the answer differ, the token counts as not checked.
+// koreauth.New. Their signature, "iss", "exp", "nbf" and "typ" are verified each time. The
+// other claims are those of the answer: jwt's MaxAge, ClientIDs and Require apply to them
+// (Require without the *http.Request), and the audience is that of this Config. What the
+// answer leaves out of a restriction or an identity is taken from the token. If the two
+// differ, the token counts as not checked.
 //
 // Tokens that are not JWTs, and those of other issuers than Config.Issuer, are
 // validated by jwt alone. The error lists all faults, joined.
@@ -107,7 +116,7 @@ func newValidator(jwt *koreauth.Validator, c Config) (*Validator, error) {
 		return nil, err
 	}
 	v := &Validator{
-		config: c, jwt: jwt, judge: judgeOf(c.Issuer, c.Audience, c.ClientIDs, c.Leeway), memory: newMemory(), calls: make(map[digest]*call),
+		config: c, jwt: jwt, judge: judgeOf(c.Issuer, slices.Clone(c.Audience), slices.Clone(c.ClientIDs), c.Leeway), memory: newMemory(), calls: make(map[digest]*call),
 		gate: gate{places: make(chan struct{}, maxInFlight), rate: limit.Rate{Interval: askInterval, Burst: askBurst}},
 		logs: map[string]*seldom.Limit{logCredentials: {}, logFailed: {}, logAudience: {}},
 	}
@@ -169,10 +178,12 @@ func (v *Validator) shared(ctx context.Context, token string) (*koreauth.Claims,
 // judged returns the shared claims of a token that is active and valid. verified are
 // the claims of a JWT, or nil.
 func (v *Validator) judged(ctx context.Context, token string, verified *koreauth.Claims) (*koreauth.Claims, error) {
-	switch {
+	switch shaped, err := v.hasShape(token); {
 	case verified == nil && (len(token) > maxToken || !token68.Valid(token)):
 		return nil, koreauth.ErrMalformed
-	case v.config.Shape != nil && !v.config.Shape(token):
+	case err != nil:
+		return nil, unavailable(err, 0)
+	case !shaped:
 		return nil, errShape
 	case ctx.Err() != nil:
 		return nil, unavailable(context.Cause(ctx), 0)
@@ -181,36 +192,65 @@ func (v *Validator) judged(ctx context.Context, token string, verified *koreauth
 	last, known := v.memory.good.GetIfPresent(d)
 	if age := last.at.Age(); known && age < v.config.MaxAge {
 		if age >= v.renewAt(d) {
-			v.join(d, token, verified, known) // It ends in the background.
+			v.join(d, token, verified, known) // Nobody waits for it.
 		}
 		return v.accepted(d, last)
 	}
 	if err := v.memory.rejected(d); err != nil {
 		return nil, err
 	}
-	stale := known && v.mayServeStale(last)
 	c := v.join(d, token, verified, known)
-	if !stale || !v.gate.isDown() { // Otherwise it ends in the background.
-		select {
-		case <-c.done:
-		case <-ctx.Done():
-			return nil, unavailable(context.Cause(ctx), 0)
-		}
+	if !known || !v.mayServeStale(last) {
+		return c.wait(ctx)
 	}
-	select {
-	case <-c.done:
-		switch {
-		case c.err == nil:
-			return v.accepted(d, c.answer)
-		case !c.down:
-			return nil, c.err
-		}
-	default:
+	if v.gate.isDown() && !c.ended() {
+		return v.accepted(d, last) // Nobody waits for the request.
 	}
-	if stale && v.mayServeStale(last) {
+	claims, err := c.wait(ctx)
+	if c.ended() && c.down && v.mayServeStale(last) {
 		return v.accepted(d, last)
 	}
-	return nil, c.err
+	return claims, err
+}
+
+// hasShape calls Config.Shape. A panic of it is an error.
+func (v *Validator) hasShape(token string) (ok bool, err error) {
+	if v.config.Shape == nil {
+		return true, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			ok, err = false, fmt.Errorf("Config.Shape panicked with a %T", p)
+		}
+	}()
+	return v.config.Shape(token), nil
+}
+
+// ended reports whether the request has ended.
+func (c *call) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits for the end of the request, and returns its result.
+func (c *call) wait(ctx context.Context) (*koreauth.Claims, error) {
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return nil, unavailable(context.Cause(ctx), 0)
+	}
+	if refusal, ok := c.err.(*koreauth.Error); ok {
+		own := *refusal // Each caller gets its own.
+		return nil, &own
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	return c.answer.claims, nil
 }
 
 // renewAt returns the age at which an answer is replaced in the background, so that no
@@ -224,10 +264,10 @@ func (v *Validator) mayServeStale(a goodAnswer) bool {
 	return !a.endless && a.at.Age() < v.config.ServeStale
 }
 
-// accepted judges a good answer, which may be an old one, at this moment.
+// accepted judges an answer that was good, at this moment.
 func (v *Validator) accepted(d digest, a goodAnswer) (*koreauth.Claims, error) {
 	if err := v.judgeNow(a.verdict); err != nil {
-		v.memory.reject(d, err, v.badAge())
+		v.reject(d, err, a.claims)
 		return nil, err
 	}
 	return a.claims, nil
@@ -236,22 +276,31 @@ func (v *Validator) accepted(d digest, a goodAnswer) (*koreauth.Claims, error) {
 // judgeNow judges the claims of an active token as those of a JWT.
 func (v *Validator) judgeNow(a *verdict) error {
 	claims, now := a.claims, time.Now()
-	if a.endless {
+	if claims.Expiry.IsZero() && a.endless {
 		without := *claims
 		without.Expiry = now.Add(time.Hour) // It is good for MaxAge.
 		claims = &without
 	}
-	if !a.access {
+	switch bound := claims.Confirmation; {
+	case !a.access:
 		return errType
+	case a.dpop && (bound == nil || bound.KeySHA256 == ""):
+		return errDPoP
 	}
 	return v.judge(claims, now)
 }
 
-// badAge is how long a rejection is used.
-func (v *Validator) badAge() time.Duration { return min(badFor, v.config.MaxAge) }
+// reject remembers why a token is rejected, unless that changes soon.
+func (v *Validator) reject(d digest, err error, c *koreauth.Claims) {
+	keep := min(badFor, v.config.MaxAge)
+	if errors.Is(err, koreauth.ErrNotYetValid) {
+		keep = min(keep, time.Until(c.NotBefore)-v.config.Leeway)
+	}
+	v.memory.reject(d, err, keep)
+}
 
-// join returns the current request about a token, or begins one. If none may begin, it
-// returns one that has ended.
+// join returns the current request about a token, or begins one. If there is nothing to
+// ask, or it must not be asked, join returns one that has ended.
 func (v *Validator) join(d digest, token string, verified *koreauth.Claims, known bool) *call {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -262,6 +311,10 @@ func (v *Validator) join(d digest, token string, verified *koreauth.Claims, know
 	if known {
 		k = wasGood
 	}
+	if c.answer, c.err = v.justEnded(d); c.answer.verdict != nil || c.err != nil {
+		close(c.done)
+		return c
+	}
 	if err := v.gate.enter(k); err != nil {
 		c.err, c.down = unavailable(err, time.Second), true
 		close(c.done)
@@ -270,6 +323,16 @@ func (v *Validator) join(d digest, token string, verified *koreauth.Claims, know
 	v.calls[d] = c
 	go v.run(c, d, k, strings.Clone(token), verified)
 	return c
+}
+
+// justEnded returns the result of a request that has ended since the caller of join
+// looked, or nothing.
+func (v *Validator) justEnded(d digest) (goodAnswer, error) {
+	last, ok := v.memory.good.GetIfPresent(d)
+	if age := last.at.Age(); ok && age < v.config.MaxAge && age < v.renewAt(d) && v.judgeNow(last.verdict) == nil {
+		return last, nil
+	}
+	return goodAnswer{}, v.memory.rejected(d)
 }
 
 // run asks about a token, and lets the callers go on.
@@ -291,27 +354,34 @@ func (v *Validator) run(c *call, d digest, k kind, token string, verified *korea
 	failed, ok := errors.AsType[*failure](err)
 	if err != nil && !ok {
 		failed = &failure{text: err.Error(), down: !errors.Is(err, errNotClear)} // of the context, or a panic
+		if errors.Is(err, context.DeadlineExceeded) {
+			failed.text = fmt.Sprintf("the issuer did not answer within %v", timeout)
+		}
 	}
-	v.gate.result(failed != nil && failed.down && err != errQueue)
+	if err == errQueue { // It says nothing of the issuer.
+		v.gate.giveUp()
+	} else {
+		v.gate.result(failed != nil && failed.down)
+	}
+	trap := false
 	switch {
 	case failed != nil:
-		c.err, c.down = unavailable(failed, max(failed.retryAfter, time.Second)), failed.down
-		v.report(failed)
+		c.err, c.down = unavailable(failed, min(max(failed.retryAfter, time.Second), time.Minute)), failed.down
 	case !answer.active:
 		c.err = ErrInactive
-		v.memory.reject(d, c.err, v.badAge())
-		if verified != nil && !v.anyGood.Load() {
-			v.log(slog.LevelWarn, logAudience, slog.String("client_id", v.config.ClientID))
-		}
+		v.reject(d, c.err, nil)
+		trap = verified != nil && !v.anyGood.Load()
 	default:
 		v.anyGood.Store(true)
 		if c.err = v.judgeNow(answer); c.err != nil {
-			v.memory.reject(d, c.err, v.badAge())
+			v.reject(d, c.err, answer.claims)
 			break
 		}
+		answer.bytes += overhead + sizeOf(answer.claims)
 		c.answer = goodAnswer{answer, at}
 		v.memory.accept(d, c.answer)
 	}
+	v.report(failed, trap)
 	v.mu.Lock()
 	delete(v.calls, d)
 	v.mu.Unlock()
@@ -322,23 +392,35 @@ func (v *Validator) run(c *call, d digest, k kind, token string, verified *korea
 const (
 	logCredentials = "introspection: the issuer rejects the credentials of this API: correct ClientID, the secret and Style"
 	logFailed      = "introspection: no clear answer, so tokens cannot be checked"
-	logAudience    = "introspection: a token that was verified is not active for this client, and no token was so far: " +
+	logAudience    = "introspection: a JWT that was verified is not active for this client, and none has been active yet: " +
 		"put this client into the \"aud\" of the tokens, with an audience mapper (Keycloak 26.6.2 and later)"
 )
 
-func (v *Validator) report(f *failure) {
-	if f.credentials {
-		v.log(slog.LevelError, logCredentials, slog.String("client_id", v.config.ClientID), slog.String("cause", f.text))
+// report logs how a request ended, each message at most once a minute. It does not wait
+// long for a Logger that hangs.
+func (v *Validator) report(f *failure, trap bool) {
+	level, message, attr := slog.LevelWarn, logFailed, slog.String("client_id", v.config.ClientID)
+	switch {
+	case trap:
+		message = logAudience
+	case f == nil:
+		return
+	case f.credentials:
+		level, message = slog.LevelError, logCredentials
+	}
+	if v.config.Logger == nil || !v.logs[message].Allow(logInterval) {
 		return
 	}
-	v.log(slog.LevelWarn, logFailed, slog.String("cause", f.text))
-}
-
-// log logs a message at most once a minute.
-func (v *Validator) log(level slog.Level, message string, attrs ...slog.Attr) {
-	if v.config.Logger != nil && v.logs[message].Allow(logInterval) {
-		safelog.Log(context.Background(), v.config.Logger, level, message, attrs...)
+	attrs := []slog.Attr{attr}
+	if f != nil {
+		attrs = append(attrs, slog.String("cause", f.text))
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), logTime)
+	defer cancel()
+	_, _ = bounded.Call(ctx, func(context.Context) (any, error) {
+		v.logging.Log(context.Background(), v.config.Logger, level, message, attrs...)
+		return nil, nil
+	})
 }
 
 // unavailable is the rejection of a token that could not be checked.

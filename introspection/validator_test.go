@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -662,4 +664,174 @@ func TestConfig_PrintsNoSecret(t *testing.T) {
 		assert.NotContains(t, printed, "hidden")
 	}
 	assert.True(t, slices.Contains([]string{`introspection.Config{Endpoint:"` + endpoint + `" Issuer:"` + issuerURL + `" ClientID:"api"}`}, config.String()))
+}
+
+// What the caller does with its slices afterwards does not matter.
+func TestNew_CopiesTheConfig(t *testing.T) {
+	s := &server{answer: reply(200, active(map[string]any{"aud": "evil", "client_id": "c2"}))}
+	audience, clients := []string{"api-gw"}, []string{"kc_1"}
+	v := newValidator(t, s, func(c *introspection.Config) { c.Audience, c.ClientIDs = audience, clients })
+	audience[0], clients[0] = "evil", "c2"
+	_, err := v.Validate(t.Context(), "good")
+	assert.ErrorIs(t, err, koreauth.ErrAudience)
+}
+
+// Callers that arrive while the request ends cause no other one.
+func TestValidate_OneRequestForManyCallers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(32))
+	most := 0
+	for range 40 {
+		s := &server{answer: func(req *http.Request, form url.Values) (*http.Response, error) { return good(req, form) }}
+		v := newValidator(t, s, func(c *introspection.Config) { c.MaxAge = time.Hour })
+		var group sync.WaitGroup
+		begin := make(chan struct{})
+		for range 10_000 {
+			group.Go(func() {
+				<-begin
+				if _, err := v.Validate(t.Context(), "good"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(begin)
+		group.Wait()
+		most = max(most, s.count())
+	}
+	assert.Equal(t, 1, most)
+}
+
+// A DPoP token without its key is no bearer token.
+func TestValidate_DPoPWithoutKey(t *testing.T) {
+	v := newValidator(t, &server{answer: reply(200, active(map[string]any{"token_type": "DPoP"}))})
+	guarded := koreauth.New(v, nil).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Bearer good")
+	w := httptest.NewRecorder()
+	guarded.ServeHTTP(w, r)
+	assert.Equal(t, 403, w.Code, "token_type DPoP without cnf is accepted as a bearer token")
+	v = newValidator(t, &server{answer: reply(200, active(map[string]any{"typ": "DPoP"}))})
+	_, err := v.Validate(t.Context(), "good")
+	assert.ErrorIs(t, err, koreauth.ErrTokenType, "as typ does")
+}
+
+// A token that is not yet valid is accepted as soon as it is.
+func TestValidate_NotYetValidForASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: reply(200, active(map[string]any{"nbf": time.Now().Add(time.Second).Unix()}))}
+		v := newValidator(t, s)
+		_, err := v.Validate(t.Context(), "good")
+		assert.ErrorIs(t, err, koreauth.ErrNotYetValid)
+		pass(1100 * time.Millisecond)
+		_, err = v.Validate(t.Context(), "good")
+		assert.NoError(t, err, "nbf has passed")
+	})
+}
+
+// A panic of Shape does not reach the caller.
+func TestValidate_ShapePanics(t *testing.T) {
+	v := newValidator(t, &server{answer: good}, func(c *introspection.Config) { c.Shape = func(token string) bool { return token[:20] == "x" } })
+	assert.NotPanics(t, func() {
+		_, err := v.Validate(t.Context(), "good")
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+	})
+}
+
+// The error belongs to the caller, too.
+func TestValidate_ErrorIsACopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(*http.Request, url.Values) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return nil, errors.New("x")
+		}}
+		v := newValidator(t, s)
+		errs := make(chan error, 2)
+		for range 2 {
+			go func() { _, err := v.Validate(t.Context(), "good"); errs <- err }()
+		}
+		a, b := <-errs, <-errs
+		assert.NotSame(t, a, b)
+	})
+}
+
+// A Retry-After of the issuer is passed on up to a minute.
+func TestValidate_RetryAfterIsBounded(t *testing.T) {
+	v := newValidator(t, &server{answer: reply(503, "", "Retry-After", "99999999999")})
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Bearer good")
+	koreauth.New(v, nil).Wrap(http.NotFoundHandler()).ServeHTTP(w, r)
+	assert.Equal(t, "60", w.Header().Get("Retry-After"))
+}
+
+// The error of a time-out tells whose it was.
+func TestValidate_TimeoutText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(req *http.Request, _ url.Values) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		}}
+		_, err := newValidator(t, s).Validate(t.Context(), "good")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, own := newValidator(t, s).Validate(ctx, "good")
+		assert.NotEqual(t, err.Error(), own.Error())
+		pass(3 * time.Second)
+	})
+}
+
+// The errors of the limits tell which one it was, and a token that is a word of them hides nothing.
+func TestValidate_TextsOfTheLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		s := &server{answer: func(req *http.Request, form url.Values) (*http.Response, error) { <-hang; return good(req, form) }}
+		v := newValidator(t, s)
+		for n := range 64 {
+			go func() { _, _ = v.Validate(t.Context(), fmt.Sprint("good", n)) }()
+		}
+		synctest.Wait()
+		_, err := v.Validate(t.Context(), "one more")
+		_, err = v.Validate(t.Context(), "onemore")
+		assert.NotContains(t, err.Error(), "at most 200 in a second", "there were 65 only")
+		close(hang)
+		pass(time.Second)
+		s.set(reply(401, ""))
+		_, _ = v.Validate(t.Context(), "first")
+		_, err = v.Validate(t.Context(), "second")
+		assert.NotContains(t, err.Error(), "did not answer", "it did: 401")
+		// a token that is a word of the message
+		pass(time.Second)
+		s.set(reply(500, ""))
+		_, err = v.Validate(t.Context(), "500")
+		assert.Contains(t, err.Error(), "500", "the status is in the reason")
+	})
+}
+
+// Ten thousand answers take at most 40 MB, also those with many short scopes.
+func TestValidate_MemoryOfAnswers(t *testing.T) {
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // A sync.Pool is empty after two collections.
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		body := active(map[string]any{"scope": strings.Repeat("a ", 1800), "exp": time.Now().Add(24 * time.Hour).Unix()})
+		require.Less(t, len(body), 4096)
+		v := newValidator(t, &server{}, func(c *introspection.Config) {
+			c.MaxAge = 24 * time.Hour
+			c.HTTPClient = &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				_, _ = io.Copy(io.Discard, req.Body)
+				return reply(200, body)(req, nil)
+			})}
+		})
+		before := heap()
+		for n := range 1500 {
+			_, err := v.Validate(t.Context(), fmt.Sprint("good", n))
+			require.NoError(t, err)
+			time.Sleep(5 * time.Millisecond)
+		}
+		assert.Less(t, heap()-before, int64(42<<20))
+		runtime.KeepAlive(v)
+	})
 }

@@ -71,10 +71,14 @@ func (i *Issuer) introspect(ctx context.Context, token string) map[string]any {
 	if revoked || json.Unmarshal([]byte(payload), &members) != nil || claims.UnmarshalJSON([]byte(payload)) != nil {
 		return inactive
 	}
-	if now := time.Now(); !now.Before(claims.Expiry) || now.Before(claims.NotBefore) || claims.Issuer != i.URL() {
+	_, expires := members["exp"]
+	if now := time.Now(); expires && !now.Before(claims.Expiry) || now.Before(claims.NotBefore) || claims.Issuer != i.URL() {
 		return inactive
 	}
-	members["active"], members["token_type"] = true, "Bearer"
+	members["active"] = true
+	if _, ok := members["token_type"]; !ok {
+		members["token_type"] = "Bearer"
+	}
 	return members
 }
 

@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 
 // maxBody is the number of bytes of an answer that are read.
 const maxBody = 1 << 20
+
+// ErrTooLarge is the error for an answer that has more.
+var ErrTooLarge = errors.New("the answer is larger than 1 MiB")
 
 // Fault says what is wrong with a URL that a secret is sent to, or "".
 func Fault(text string, allowHTTP bool) string {
@@ -93,7 +97,7 @@ func Send(c *http.Client, req *http.Request) (*Answer, error) {
 	case err != nil:
 		return a, fmt.Errorf("reading the answer: %w", withoutURL(err))
 	case len(body) > maxBody:
-		return a, errors.New("the answer is larger than 1 MiB")
+		return a, ErrTooLarge
 	}
 	a.Body = strings.TrimPrefix(string(body), "\ufeff") // RFC 8259 §8.1
 	return a, nil
@@ -129,14 +133,20 @@ func ContextError(err error) error {
 	return nil
 }
 
-// Forms returns a client's secret as it may appear in requests: as it is, in a form, and in
-// HTTP Basic (RFC 6749 §2.3.1). It returns nil for "".
+// quoted returns a text as %q writes it, without the quotes.
+func quoted(text string) string {
+	text = strconv.Quote(text)
+	return text[1 : len(text)-1]
+}
+
+// Forms returns a client's secret as it may appear in requests and in what quotes them: as it
+// is, in a form, and in HTTP Basic (RFC 6749 §2.3.1). It returns nil for "".
 func Forms(client, secret string) []string {
 	if secret == "" {
 		return nil
 	}
 	encoded := url.QueryEscape(secret)
-	return []string{secret, encoded, base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(client) + ":" + encoded))}
+	return []string{secret, quoted(secret), encoded, url.PathEscape(secret), base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(client) + ":" + encoded))}
 }
 
 // Redact returns a text for people without the secrets, however short they are, and
@@ -179,7 +189,7 @@ func Discover(ctx context.Context, c *http.Client, issuer, member, config string
 			break
 		}
 	}
-	return "", last, fmt.Errorf("the metadata of the issuer were not found: set Config.%s", config)
+	return "", last, fmt.Errorf("the metadata of the issuer were not found (status %d): set Config.%s", last.Status, config)
 }
 
 func readMetadata(body, issuer, member, config string) (found string, err error) {

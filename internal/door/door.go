@@ -17,8 +17,9 @@ var (
 	//	func(issuer string, audience, clients []string, leeway time.Duration) func(c *koreauth.Claims, now time.Time) error
 	Judge any
 
-	// Require checks claims with the Config.Require of their issuer, which must be one of
-	// the Validator's, and rejects those that are bound in an unknown way. Its type is
+	// Require checks claims with the MaxAge, ClientIDs and Require of the Config of their
+	// issuer, which must be one of the Validator's, and rejects those that are bound in an
+	// unknown way. Its type is
 	//
 	//	func(v *koreauth.Validator, c *koreauth.Claims) error
 	Require any
@@ -28,9 +29,14 @@ var (
 	//	func(c *koreauth.Claims) *koreauth.Claims
 	Clone any
 
-	// VerifySignature verifies the header, the signature, "iss" and "exp" of a token, and
-	// nothing else: neither the audience, nor the other claims, nor Config.Require. The
-	// claims are shared and must not be changed. Its type is
+	// Size returns how many bytes of memory claims take at most, without their payload. Its
+	// type is
+	//
+	//	func(c *koreauth.Claims) int
+	Size any
+
+	// VerifySignature verifies header, signature, "iss", "exp", "nbf" and "typ" of a token,
+	// and nothing else. The claims are shared and must not be changed. Its type is
 	//
 	//	func(ctx context.Context, v *koreauth.Validator, token string) (*koreauth.Claims, error)
 	VerifySignature any

@@ -23,9 +23,14 @@ type Warner struct{ busy atomic.Bool }
 
 // Warn writes a warning as Log does.
 func (w *Warner) Warn(ctx context.Context, logger *slog.Logger, message string, attrs ...slog.Attr) {
+	w.Log(ctx, logger, slog.LevelWarn, message, attrs...)
+}
+
+// Log writes a record of another level as Warn does.
+func (w *Warner) Log(ctx context.Context, logger *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
 	if !w.busy.CompareAndSwap(false, true) {
 		return
 	}
 	defer w.busy.Store(false)
-	Log(ctx, logger, slog.LevelWarn, message, attrs...)
+	Log(ctx, logger, level, message, attrs...)
 }
