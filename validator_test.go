@@ -446,6 +446,9 @@ func TestNewValidator_FaultsOfSeveralConfigs(t *testing.T) {
 		{"a nil *Validator as Opaque", []koreauth.Config{with(issuerA, func(c *koreauth.Config) {
 			c.Opaque = (*koreauth.Validator)(nil)
 		})}, []string{"Config.Opaque is a nil *Validator"}},
+		{"another nil pointer as Opaque", []koreauth.Config{with(issuerA, func(c *koreauth.Config) {
+			c.Opaque = (*koretest.Validator)(nil)
+		})}, []string{"Config.Opaque is a nil *Validator, or another nil pointer"}},
 		{"all faults of all Configs", []koreauth.Config{
 			with(issuerA, func(c *koreauth.Config) { c.Audience, c.Leeway, c.Opaque = nil, -1, opaque }),
 			with(issuerA, func(c *koreauth.Config) { c.Algorithms, c.Opaque = []string{"none"}, opaque }),

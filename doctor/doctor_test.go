@@ -432,6 +432,10 @@ func TestRun_Introspection(t *testing.T) {
 		"a wrong secret":    {opaque, func(c *introspection.Config) { c.ClientSecret = "mistyped" }, "fail", "check the endpoint, and ClientID"},
 		"no such endpoint":  {opaque, func(c *introspection.Config) { c.Endpoint = issuer.URL() + "/nothing" }, "fail", "no clear answer"},
 		"another audience":  {opaque, func(c *introspection.Config) { c.Audience = []string{"other"} }, "fail", "the answer does not fit: wrong audience"},
+		"expired":           {issuer.Expired(), nil, "warn", "the issuer was not asked: the token was not verified"},
+		"forged":            {issuer.Forged(), nil, "warn", "the issuer was not asked: the token was not verified"},
+		"not a token":       {"a{b}", nil, "fail", "the issuer was not asked: the text is not a token"},
+		"no certificate":    {opaque, func(c *introspection.Config) { c.Style, c.ClientSecret = introspection.None, "" }, "fail", "HTTPClient is nil"},
 		"faults of its own": {opaque, func(c *introspection.Config) { c.Audience = nil }, "fail", "Config.Audience is empty"},
 		"no token":          {"", nil, "warn", "without a token"},
 	} {

@@ -41,6 +41,8 @@ func TestIssuer_Introspection(t *testing.T) {
 	require.NoError(t, err)
 	expired, err := issuer.Opaque(koretest.Token{Claims: map[string]any{"exp": 1}})
 	require.NoError(t, err)
+	endless, err := issuer.Opaque(koretest.Token{Drop: []string{"exp"}, Claims: map[string]any{"token_type": "refresh_token"}})
+	require.NoError(t, err)
 	assert.NotContains(t, opaque, ".")
 	valid, revoked := issuer.Valid(), issuer.Valid()
 	issuer.Deactivate(revoked)
@@ -48,7 +50,7 @@ func TestIssuer_Introspection(t *testing.T) {
 		token  string
 		active bool
 	}{
-		"opaque": {opaque, true}, "expired": {expired, false}, "a JWT": {valid, true}, "a revoked one": {revoked, false}, "a forged one": {issuer.Forged(), false},
+		"opaque": {opaque, true}, "without exp": {endless, true}, "expired": {expired, false}, "a JWT": {valid, true}, "a revoked one": {revoked, false}, "a forged one": {issuer.Forged(), false},
 		"an expired one": {issuer.Expired(), false}, "unknown": {"unknown", false}, "none": {"", false},
 	} {
 		for _, basic := range []bool{false, true} {
@@ -64,13 +66,15 @@ func TestIssuer_Introspection(t *testing.T) {
 	_, members := ask(opaque, client.Secret, true)
 	assert.Equal(t, "a b", members["scope"])
 	assert.Equal(t, "Bearer", members["token_type"])
+	_, members = ask(endless, client.Secret, true)
+	assert.Equal(t, "refresh_token", members["token_type"])
 	status, members := ask(opaque, "wrong", true)
 	assert.Equal(t, 401, status)
 	assert.Equal(t, "invalid_client", members["error"])
 	issuer.Deactivate(opaque)
 	_, members = ask(opaque, client.Secret, false)
 	assert.Equal(t, map[string]any{"active": false}, members)
-	assert.Equal(t, 19, issuer.Requests(koretest.IntrospectionEndpoint))
+	assert.Equal(t, 22, issuer.Requests(koretest.IntrospectionEndpoint))
 
 	res, err := http.Get(issuer.URL() + "/.well-known/openid-configuration")
 	require.NoError(t, err)
