@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/doctor"
+	"github.com/koreauth/koreauth/introspection"
+	"github.com/koreauth/koreauth/koreclient"
 )
 
 const (
@@ -26,6 +29,10 @@ func doctorCommand(w world) *cli.Command {
 		Flags: append(validatorFlags(),
 			&cli.StringFlag{Name: "api", Usage: "also check how the API at this `URL` answers"},
 			&cli.StringFlag{Name: "token-file", Usage: "also check the token in `FILE`, and send it to the API"},
+			&cli.BoolFlag{Name: "introspect", Usage: "also ask the issuer about the token, with the API's credentials in KORE_CLIENT_ID and KORE_CLIENT_SECRET"},
+			&cli.StringFlag{Name: "introspection-url", Usage: "the `URL` of the introspection endpoint; without it, it is discovered"},
+			&cli.StringFlag{Name: "secret-file", Usage: "read the API's secret from `FILE`"},
+			&cli.StringFlag{Name: "style", Value: "basic", Usage: "how the API's credentials are sent: basic or form"},
 			&cli.StringFlag{Name: "format", Value: "kore", Usage: "the format of the API's rejections: kore, rfc6750 or problem"},
 			&cli.DurationFlag{Name: "wait", Usage: "check again until nothing fails, for at most this time, such as 60s"},
 			&cli.BoolFlag{Name: "json", Usage: "print one JSON array"},
@@ -63,6 +70,11 @@ func runDoctor(ctx context.Context, w world, c *cli.Command) error {
 		}
 		config.Token = token
 	}
+	if c.Bool("introspect") {
+		if err := introspects(ctx, w, c, &config); err != nil {
+			return err
+		}
+	}
 	findings := untilHealthy(ctx, config, c.Duration("wait"))
 	if err := printFindings(w, findings, c.Bool("json")); err != nil {
 		return err
@@ -72,6 +84,32 @@ func runDoctor(ctx context.Context, w world, c *cli.Command) error {
 	}
 	return nil
 }
+
+// introspects makes the API of the Config one that asks the issuer about tokens.
+func introspects(ctx context.Context, w world, c *cli.Command, config *doctor.Config) error {
+	client, err := clientConfig(ctx, w, c, "")
+	if err != nil {
+		return err
+	}
+	config.Introspection = introspection.Config{
+		Endpoint: c.String("introspection-url"), Issuer: config.Config.Issuer, Audience: config.Config.Audience,
+		ClientIDs: config.Config.ClientIDs, Leeway: config.Config.Leeway,
+		ClientID: client.ClientID, ClientSecret: client.ClientSecret, DangerouslyAllowHTTP: config.Config.DangerouslyAllowHTTP,
+	}
+	if client.Style != koreclient.Basic {
+		config.Introspection.Style = introspection.Post
+	}
+	opaque, err := introspection.New(config.Introspection)
+	if err != nil {
+		return usage("%s", introspectionFlags.Replace(err.Error()))
+	}
+	config.Config.Opaque = opaque
+	return nil
+}
+
+// introspectionFlags turns the names of fields into those of flags.
+var introspectionFlags = strings.NewReplacer("introspection: ", "", "Config.Endpoint", "--introspection-url", "Config.Issuer", "--issuer", "Config.Audience", "--audience",
+	"Config.ClientID", "KORE_CLIENT_ID", "Config.ClientSecret and Secret are empty: set one of them", "KORE_CLIENT_SECRET is empty: set it, or use --secret-file")
 
 // untilHealthy makes the checks until none fails, or the time is over. If it is zero,
 // the checks are made once, however long they take.

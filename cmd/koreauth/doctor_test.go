@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -51,6 +52,45 @@ func TestDoctor_Status(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(got.out), &findings))
 	for _, f := range findings {
 		assert.Len(t, f, 4)
+	}
+}
+
+// With --introspect the issuer is asked about the token, with the credentials of the API.
+func TestDoctor_Introspects(t *testing.T) {
+	issuer := startIssuer(t)
+	api := issuer.Client()
+	opaque, err := issuer.Opaque(koretest.Token{})
+	require.NoError(t, err)
+	revoked := issuer.Valid()
+	issuer.Deactivate(revoked)
+	env := map[string]string{"KORE_CLIENT_ID": api.ID, "KORE_CLIENT_SECRET": api.Secret}
+	for name, row := range map[string]struct {
+		token  string
+		env    map[string]string
+		more   []string
+		status int
+		says   string
+	}{
+		"a JWT":             {issuer.Valid(), env, nil, statusOK, "ok    introspection: the token is active"},
+		"an opaque token":   {opaque, env, nil, statusOK, "ok    introspection: the token is active"},
+		"in the form":       {opaque, env, []string{"--style", "form"}, statusOK, "the token is active"},
+		"a URL":             {opaque, env, []string{"--introspection-url", issuer.IntrospectionURL()}, statusOK, "the token is active"},
+		"revoked":           {revoked, env, nil, statusRejected, "FAIL  introspection"},
+		"a wrong secret":    {opaque, map[string]string{"KORE_CLIENT_ID": api.ID, "KORE_CLIENT_SECRET": "mistyped"}, nil, statusRejected, "check the endpoint"},
+		"no credentials":    {opaque, map[string]string{}, nil, statusUsage, "KORE_CLIENT_ID is empty"},
+		"an odd style":      {opaque, env, []string{"--style", "x"}, statusUsage, "use form or basic"},
+		"an endpoint of no": {opaque, env, []string{"--introspection-url", "x"}, statusUsage, "--introspection-url is not an absolute URL"},
+	} {
+		file := filepath.Join(t.TempDir(), "token.txt")
+		require.NoError(t, os.WriteFile(file, []byte(row.token), 0o600))
+		args := append([]string{"doctor", "--issuer", issuer.URL(), "--audience", koretest.Audience, "--token-file", file, "--introspect"}, row.more...)
+		got := koreauthCommand(t.Context(), "", row.env, args...)
+		assert.Equal(t, row.status, got.status, "%s: %s%s", name, got.out, got.err)
+		assert.Contains(t, strings.Join(strings.Fields(got.out+got.err), " "), strings.Join(strings.Fields(row.says), " "), name)
+		for _, hidden := range []string{row.token, api.Secret, "mistyped"} {
+			assert.NotContains(t, got.out+got.err, hidden, name)
+		}
+		assertNarrow(t, got)
 	}
 }
 
