@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +24,9 @@ func TestControl(t *testing.T) {
 		"169.254.169.254": true, "fe80::1": true, "fe80::1%eth0": true, "fc00::1": true, "fd12::1": true, "100.64.0.1": true, "100.127.255.255": true,
 		"224.0.0.1": true, "255.255.255.255": true, "240.0.0.1": true, "ff02::1": true, "::ffff:127.0.0.1": true, "::ffff:10.0.0.1": true, "::ffff:8.8.8.8": false,
 		"64:ff9b::7f00:1": true, "64:ff9b::808:808": true, "64:ff9b:1::1": true, "2002:7f00:1::": true, "2001:0:1::1": true, "::127.0.0.1": true, "fec0::1": true,
+		"::ffff:0:127.0.0.1": true, "::ffff:0:10.0.0.1": true, "2606:4700::5efe:a00:1": true, "2606:4700::200:5efe:a00:1": true, "192.88.99.1": true, "2001:2::1": true,
+		"100::1": true, "2001:db8::1": true, "3fff::1": true, "5f00::1": true, "2001:10::1": true, "192.0.2.1": true, "198.51.100.1": true, "203.0.113.1": true,
+		"1::1": true, "4000::1": true, "fe00::1": true, "168.63.129.16": true, "2001:4860:4860::8888": false, "2620:fe::fe": false,
 		"198.18.0.1": true, "::ffff:100.64.0.1": true, "::ffff:198.18.0.1": true, "192.0.0.1": true,
 	} {
 		err := control("tcp", netip.AddrPortFrom(netip.MustParseAddr(address), 443).String(), nil)
@@ -70,11 +75,18 @@ func TestSet_IdleTenantsAreForgotten(t *testing.T) {
 }
 
 func TestNewClient_OneHost(t *testing.T) {
-	client := newClient("id.example.com")
+	client := newClient(&url.URL{Scheme: "https", Host: "id.example.com"})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://keys.example.com/", nil)
 	require.NoError(t, err)
 	_, err = client.Do(req)
 	assert.ErrorContains(t, err, "which is not the host of the issuer")
 	assert.ErrorContains(t, client.CheckRedirect(req, nil), "is not followed")
-	assert.Nil(t, client.Transport.(*oneHost).base.(*http.Transport).Proxy, "a proxy would connect in place of this machine")
+	for address, other := range map[string]bool{"id.example.com:443": false, "ID.example.com:443": false, "id.example.com:80": true, "a.id.example.com:443": true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := client.Transport.(*http.Transport).DialContext(ctx, "tcp", address)
+		require.Error(t, err)
+		assert.Equal(t, other, strings.Contains(err.Error(), "not the host"), address)
+	}
+	assert.Nil(t, client.Transport.(*http.Transport).Proxy, "a proxy would connect in place of this machine")
 }

@@ -24,9 +24,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +34,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/internal/bounded"
+	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/limit"
 	"github.com/koreauth/koreauth/internal/strictjson"
@@ -52,31 +53,41 @@ const (
 	allTokens      = 10_000 // remembered, of all tenants
 	leastTokens    = 16     // of one tenant
 	maxToken       = 16 << 10
-	maxRunning     = 64 // calls of Resolve
+	maxRunning     = 64                 // calls of Resolve for new issuers that have not returned
+	maxRechecks    = 16                 // and for tenants
+	patience       = time.Second        // for a resolution after a quiet time
+	knownFor       = 7 * 24 * time.Hour // it is remembered that an issuer was a tenant
+	maxKnown       = 10_000
 )
 
 // Set is a koreauth.TokenValidator for the issuers that a template describes. Set its
 // fields before its first use and do not change them afterwards. It is safe for concurrent
 // use by multiple goroutines, and there is nothing to close.
 //
-// A new issuer is resolved at most 10 times a second after a burst of 20, whatever arrives:
-// anyone can invent issuers. Tenants that are known are not affected.
+// New issuers are resolved at most 10 times a second after a burst of 20, whatever arrives:
+// anyone can invent issuers. Tenants that are known, and those that were forgotten, are not
+// affected; new ones may get ErrUnavailable during a flood.
 type Set struct {
 	// Match is the template of the accepted issuers, such as
 	// "https://id.example.com/realms/{tenant}". {tenant} stands for one label of the host or
 	// one segment of the path, of up to 63 lower-case letters, digits and hyphens. All else
-	// is compared exactly.
+	// is compared exactly. The domain after a label of the host must be yours: suffixes under
+	// which anybody can have a domain, such as co.uk, are not recognized.
 	Match string
 	// Resolve returns the Config of an issuer that Match accepts and whose token was not
 	// verified yet: the issuer is what somebody sent. An error under
 	// koreauth.ErrInvalidToken, such as koreauth.ErrIssuer, means that there is no such
 	// tenant, which is remembered for a minute. Any other error is ErrUnavailable. It has
-	// five seconds. It is called again every five minutes for a tenant in use: one that is
-	// gone then is forgotten, and a Config that differs replaces the old one.
+	// five seconds. It is called again for the first token after four to five minutes, in
+	// the background; after more than ten, that token waits up to a second for it. A tenant
+	// that is gone is then rejected, and a Config that differs replaces the old one. Resolve
+	// may make a new Config each time: the keys that were fetched are kept as long as their
+	// place is the same, so that an outage of the issuer rejects no token.
 	//
 	// Issuer may be left empty. If CacheSize is zero, the tenants share 10,000 tokens. If
-	// HTTPClient is nil, connections are made to public addresses of the issuer's host only,
-	// checked when they are made, and redirects are not followed.
+	// HTTPClient is nil, also that of a koreauth.RemoteKeySet in Keys, connections are made to
+	// public addresses of the issuer's host only, checked when they are made, and redirects
+	// are not followed. Another KeySet in Keys, and a client of your own, make no such check.
 	Resolve func(ctx context.Context, issuer string) (koreauth.Config, error)
 	// Max is how many tenants are kept. For another one, the one that was used least
 	// recently is forgotten. Zero means 1,000.
@@ -92,17 +103,24 @@ type Set struct {
 	tenants map[string]*tenant
 	calls   map[string]*call
 	bad     limit.Recent[string, struct{}] // issuers that are no tenants
-	running int                            // calls of Resolve that have not returned
+	failed  limit.Recent[string, struct{}] // issuers that could not be resolved
+	known   limit.Recent[string, struct{}] // issuers that were tenants, and were forgotten
+	open    map[string]bool                // the issuers whose Resolve has not returned: new ones, and others
+	running [2]int                         // how many of them are others, and new
 	rate    limit.Rate                     // of resolutions of new issuers
+	again   limit.Rate                     // of those of forgotten tenants
+	retries limit.Rate                     // of those of issuers that could not be resolved
 	swept   time.Time                      // when idle tenants were looked for
 }
 
 // tenant is one issuer.
 type tenant struct {
-	config    koreauth.Config
+	config    koreauth.Config // as Resolve returned it
+	keys      koreauth.KeySet
 	validator *koreauth.Validator
-	used      atomic.Int64 // when it was used last, in nanoseconds since 1970
-	checked   time.Time    // when it was resolved; guarded by Set.mu
+	used      atomic.Int64  // when it was used last, in nanoseconds since 1970
+	checked   clock.Instant // when it was resolved; guarded by Set.mu
+	interval  time.Duration // until it is resolved again; guarded by Set.mu
 }
 
 // call is a resolution that callers wait for.
@@ -139,8 +157,10 @@ func (s *Set) Faults() error {
 			faults = append(faults, errors.New("tenants: Set.Idle is negative: set it to zero, for an hour, or more"))
 		}
 		s.faults = errors.Join(faults...)
-		s.tenants, s.calls = make(map[string]*tenant), make(map[string]*call)
-		s.bad.Max, s.rate = maxBad, limit.Rate{Interval: resolveEvery, Burst: resolveBurst}
+		s.tenants, s.calls, s.open = make(map[string]*tenant), make(map[string]*call), make(map[string]bool)
+		s.bad.Max, s.failed.Max, s.known.Max = maxBad, maxBad, maxKnown
+		s.rate = limit.Rate{Interval: resolveEvery, Burst: resolveBurst}
+		s.again, s.retries = s.rate, s.rate
 	})
 	return s.faults
 }
@@ -215,27 +235,42 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	now := time.Now()
 	s.mu.RLock()
 	t := s.tenants[issuer]
-	due := t != nil && now.Sub(t.checked) >= checkEvery || now.Sub(s.swept) >= s.idle()/2
+	due := t != nil && t.checked.Age() >= t.interval || now.Sub(s.swept) >= s.idle()/2
+	idle := t != nil && s.isIdle(t, now)
 	s.mu.RUnlock()
-	if t != nil && !due {
+	if t != nil && !due && !idle {
 		t.used.Store(now.UnixNano())
 		return t, nil
 	}
 	s.mu.Lock()
 	s.sweep(now)
-	if t = s.tenants[issuer]; t != nil {
-		t.used.Store(now.UnixNano())
-		if now.Sub(t.checked) >= checkEvery {
-			s.begin(issuer, t) // It ends in the background.
-		}
+	if t = s.tenants[issuer]; t != nil && s.isIdle(t, now) {
+		s.forget(issuer)
+		t = nil
+	}
+	if t == nil {
+		c, err := s.join(issuer)
 		s.mu.Unlock()
-		return t, nil
+		if err != nil {
+			return nil, err
+		}
+		return c.wait(ctx)
 	}
-	c, err := s.join(issuer)
+	t.used.Store(now.UnixNano())
+	var c *call
+	age := t.checked.Age()
+	if age >= t.interval && (s.calls[issuer] != nil || !s.open[issuer] && s.running[0] < maxRechecks) {
+		c = s.begin(issuer, t)
+	}
 	s.mu.Unlock()
-	if err != nil {
-		return nil, err
+	if c == nil || age < 2*checkEvery {
+		return t, nil // The resolution ends in the background.
 	}
+	return c.waitShortly(ctx, t)
+}
+
+// wait returns the result of a resolution.
+func (c *call) wait(ctx context.Context) (*tenant, error) {
 	select {
 	case <-c.done:
 		return c.tenant, c.err
@@ -244,7 +279,21 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	}
 }
 
-var errBusy = errors.New("too many new issuers: at most 10 are resolved in a second")
+// waitShortly returns the result of a resolution after a quiet time, or the old tenant if
+// there is none: an outage of what Resolve asks does not reject the tokens of tenants.
+func (c *call) waitShortly(ctx context.Context, old *tenant) (*tenant, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if t, err := c.wait(ctx); t != nil || errors.Is(err, koreauth.ErrInvalidToken) {
+		return t, err
+	}
+	return old, nil
+}
+
+var (
+	errBusy = errors.New("too many new issuers: at most 10 are resolved in a second")
+	errOpen = errors.New("too many calls of Set.Resolve have not returned")
+)
 
 // join returns the current resolution of an issuer, or begins one.
 func (s *Set) join(issuer string) (*call, error) {
@@ -254,7 +303,16 @@ func (s *Set) join(issuer string) (*call, error) {
 	if c := s.calls[issuer]; c != nil {
 		return c, nil
 	}
-	if s.running >= maxRunning || !s.rate.Take() {
+	rate := &s.rate
+	if _, failed := s.failed.Find(issuer); failed {
+		rate = &s.retries
+	} else if _, was := s.known.Find(issuer); was {
+		rate = &s.again
+	}
+	switch {
+	case s.open[issuer] || s.running[1] >= maxRunning:
+		return nil, unavailable(errOpen, time.Second)
+	case !rate.Take():
 		return nil, unavailable(errBusy, time.Second)
 	}
 	return s.begin(issuer, nil), nil
@@ -265,52 +323,66 @@ func (s *Set) begin(issuer string, old *tenant) *call {
 	if c := s.calls[issuer]; c != nil {
 		return c
 	}
-	c := &call{done: make(chan struct{})}
+	c, kind := &call{done: make(chan struct{})}, 0
+	if old == nil {
+		kind = 1
+	}
 	s.calls[issuer] = c
-	s.running++
+	s.open[issuer] = true
+	s.running[kind]++
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 		defer cancel()
 		config, err := bounded.Call(ctx, func(ctx context.Context) (koreauth.Config, error) {
-			defer s.returned() // also if that is later than ctx
+			defer s.returned(issuer, kind) // also if that is later than ctx
 			return s.Resolve(ctx, issuer)
 		})
-		if err == nil {
-			c.tenant, err = s.build(issuer, config, old)
+		if err != nil {
+			err = fmt.Errorf("tenants: Set.Resolve: %w", err)
+		} else {
+			c.tenant, err = s.build(ctx, issuer, config, old)
 		}
 		s.end(issuer, c, err)
 	}()
 	return c
 }
 
-func (s *Set) returned() {
+func (s *Set) returned(issuer string, kind int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.running--
+	delete(s.open, issuer)
+	s.running[kind]--
 }
 
 // build returns the tenant with that Config: the old one if it has the same.
-func (s *Set) build(issuer string, config koreauth.Config, old *tenant) (*tenant, error) {
-	if old != nil && reflect.DeepEqual(config, old.config) {
-		return old, nil
-	}
-	t := &tenant{config: config}
+func (s *Set) build(ctx context.Context, issuer string, config koreauth.Config, old *tenant) (*tenant, error) {
 	if config.Issuer = cmp.Or(config.Issuer, issuer); config.Issuer != issuer {
 		return nil, fmt.Errorf("tenants: Set.Resolve returned the Config of %.128q for the issuer %q", config.Issuer, issuer)
 	}
+	t := &tenant{config: copied(config)}
+	if old != nil && sameRules(&config, &old.config) && samePlace(&config, &old.config) {
+		return old, nil
+	}
+	if _, err := koreauth.NewValidator(config); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return nil, err
+	}
+	var kept bool
+	t.keys, kept = keysOf(&t.config, u, old)
+	config.Keys, config.JWKSURL, config.HTTPClient, config.KeyFile, config.DangerouslyAllowHTTP = t.keys, "", nil, "", false
 	if config.CacheSize == 0 {
 		config.CacheSize = max(leastTokens, allTokens/s.most())
 	}
-	if config.HTTPClient == nil && config.Keys == nil {
-		u, err := url.Parse(issuer)
-		if err != nil {
-			return nil, err
-		}
-		config.HTTPClient = newClient(u.Host)
+	if t.validator, err = koreauth.NewValidator(config); err != nil {
+		return nil, err
 	}
-	var err error
-	t.validator, err = koreauth.NewValidator(config)
-	return t, err
+	if old == nil || kept {
+		return t, nil
+	}
+	return t, t.validator.Ready(ctx) // The old keys are used until there are new ones.
 }
 
 // end keeps the result of a resolution, and lets its callers go on.
@@ -319,28 +391,44 @@ func (s *Set) end(issuer string, c *call, err error) {
 	defer s.mu.Unlock()
 	defer close(c.done)
 	delete(s.calls, issuer)
-	now := time.Now()
 	known := s.tenants[issuer]
 	switch {
 	case err == nil:
 		if known == nil && len(s.tenants) >= s.most() {
 			s.forgetOldest()
 		}
-		c.tenant.checked = now
+		c.tenant.checked, c.tenant.interval = clock.Now(), checkEvery-rand.N(checkEvery/5)
 		if c.tenant != known {
-			c.tenant.used.Store(now.UnixNano())
+			c.tenant.used.Store(time.Now().UnixNano())
 			s.tenants[issuer] = c.tenant
 		}
 	case errors.Is(err, koreauth.ErrInvalidToken):
 		delete(s.tenants, issuer)
+		s.known.Forget(issuer)
 		s.bad.Add(issuer, struct{}{}, badFor)
 		c.tenant, c.err = nil, koreauth.ErrIssuer
 	default:
-		if known != nil {
-			known.checked = now // It is kept, and looked at again in five minutes.
+		retryAfter := time.Duration(0)
+		if found, ok := errors.AsType[*koreauth.Error](err); ok && found != nil {
+			retryAfter = found.RetryAfter
 		}
-		c.tenant, c.err = nil, unavailable(err, 0)
+		c.tenant, c.err = nil, unavailable(err, retryAfter)
+		if known != nil {
+			known.checked = clock.Now() // It is kept, and looked at again in five minutes.
+			break
+		}
+		s.failed.Add(issuer, struct{}{}, badFor)
 	}
+}
+
+func (s *Set) isIdle(t *tenant, now time.Time) bool {
+	return now.UnixNano()-t.used.Load() >= int64(s.idle())
+}
+
+// forget forgets a tenant, but not that it was one.
+func (s *Set) forget(issuer string) {
+	delete(s.tenants, issuer)
+	s.known.Add(issuer, struct{}{}, knownFor)
 }
 
 // sweep forgets the tenants that were not used for Idle.
@@ -350,8 +438,8 @@ func (s *Set) sweep(now time.Time) {
 	}
 	s.swept = now
 	for issuer, t := range s.tenants {
-		if now.UnixNano()-t.used.Load() >= int64(s.idle()) {
-			delete(s.tenants, issuer)
+		if s.isIdle(t, now) {
+			s.forget(issuer)
 		}
 	}
 }
@@ -364,7 +452,7 @@ func (s *Set) forgetOldest() {
 			oldest = issuer
 		}
 	}
-	delete(s.tenants, oldest)
+	s.forget(oldest)
 }
 
 func (s *Set) most() int { return cmp.Or(s.Max, defaultMax) }
