@@ -104,6 +104,8 @@ func longestWait(err error) (longest time.Duration) {
 	switch err := err.(type) {
 	case *StatusError:
 		return err.RetryAfter
+	case outage:
+		return longestWait(err.error)
 	case interface{ Unwrap() []error }:
 		for _, one := range err.Unwrap() {
 			longest = max(longest, longestWait(one))
