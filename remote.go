@@ -334,7 +334,7 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 		return nil, errors.Join(faults...)
 	}
 	if s.file == nil && s.File != "" {
-		s.file = &keyfile.File{Path: s.File, Issuer: s.Issuer, URL: s.URL}
+		s.file = &keyfile.File{Path: s.File, Issuer: s.Issuer, URL: s.URL, MaxStale: s.limits().Stale()}
 	}
 	if s.source == nil {
 		s.source = fetch.New(fetch.Config{
@@ -373,10 +373,10 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) *snapshot {
 	ctx, cancel := context.WithTimeout(ctx, s.limits().Request())
 	defer cancel()
-	record, err := s.file.Load(ctx, s.limits().Stale())
+	record, err := s.file.Load(ctx)
 	keys, ignored, faulty := parseKeys(record.Document)
 	if err = cmp.Or(err, faulty); err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && s.file.News(err) {
 			s.logging.Warn(ctx, s.Logger, "koreauth: the keys on disk are not used", slog.String("cause", redact.Text(err.Error())))
 		}
 		return nil
@@ -385,6 +385,13 @@ func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) *snapshot {
 	s.logging.Warn(ctx, s.Logger, "koreauth: the keys could not be fetched; using the keys on disk",
 		slog.String("file", s.File), slog.Duration("age", age.Round(time.Second)), slog.String("cause", redact.Text(cause.Error())))
 	return &snapshot{keyIndex: newKeyIndex(keys), id: snapshots.Add(1), ignored: ignored, source: record.Source, redacted: s.File, fetched: clock.Ago(age), stale: s.limits().Stale()}
+}
+
+// sharesFile reports whether two key sets are kept in one file.
+func sharesFile(a, b KeySet) bool {
+	one, ok := a.(*RemoteKeySet)
+	two, also := b.(*RemoteKeySet)
+	return ok && also && one != two && keyfile.Same(one.File, two.File)
 }
 
 // snapshot reads a document. old is what a 304 refers to.

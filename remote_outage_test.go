@@ -3,12 +3,16 @@
 package koreauth_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -130,4 +134,84 @@ func TestRemoteKeySet_FileWithoutTheNewKey(t *testing.T) {
 	set := &koreauth.RemoteKeySet{Issuer: issuer.URL(), File: file}
 	_, err = set.Keys(t.Context(), "unknown", true)
 	assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+}
+
+// A file that is not used is reported once, not with each retry.
+func TestRemoteKeySet_FileFaultIsReportedOnce(t *testing.T) {
+	file := keyFile(t)
+	require.NoError(t, os.WriteFile(file, []byte("{"), 0o600))
+	synctest.Test(t, func(t *testing.T) {
+		log, tries := &locked.Buffer{}, 0
+		client := &http.Client{Transport: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			tries++
+			return nil, errors.New("no connection")
+		})}
+		set := &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: client, File: file, Logger: slog.New(slog.NewTextHandler(log, nil))}
+		for range 60 {
+			_, err := set.Keys(t.Context(), "", true)
+			require.ErrorIs(t, err, koreauth.ErrUnavailable)
+			time.Sleep(time.Second)
+		}
+		assert.Greater(t, tries, 5)
+		assert.Equal(t, 1, strings.Count(log.String(), "the keys on disk are not used"))
+	})
+}
+
+// With a MaxStale under an hour, the file is young enough whenever the issuer goes down.
+func TestRemoteKeySet_FileWithAShortMaxStale(t *testing.T) {
+	file, document := keyFile(t), testIssuer().JWKS()
+	synctest.Test(t, func(t *testing.T) {
+		down := false
+		client := &http.Client{Transport: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			if down {
+				return nil, errors.New("no connection")
+			}
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(document)), Request: r}, nil
+		})}
+		newSet := func() *koreauth.RemoteKeySet {
+			return &koreauth.RemoteKeySet{URL: "https://issuer.example/keys", HTTPClient: client, MaxAge: 5 * time.Minute, MaxStale: 30 * time.Minute, File: file}
+		}
+		set := newSet()
+		for range 50 {
+			_, err := set.Keys(t.Context(), "", true)
+			require.NoError(t, err)
+			synctest.Wait()
+			time.Sleep(time.Minute)
+		}
+		down = true
+		_, err := newSet().Keys(t.Context(), "", true)
+		assert.NoError(t, err, "the keys were fetched a few minutes ago")
+		time.Sleep(30 * time.Minute)
+		_, err = newSet().Keys(t.Context(), "", true)
+		assert.ErrorIs(t, err, koreauth.ErrUnavailable)
+	})
+}
+
+// A file that is removed while the process is well is written after the next fetch.
+func TestRemoteKeySet_FileIsWrittenAnew(t *testing.T) {
+	issuer, file := startTestIssuer(t), keyFile(t)
+	v := newFileValidator(t, issuer, file)
+	require.NoError(t, v.Ready(t.Context()))
+	written(t, file)
+	require.NoError(t, os.Remove(file))
+	_, err := v.Validate(t.Context(), issuer.Forged()) // It causes a fetch, which a 304 may answer.
+	require.Error(t, err)
+	written(t, file)
+}
+
+// Two issuers with one file, in two validators, are a warning, and the first one keeps it.
+func TestRemoteKeySet_FileOfAnotherIssuer(t *testing.T) {
+	first, second, file := startTestIssuer(t), startTestIssuer(t), keyFile(t)
+	require.NoError(t, newFileValidator(t, first, file).Ready(t.Context()))
+	written(t, file)
+	before, err := os.ReadFile(file)
+	require.NoError(t, err)
+	log := &locked.Buffer{}
+	v := newFileValidator(t, second, file, func(c *koreauth.Config) { c.Logger = slog.New(slog.NewTextHandler(log, nil)) })
+	require.NoError(t, v.Ready(t.Context()))
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "the keys are not kept on disk") }, 10*time.Second, time.Millisecond)
+	assert.Contains(t, log.String(), "use one file for each issuer")
+	now, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, string(before), string(now))
 }
