@@ -222,3 +222,49 @@ func TestRemoteKeySet_OneConnection(t *testing.T) {
 		server.Close()
 	}
 }
+
+// The metadata can be at the second place, and the response of the first a page: that
+// costs no second TLS connection, unless the page is large.
+func TestRemoteKeySet_OneConnectionAfter404(t *testing.T) {
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		for size, want := range map[int]int64{0: 1, 10: 1, 5000: 1, 64 << 10: 1, 300_000: 2} {
+			var handshakes atomic.Int64
+			mux := http.NewServeMux()
+			server := httptest.NewUnstartedServer(mux)
+			server.EnableHTTP2 = http2
+			server.StartTLS()
+			server.TLS.VerifyConnection = func(tls.ConnectionState) error { handshakes.Add(1); return nil }
+			mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, strings.Repeat("x", size))
+			})
+			mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, server.URL, server.URL+"/keys")
+			})
+			mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(testIssuer().JWKS()) })
+			_, err := (&koreauth.RemoteKeySet{Issuer: server.URL, HTTPClient: server.Client()}).Keys(t.Context(), "", true)
+			require.NoError(t, err)
+			if http2 {
+				want = 1
+			}
+			assert.Equal(t, want, handshakes.Load(), "%s, a 404 with %d bytes", name, size)
+			server.Close()
+		}
+	}
+}
+
+// A page that never ends delays the second place of the metadata by half a second, and is
+// not taken for an outage.
+func TestRemoteKeySet_404ThatNeverEnds(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	start := time.Now()
+	_, err := (&koreauth.RemoteKeySet{Issuer: server.URL}).Keys(t.Context(), "", true)
+	require.ErrorIs(t, err, koreauth.ErrUnavailable)
+	assert.ErrorContains(t, err, "status 404")
+	assert.Less(t, time.Since(start), 4*time.Second)
+}

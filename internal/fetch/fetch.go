@@ -20,6 +20,8 @@ import (
 // The limits of a fetch.
 const (
 	maxDocument  = 1 << 20
+	maxDrain     = 64 << 10 // of a response that is not used
+	maxDrainTime = 500 * time.Millisecond
 	maxRedirects = 3
 	maxHanging   = 8 // requests that a transport has not returned from
 )
@@ -210,7 +212,10 @@ func send(ctx context.Context, client *http.Client, req *http.Request) (doc *Doc
 	})()
 	doc = &Document{Status: res.StatusCode, Header: res.Header}
 	if res.StatusCode != http.StatusOK {
-		return doc, nil // The body of an error response is not read.
+		if !req.Close {
+			drain(ctx, res.Body)
+		}
+		return doc, nil // The body of an error response is not used.
 	}
 	doc.Body, err = io.ReadAll(io.LimitReader(res.Body, maxDocument+1))
 	if err != nil {
@@ -221,6 +226,20 @@ func send(ctx context.Context, client *http.Client, req *http.Request) (doc *Doc
 	}
 	doc.Body = bytes.TrimPrefix(doc.Body, []byte("\xef\xbb\xbf")) // RFC 8259 §8.1
 	return doc, nil
+}
+
+// drain reads the rest of a body that is not used, so that the next request of the fetch
+// can use its connection. If it is long or slow, a new connection costs less.
+func drain(ctx context.Context, body io.ReadCloser) {
+	wait := maxDrainTime
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/2)
+	}
+	defer time.AfterFunc(wait, func() {
+		defer func() { _ = recover() }()
+		body.Close()
+	}).Stop()
+	_, _ = io.CopyN(io.Discard, body, maxDrain+1) // One more, to find the end.
 }
 
 // withRedirectRules returns a copy of client that follows at
