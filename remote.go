@@ -39,7 +39,7 @@ import (
 // forged tokens arrive. If the issuer is down, the cached keys are used for up to
 // MaxStale. The time between retries is a random 50 to 100 % of one that doubles up to
 // eight MinInterval or, while there are no keys, from 250 ms to MinInterval.
-// Retry-After is obeyed, up to a minute.
+// Retry-After, up to a minute, is the earliest moment of the next fetch.
 //
 // A fetch makes at most three requests. Each ends after Timeout, whatever the
 // transport does, reads at most 1 MiB, and follows at most three redirects, within
@@ -70,9 +70,9 @@ type RemoteKeySet struct {
 	// refresh fails. Zero means 24 hours. A value under MaxAge counts as MaxAge.
 	MaxStale time.Duration
 	// File is where the keys are kept on disk, for a program that starts while the issuer
-	// is down. It is read only if a fetch failed and there are no keys; MaxStale counts
-	// from when its keys were fetched. Whoever can write it can forge tokens: a file or
-	// folder that group or others can write is not read. Empty means that none is kept.
+	// cannot be reached. It is read only then, and if there are no keys; MaxStale counts from
+	// when they were fetched. Whoever can write it can forge tokens: a file or folder that
+	// group or others can write is not read. Empty means that none is kept.
 	File string
 	// DangerouslyAllowHTTP allows http URLs with any host. Anyone on the network
 	// path can then replace the keys and forge tokens.
