@@ -39,7 +39,7 @@ import (
 // forged tokens arrive. If the issuer is down, the cached keys are used for up to
 // MaxStale. The time between retries is a random 50 to 100 % of one that doubles up to
 // eight MinInterval or, while there are no keys, from 250 ms to MinInterval.
-// Retry-After is obeyed, up to a minute.
+// Retry-After, up to a minute, is the earliest moment of the next fetch.
 //
 // A fetch makes at most three requests. Each ends after Timeout, whatever the
 // transport does, reads at most 1 MiB, and follows at most three redirects, within
@@ -70,9 +70,9 @@ type RemoteKeySet struct {
 	// refresh fails. Zero means 24 hours. A value under MaxAge counts as MaxAge.
 	MaxStale time.Duration
 	// File is where the keys are kept on disk, for a program that starts while the issuer
-	// is down. It is read only if a fetch failed and there are no keys; MaxStale counts
-	// from when its keys were fetched. Whoever can write it can forge tokens: a file or
-	// folder that group or others can write is not read. Empty means that none is kept.
+	// cannot be reached. It is read only then, and if there are no keys; MaxStale counts from
+	// when they were fetched. Whoever can write it can forge tokens: a file or folder that
+	// group or others can write is not read. Empty means that none is kept.
 	File string
 	// DangerouslyAllowHTTP allows http URLs with any host. Anyone on the network
 	// path can then replace the keys and forge tokens.
@@ -215,17 +215,13 @@ func (s *RemoteKeySet) fetchUntil(ctx context.Context, why fetch.Reason, loaded 
 		if err := f.Wait(ctx); err != nil {
 			return loaded, unavailable(err, 0)
 		}
-		if f.Err != nil {
-			return loaded, s.failed(f.Err, why)
-		}
 		loaded = s.current.Load()
-		if _, ok := loaded.usable(clock.Now()); !ok {
-			return loaded, s.failed(errStale, why)
-		}
-		if enough(loaded) {
-			return loaded, nil
-		}
-		if !joined || !again {
+		switch _, ok := loaded.usable(clock.Now()); {
+		case ok && enough(loaded):
+			return loaded, nil // They are of the file if the fetch failed.
+		case f.Err != nil || !ok:
+			return loaded, s.failed(cmp.Or(f.Err, errStale), why)
+		case !joined || !again:
 			return loaded, ErrUnknownKey
 		}
 		why = fetch.UnknownKey
@@ -298,9 +294,9 @@ func (s *RemoteKeySet) lastError() error {
 // run is the goroutine of a fetch.
 func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	snap, err := bounded.Call(ctx, func(ctx context.Context) (*snapshot, error) { return s.load(ctx, f.Why) })
-	old, result := s.current.Load(), err
-	if err != nil && old == nil && s.file != nil {
-		old, result = s.fromFile(ctx, err)
+	old := s.current.Load()
+	if old == nil && s.file != nil && fetch.Outage(err) {
+		old = s.fromFile(ctx, err)
 	}
 	s.mu.Lock()
 	s.pace.End(err)
@@ -316,7 +312,7 @@ func (s *RemoteKeySet) run(ctx context.Context, f *fetch.Call) {
 	s.lastErr.Store(&err)
 	s.inflight = nil
 	s.mu.Unlock()
-	f.End(result) // before logging, because a Logger may be slow
+	f.End(err) // before logging, because a Logger may be slow
 	if err == nil && s.file != nil {
 		if err := s.file.Save(snap.source, snap.fetched.Wall(), snap.document); err != nil {
 			s.logging.Warn(ctx, s.Logger, "koreauth: the keys are not kept on disk", slog.String("cause", redact.Text(err.Error())))
@@ -338,7 +334,7 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 		return nil, errors.Join(faults...)
 	}
 	if s.file == nil && s.File != "" {
-		s.file = &keyfile.File{Path: s.File, Issuer: s.Issuer, URL: s.URL}
+		s.file = &keyfile.File{Path: s.File, Issuer: s.Issuer, URL: s.URL, MaxStale: s.limits().Stale()}
 	}
 	if s.source == nil {
 		s.source = fetch.New(fetch.Config{
@@ -373,23 +369,29 @@ func (s *RemoteKeySet) load(ctx context.Context, why fetch.Reason) (snap *snapsh
 	return snap, nil
 }
 
-// fromFile returns the keys that are kept on disk. If there are none, it returns cause,
-// which is why the fetch failed.
-func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) (*snapshot, error) {
+// fromFile returns the keys that are kept on disk, or nil. cause is why the fetch failed.
+func (s *RemoteKeySet) fromFile(ctx context.Context, cause error) *snapshot {
 	ctx, cancel := context.WithTimeout(ctx, s.limits().Request())
 	defer cancel()
-	record, err := s.file.Load(ctx, s.limits().Stale())
+	record, err := s.file.Load(ctx)
 	keys, ignored, faulty := parseKeys(record.Document)
 	if err = cmp.Or(err, faulty); err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, fs.ErrNotExist) && s.file.News(err) {
 			s.logging.Warn(ctx, s.Logger, "koreauth: the keys on disk are not used", slog.String("cause", redact.Text(err.Error())))
 		}
-		return nil, cause
+		return nil
 	}
 	age := time.Since(record.Fetched)
-	s.logging.Warn(ctx, s.Logger, "koreauth: the issuer cannot be reached; using the keys on disk",
+	s.logging.Warn(ctx, s.Logger, "koreauth: the keys could not be fetched; using the keys on disk",
 		slog.String("file", s.File), slog.Duration("age", age.Round(time.Second)), slog.String("cause", redact.Text(cause.Error())))
-	return &snapshot{keyIndex: newKeyIndex(keys), id: snapshots.Add(1), ignored: ignored, source: record.Source, redacted: s.File, fetched: clock.Ago(age), stale: s.limits().Stale()}, nil
+	return &snapshot{keyIndex: newKeyIndex(keys), id: snapshots.Add(1), ignored: ignored, source: record.Source, redacted: s.File, fetched: clock.Ago(age), stale: s.limits().Stale()}
+}
+
+// sharesFile reports whether two key sets are kept in one file.
+func sharesFile(a, b KeySet) bool {
+	one, ok := a.(*RemoteKeySet)
+	two, also := b.(*RemoteKeySet)
+	return ok && also && one != two && keyfile.Same(one.File, two.File)
 }
 
 // snapshot reads a document. old is what a 304 refers to.

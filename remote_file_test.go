@@ -189,6 +189,33 @@ func TestNewValidator_KeyFileFaults(t *testing.T) {
 	one.KeyFile, two.KeyFile = "", ""
 	_, err = koreauth.NewValidator(one, two)
 	assert.NoError(t, err)
+
+	// One file has several names, and it can be that of a RemoteKeySet.
+	dir, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	require.NoError(t, os.Symlink(dir, link))
+	t.Chdir(dir)
+	config := func(issuer, file string) koreauth.Config {
+		return koreauth.Config{Issuer: issuer, Audience: []string{"a"}, KeyFile: file}
+	}
+	set := func(issuer, file string) koreauth.Config {
+		return koreauth.Config{Issuer: issuer, Audience: []string{"a"}, Keys: &koreauth.RemoteKeySet{Issuer: issuer, File: file}}
+	}
+	file := filepath.Join(dir, "keys.json")
+	for _, name := range []string{file, dir + "/./keys.json", dir + "//keys.json", "keys.json", "./keys.json", link + "/keys.json", dir + "/x/../keys.json"} {
+		for _, first := range []koreauth.Config{config(one.Issuer, file), set(one.Issuer, file)} {
+			for _, second := range []koreauth.Config{config(two.Issuer, name), set(two.Issuer, name)} {
+				_, err := koreauth.NewValidator(first, second)
+				assert.ErrorContains(t, err, "Config 2 of 2: Config.KeyFile is that of another Config", name)
+			}
+		}
+	}
+	_, err = koreauth.NewValidator(config(one.Issuer, file), set(two.Issuer, file+"2"), koreauth.Config{Issuer: "https://three.example", Audience: []string{"a"}, Keys: static})
+	assert.NoError(t, err)
+	shared := set(one.Issuer, file)
+	other := shared
+	other.Issuer = two.Issuer
+	_, err = koreauth.NewValidator(shared, other)
+	assert.NoError(t, err, "two issuers that use one key set use one file")
 }
 
 // A program that is killed while it writes leaves the old keys or the new ones.
@@ -216,6 +243,11 @@ func TestRemoteKeySet_FileSurvivesKill(t *testing.T) {
 		require.NoError(t, err)
 		issuer.Behave(nil)
 	}
+	require.NoError(t, newFileValidator(t, issuer, file).Ready(t.Context()))
+	assert.Eventually(t, func() bool {
+		entries, err := os.ReadDir(filepath.Dir(file))
+		return err == nil && len(entries) == 1
+	}, 10*time.Second, time.Millisecond, "nothing else is left in the folder")
 }
 
 // writeKeysForEver is the program that is killed: each of its key sets writes the file.

@@ -144,7 +144,7 @@ func NewValidator(configs ...Config) (*Validator, error) {
 		if v.byName[i.name] != nil && i.name != "" {
 			wrong = append(wrong, errors.New("Config.Issuer is that of another Config: merge the two"))
 		}
-		if slices.ContainsFunc(configs[:n], func(other Config) bool { return c.KeyFile != "" && other.KeyFile == c.KeyFile }) {
+		if slices.ContainsFunc(v.issuers, func(other *issuer) bool { return sharesFile(i.keys, other.keys) }) {
 			wrong = append(wrong, errors.New("Config.KeyFile is that of another Config: use a file for each issuer"))
 		}
 		if i.opaque != nil && v.opaque != nil {

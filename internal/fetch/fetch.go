@@ -20,6 +20,8 @@ import (
 // The limits of a fetch.
 const (
 	maxDocument  = 1 << 20
+	maxDrain     = 64 << 10 // of a response that is not used
+	maxDrainTime = 500 * time.Millisecond
 	maxRedirects = 3
 	maxHanging   = 8 // requests that a transport has not returned from
 )
@@ -140,7 +142,7 @@ func (g *getter) get(ctx context.Context, location string, with conditions) (*Do
 	}
 	from := redactURL(req.URL)
 	if g.hanging.Load() >= maxHanging {
-		return nil, fmt.Errorf("%s: the HTTP client has not returned from %d earlier requests", from, maxHanging)
+		return nil, outage{fmt.Errorf("%s: the HTTP client has not returned from %d earlier requests", from, maxHanging)}
 	}
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	if with.etag != "" {
@@ -168,14 +170,23 @@ func (g *getter) get(ctx context.Context, location string, with conditions) (*Do
 	select {
 	case r := <-done:
 		if r.err != nil {
-			return nil, fmt.Errorf("%s: %w", from, r.err)
+			err := fmt.Errorf("%s: %w", from, r.err)
+			if errors.As(r.err, new(refusal)) {
+				return nil, err
+			}
+			return nil, outage{err}
 		}
 		r.doc.URL, r.doc.Source = from, location
 		return r.doc, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: %w", from, context.Cause(ctx))
+		return nil, outage{fmt.Errorf("%s: %w", from, context.Cause(ctx))}
 	}
 }
+
+// refusal is an error about an answer that arrived, and is not used.
+type refusal struct{ error }
+
+func (e refusal) Unwrap() error { return e.error }
 
 // send sends one request and reads the document. It turns a panic of the transport
 // into an error, because no server recovers in its goroutine.
@@ -201,17 +212,34 @@ func send(ctx context.Context, client *http.Client, req *http.Request) (doc *Doc
 	})()
 	doc = &Document{Status: res.StatusCode, Header: res.Header}
 	if res.StatusCode != http.StatusOK {
-		return doc, nil // The body of an error response is not read.
+		if !req.Close {
+			drain(ctx, res.Body)
+		}
+		return doc, nil // The body of an error response is not used.
 	}
 	doc.Body, err = io.ReadAll(io.LimitReader(res.Body, maxDocument+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(doc.Body) > maxDocument {
-		return nil, errors.New("the document is larger than 1 MiB")
+		return nil, refusal{errors.New("the document is larger than 1 MiB")}
 	}
 	doc.Body = bytes.TrimPrefix(doc.Body, []byte("\xef\xbb\xbf")) // RFC 8259 §8.1
 	return doc, nil
+}
+
+// drain reads the rest of a body that is not used, so that the next request of the fetch
+// can use its connection. If it is long or slow, a new connection costs less.
+func drain(ctx context.Context, body io.ReadCloser) {
+	wait := maxDrainTime
+	if end, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(end)/2)
+	}
+	defer time.AfterFunc(wait, func() {
+		defer func() { _ = recover() }()
+		body.Close()
+	}).Stop()
+	_, _ = io.CopyN(io.Discard, body, maxDrain+1) // One more, to find the end.
 }
 
 // withRedirectRules returns a copy of client that follows at
@@ -223,17 +251,21 @@ func withRedirectRules(client *http.Client) *http.Client {
 	restricted.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		last := via[len(via)-1].URL
 		if len(via) > maxRedirects {
-			return fmt.Errorf("more than three redirects, the last to %s", redactURL(req.URL))
+			return refusal{fmt.Errorf("more than three redirects, the last to %s", redactURL(req.URL))}
 		}
 		upgraded := last.Scheme == "http" && req.URL.Scheme == "https" && strings.EqualFold(last.Hostname(), req.URL.Hostname())
 		if origin(req.URL) != origin(last) && !upgraded {
-			return fmt.Errorf("redirect to %s, which has another scheme, host or port", redactURL(req.URL))
+			return refusal{fmt.Errorf("redirect to %s, which has another scheme, host or port", redactURL(req.URL))}
 		}
 		req.Close = via[0].Close
-		if userCheck != nil {
-			return userCheck(req, via)
+		if userCheck == nil {
+			return nil
 		}
-		return nil
+		err := userCheck(req, via)
+		if err == nil || err == http.ErrUseLastResponse {
+			return err
+		}
+		return refusal{err}
 	}
 	return &restricted
 }

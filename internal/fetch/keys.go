@@ -135,7 +135,11 @@ func (k *Keys) fetchFrom(ctx context.Context, location string, r Request) error 
 			return err
 		}
 	}
-	return r.Read(doc)
+	err = r.Read(doc)
+	if err != nil && !isObject(doc.Body) {
+		return outage{err}
+	}
+	return err
 }
 
 // discover reads the URL of the JWK Set from the metadata of the issuer, and
@@ -154,7 +158,12 @@ func (k *Keys) discover(ctx context.Context) (string, error) {
 		k.requests++
 		doc, err = k.get.get(ctx, u.Scheme+"://"+u.Host+"/.well-known/oauth-authorization-server"+u.EscapedPath(), conditions{})
 		if err == nil && doc.Status != http.StatusOK {
-			return "", errors.Join(first, doc.OK())
+			second := doc.OK()
+			err = errors.Join(first, second)
+			if Outage(first) || Outage(second) { // An issuer has its metadata at one place only.
+				err = outage{err}
+			}
+			return "", err
 		}
 	}
 	if err != nil {
@@ -173,8 +182,8 @@ func (k *Keys) discover(ctx context.Context) (string, error) {
 // readMetadata returns "jwks_uri" (RFC 8414 §2).
 func (k *Keys) readMetadata(doc *Document) (string, error) {
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(doc.Body, &members); err != nil {
-		return "", fmt.Errorf("%s: the metadata is not a JSON object", doc.URL)
+	if err := json.Unmarshal(doc.Body, &members); err != nil || members == nil {
+		return "", outage{fmt.Errorf("%s: the metadata is not a JSON object", doc.URL)}
 	}
 	var named, location string
 	_ = json.Unmarshal(members["issuer"], &named) // With another type, it stays empty.

@@ -65,6 +65,14 @@ func random(least float64) float64 {
 	return least + (1-least)*part
 }
 
+// after returns a random time up to longest or, with Fix, zero.
+func after(longest time.Duration) time.Duration {
+	if fixed.Load() != nil {
+		return 0
+	}
+	return scale(longest, random(0))
+}
+
 // scale returns a part of a duration. It does not overflow.
 func scale(d time.Duration, part float64) time.Duration {
 	return d - time.Duration((1-part)*float64(d))
@@ -73,7 +81,8 @@ func scale(d time.Duration, part float64) time.Duration {
 var fixed atomic.Pointer[float64] // nil: random
 
 // Fix replaces what is random by one number, from 0 for the earliest times to 1 for the
-// latest. It is for tests. The function that it returns undoes it.
+// latest. Nothing is then added to a Retry-After. It is for tests. The function that it
+// returns undoes it.
 func Fix(at float64) (undo func()) {
 	before := fixed.Swap(&at)
 	return func() { fixed.Store(before) }

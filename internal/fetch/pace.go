@@ -9,8 +9,9 @@ import (
 const (
 	minIntervalEmpty = 250 * time.Millisecond // the first retry while there are no keys
 	fetchBurst       = 3
-	maxBackoff       = 8           // times MinInterval
-	maxRetryAfter    = time.Minute // of what an issuer may ask for
+	maxBackoff       = 8                // times MinInterval
+	maxRetryAfter    = time.Minute      // of what an issuer may ask for
+	minSpread        = 20 * time.Second // after what it asked for
 )
 
 // Reason is why keys are fetched. Each reason has its own rate limit.
@@ -28,7 +29,7 @@ type Pace struct {
 	lastEnd   clock.Instant // when it ended
 	failures  int           // the failed fetches since the last good one
 	part      float64       // of the interval that is waited after the last failure
-	notBefore time.Time     // until when the issuer asked to wait
+	notBefore time.Time     // the moment for which the issuer asked, and a random time
 	budget    time.Time     // when the fetches for unknown keys will be paid for, at one per interval
 }
 
@@ -94,7 +95,10 @@ func (p *Pace) End(err error) {
 	p.failures++
 	p.part = random(0.5)
 	if wait := longestWait(err); wait > 0 {
-		p.notBefore = time.Now().Add(min(wait, maxRetryAfter))
+		// All sets were asked to come back at the same moment, often as a date. So a retry of
+		// most sets must not be due at it, but in the time after it.
+		wait = min(wait, maxRetryAfter)
+		p.notBefore = time.Now().Add(wait + after(min(max(minSpread, 2*wait), maxRetryAfter)))
 	}
 }
 
@@ -104,6 +108,8 @@ func longestWait(err error) (longest time.Duration) {
 	switch err := err.(type) {
 	case *StatusError:
 		return err.RetryAfter
+	case outage:
+		return longestWait(err.error)
 	case interface{ Unwrap() []error }:
 		for _, one := range err.Unwrap() {
 			longest = max(longest, longestWait(one))

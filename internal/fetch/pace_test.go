@@ -123,6 +123,33 @@ func TestPace_RetryAfter(t *testing.T) {
 	}
 }
 
+// A Retry-After is the earliest moment. A random time is added, which depends on it.
+func TestPace_RetryAfterIsSpread(t *testing.T) {
+	defer fetch.Random()()
+	for wait, most := range map[time.Duration]time.Duration{
+		time.Second:      21 * time.Second,
+		15 * time.Second: 45 * time.Second,
+		30 * time.Second: 90 * time.Second,
+		time.Hour:        2 * time.Minute,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			first, last := time.Hour, time.Duration(0)
+			for range 2000 {
+				var p fetch.Pace
+				p.Begin(fetch.NoKeys, time.Now(), interval)
+				p.End(&fetch.StatusError{URL: "x", Status: 503, RetryAfter: wait})
+				got := until(&p, fetch.NoKeys, interval)
+				first, last = min(first, got), max(last, got)
+			}
+			least := min(wait, time.Minute)
+			assert.GreaterOrEqual(t, first, least, wait)
+			assert.Less(t, first, least+(most-least)/20, wait)
+			assert.LessOrEqual(t, last, most, wait)
+			assert.Greater(t, last, most-(most-least)/20, wait)
+		})
+	}
+}
+
 func TestDocument_OK(t *testing.T) {
 	for status, want := range map[int]bool{200: true, 0: false, 201: false, 204: false, 206: false, 301: false, 304: false, 404: false, 500: false} {
 		doc := &fetch.Document{URL: "https://issuer.example/keys", Status: status, Header: http.Header{"Retry-After": {"5"}}}

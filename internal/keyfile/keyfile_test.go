@@ -23,11 +23,13 @@ import (
 
 const issuer = "https://issuer.example"
 
-func newFile(path string) *keyfile.File { return &keyfile.File{Path: path, Issuer: issuer} }
+func newFile(path string) *keyfile.File {
+	return &keyfile.File{Path: path, Issuer: issuer, MaxStale: 24 * time.Hour}
+}
 
 func load(t testing.TB, path string) (keyfile.Record, error) {
 	t.Helper()
-	return newFile(path).Load(t.Context(), 24*time.Hour)
+	return newFile(path).Load(t.Context())
 }
 
 func TestFile_SaveAndLoad(t *testing.T) {
@@ -87,7 +89,7 @@ func TestFile_IsRefused(t *testing.T) {
 		"a symbolic link": {func(t *testing.T, path string) {
 			require.NoError(t, os.Rename(path, path+"2"))
 			require.NoError(t, os.Symlink(path+"2", path))
-		}, "cannot be opened"},
+		}, "is a symbolic link: use the name of the file"},
 		"a folder": {func(t *testing.T, path string) {
 			require.NoError(t, os.Remove(path))
 			require.NoError(t, os.Mkdir(path, 0o700))
@@ -99,8 +101,9 @@ func TestFile_IsRefused(t *testing.T) {
 		"an empty file":          {write(""), "or is damaged"},
 		"a key set":              {write(`{"keys":[]}`), "is not a key file of koreauth"},
 		"a large file":           {write(strings.Repeat(" ", 3<<20)), "is larger than 2 MiB"},
-		"another issuer":         {changed("issuer", "https://other.example"), "has the keys of"},
-		"another URL":            {changed("url", "https://other.example/keys"), "has the keys of"},
+		"another issuer":         {changed("issuer", "https://other.example"), `has the keys of "https://other.example": use one file for each issuer`},
+		"another URL":            {changed("url", "https://other.example/keys"), `has the keys of "https://issuer.example", from "https://other.example/keys", which is another place`},
+		"a large document":       {changed("document", make([]byte, 1<<20+1)), "has a key set that is larger than 1 MiB"},
 		"the future":             {changed("fetched", time.Now().Add(time.Hour)), "is from the future"},
 		"longer ago than a day":  {changed("fetched", time.Now().Add(-25*time.Hour)), "longer ago than MaxStale"},
 		"no time":                {changed("fetched", nil), "longer ago than MaxStale"},
@@ -124,7 +127,7 @@ func TestFile_IsRefused(t *testing.T) {
 	_, err := load(t, path)
 	assert.NoError(t, err, "others may read it")
 	require.NoError(t, os.Chmod(filepath.Dir(path), 0o777))
-	assert.ErrorContains(t, newFile(path).Save("s", time.Now(), []byte("{1}")), "cannot be written")
+	assert.ErrorContains(t, newFile(path).Save("s", time.Now(), []byte("{1}")), "the key file "+path+" is in a folder that can be written by others")
 }
 
 func write(text string) func(*testing.T, string) {
@@ -172,17 +175,17 @@ func TestFile_ReadWhileWritten(t *testing.T) {
 				if err := f.Save("s", time.Now(), []byte(strings.Repeat("x", n*100))); err != nil {
 					t.Error(err)
 				}
-				if _, err := f.Load(context.Background(), time.Hour*2); err != nil {
+				if _, err := f.Load(context.Background()); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	group.Wait()
-	f := newFile(filepath.Join(t.TempDir(), "no", "keys.json"))
-	assert.ErrorContains(t, f.Save("s", time.Now(), nil), "cannot be written")
+	f := newFile(filepath.Join(t.TempDir(), "no", "no", "keys.json"))
+	assert.ErrorContains(t, f.Save("s", time.Now(), nil), "is in a folder that cannot be created")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := f.Load(canceled, time.Hour)
+	_, err := f.Load(canceled)
 	assert.True(t, errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled))
 }
