@@ -70,10 +70,9 @@
 //
 // # What is not checked
 //
-// The package does not ask the issuer whether a token was revoked: package revocation
-// rejects tokens before they expire. It does not compare "ip-range" with the address
-// of the client: a Requirement can. It does not accept encrypted tokens, or tokens
-// signed with a shared secret. Opaque tokens need [Config].Opaque. Package source finds
-// tokens outside the Authorization header, and package koretest has an issuer and a
-// fake validator for tests.
+// The package does not ask the issuer about a token: package introspection does, and
+// package revocation ends tokens before they expire. It does not compare "ip-range" with
+// the address of the client: package iprange does. Encrypted tokens, and those signed with
+// a shared secret, are rejected, and opaque ones unless [Config].Opaque is set. Package
+// source finds tokens in other places, and package koretest has an issuer for tests.
 package koreauth
