@@ -225,6 +225,30 @@ func TestDoor_VerifySignature(t *testing.T) {
 	})
 }
 
+// The claims of an answer are judged by the MaxAge, ClientIDs and Require of the Config.
+func TestDoor_Require(t *testing.T) {
+	require := door.Require.(func(*koreauth.Validator, *koreauth.Claims) error)
+	issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) {
+		c.ClientIDs, c.MaxAge, c.Require = []string{"kc"}, time.Minute, []koreauth.Requirement{koreauth.Scope("a")}
+	})
+	for name, row := range map[string]struct {
+		change func(*koreauth.Claims)
+		want   error
+	}{
+		"all of them":    {func(*koreauth.Claims) {}, nil},
+		"no audience":    {func(c *koreauth.Claims) { c.Audience = nil }, nil},
+		"another client": {func(c *koreauth.Claims) { c.ClientID = "other" }, koreauth.ErrClient},
+		"too old":        {func(c *koreauth.Claims) { c.IssuedAt = time.Now().Add(-time.Minute) }, koreauth.ErrTooOld},
+		"no scope":       {func(c *koreauth.Claims) { c.Scopes = nil }, koreauth.ErrInsufficientScope},
+		"an odd binding": {func(c *koreauth.Claims) { c.Confirmation = &koreauth.Confirmation{} }, koreauth.ErrBinding},
+		"a binding":      {func(c *koreauth.Claims) { c.Confirmation = &koreauth.Confirmation{KeySHA256: "x"} }, nil},
+	} {
+		claims := &koreauth.Claims{Issuer: issuer.URL(), ClientID: "kc", IssuedAt: time.Now(), Scopes: []string{"a"}}
+		row.change(claims)
+		assert.ErrorIs(t, require(v, claims), row.want, name)
+	}
+}
+
 func TestDoor_VerifySignatureReadsClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		issuer, v := newIssuer(t, "RS256", func(c *koreauth.Config) { c.Leeway = time.Minute })

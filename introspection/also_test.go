@@ -293,9 +293,10 @@ func TestAlso_KeepsTheRestrictionsOfTheToken(t *testing.T) {
 		"an odd nbf":               {map[string]any{"nbf": "soon"}, map[string]any{"nbf": nil}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
 		"a later nbf in the token": {map[string]any{"nbf": time.Now().Add(time.Hour).Unix()}, map[string]any{"nbf": 1}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
 		"ip-range": {map[string]any{"ip-range": []string{"10.0.0.0/8"}}, map[string]any{"ip-range": nil}, func(c *koreauth.Claims, err error) bool {
-			return err != nil || len(c.IPRanges) > 0
+			return err == nil && len(c.IPRanges) == 1
 		}},
-		"account-id":         {map[string]any{"account-id": "CO9"}, map[string]any{"account-id": nil}, func(c *koreauth.Claims, err error) bool { return err != nil || c.AccountID == "CO9" }},
+		"another ip-range":   {map[string]any{"ip-range": []string{"10.0.0.0/8"}}, map[string]any{"ip-range": []string{"0.0.0.0/0"}}, func(_ *koreauth.Claims, err error) bool { return err != nil }},
+		"account-id":         {map[string]any{"account-id": "CO9"}, map[string]any{"account-id": nil}, func(c *koreauth.Claims, err error) bool { return err == nil && c.AccountID == "CO9" }},
 		"another account-id": {map[string]any{"account-id": "CO9"}, map[string]any{"account-id": "CO1"}, func(c *koreauth.Claims, err error) bool { return err != nil }},
 	} {
 		drop := []string{"aud", "client_id", "scopes", "products", "api-key", "scope"}

@@ -112,9 +112,6 @@ func (v *verdict) complete(token *koreauth.Claims) error {
 	if c.IssuedAt.IsZero() || !token.IssuedAt.IsZero() && token.IssuedAt.Before(c.IssuedAt) {
 		c.IssuedAt = token.IssuedAt
 	}
-	if token.NotBefore.After(c.NotBefore) {
-		c.NotBefore = token.NotBefore
-	}
 	switch {
 	case len(token.IPRanges) == 0:
 	case len(c.IPRanges) == 0:
