@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/koreauth/koreauth"
 	"github.com/koreauth/koreauth/internal/clock"
+	"github.com/koreauth/koreauth/internal/locked"
 	"github.com/koreauth/koreauth/koretest"
 	"github.com/koreauth/koreauth/tenants"
 )
@@ -282,4 +284,41 @@ func TestSet_TemplatesWithFaults(t *testing.T) {
 	} {
 		assert.NoError(t, (&tenants.Set{Match: match, Resolve: newWorld(t).resolve}).Faults(), match)
 	}
+}
+
+// A Config that has faults at a recheck is not used, and the log says so once a minute.
+func TestSet_LogsWhatCannotBeResolved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, log := newWorld(t, "one"), &locked.Buffer{}
+		faulty := false
+		s := w.set(func(s *tenants.Set) {
+			s.Logger = slog.New(slog.NewTextHandler(log, nil))
+			s.Resolve = func(ctx context.Context, issuer string) (koreauth.Config, error) {
+				c, err := w.resolve(ctx, issuer)
+				if faulty {
+					c.Audience = nil
+				}
+				return c, err
+			}
+		})
+		token := mint(t, w.issuer("one"), "exp", time.Now().Add(24*time.Hour).Unix())
+		use := func() {
+			_, err := s.Validate(t.Context(), token)
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		use()
+		_, err := s.Validate(t.Context(), invented(1))
+		require.ErrorIs(t, err, koreauth.ErrIssuer)
+		assert.Empty(t, log.String())
+		faulty = true
+		for range 5 {
+			time.Sleep(5 * time.Minute)
+			use()
+			use()
+		}
+		assert.Equal(t, 5, strings.Count(log.String(), "an issuer could not be resolved"), log.String())
+		assert.Contains(t, log.String(), "Config.Audience is empty")
+		assert.Contains(t, log.String(), "known=true")
+	})
 }

@@ -24,6 +24,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -37,6 +38,9 @@ import (
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
 	"github.com/koreauth/koreauth/internal/limit"
+	"github.com/koreauth/koreauth/internal/redact"
+	"github.com/koreauth/koreauth/internal/safelog"
+	"github.com/koreauth/koreauth/internal/seldom"
 	"github.com/koreauth/koreauth/internal/strictjson"
 )
 
@@ -53,6 +57,7 @@ const (
 	allTokens      = 10_000 // remembered, of all tenants
 	leastTokens    = 16     // of one tenant
 	maxToken       = 16 << 10
+	logInterval    = time.Minute
 	maxRunning     = 64                 // calls of Resolve for new issuers that have not returned
 	maxRechecks    = 16                 // and for tenants
 	patience       = time.Second        // for a resolution after a quiet time
@@ -94,6 +99,10 @@ type Set struct {
 	Max int
 	// Idle is after how long without a token a tenant is forgotten. Zero means an hour.
 	Idle time.Duration
+	// Logger gets a warning, at most once a minute, if an issuer could not be resolved or its
+	// Config has faults: its tokens get ErrUnavailable or, if it is a tenant already, are
+	// judged by its old Config. If Logger is nil, nothing is logged.
+	Logger *slog.Logger
 
 	once   sync.Once
 	match  *template
@@ -110,7 +119,9 @@ type Set struct {
 	rate    limit.Rate                     // of resolutions of new issuers
 	again   limit.Rate                     // of those of forgotten tenants
 	retries limit.Rate                     // of those of issuers that could not be resolved
-	swept   time.Time                      // when idle tenants were looked for
+	told    seldom.Limit                   // of the log
+	logging safelog.Warner
+	swept   time.Time // when idle tenants were looked for
 }
 
 // tenant is one issuer.
@@ -343,6 +354,10 @@ func (s *Set) begin(issuer string, old *tenant) *call {
 			c.tenant, err = s.build(ctx, issuer, config, old)
 		}
 		s.end(issuer, c, err)
+		if err != nil && !errors.Is(err, koreauth.ErrInvalidToken) && s.Logger != nil && s.told.Allow(logInterval) {
+			s.logging.Warn(context.Background(), s.Logger, "tenants: an issuer could not be resolved",
+				slog.String("unverified_issuer", redact.Unverified(issuer)), slog.Bool("known", old != nil), slog.String("cause", redact.Text(err.Error())))
+		}
 	}()
 	return c
 }
