@@ -53,7 +53,7 @@ func TestFile_IsRepaired(t *testing.T) {
 			require.NoError(t, os.Symlink("x", path))
 		},
 		"the rest of a killed process": func(t *testing.T, path string) {
-			require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), temporary), []byte("{ and more"), 0o666))
+			require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), temporary), []byte(strings.Repeat("{", 10_000)), 0o666))
 			require.NoError(t, os.Remove(path))
 		},
 	} {
