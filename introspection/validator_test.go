@@ -680,7 +680,7 @@ func TestNew_CopiesTheConfig(t *testing.T) {
 func TestValidate_OneRequestForManyCallers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(32))
 	most := 0
-	for range 40 {
+	for range 10 {
 		s := &server{answer: func(req *http.Request, form url.Values) (*http.Response, error) { return good(req, form) }}
 		v := newValidator(t, s, func(c *introspection.Config) { c.MaxAge = time.Hour })
 		var group sync.WaitGroup

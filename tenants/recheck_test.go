@@ -93,6 +93,7 @@ func TestSet_ConfigChangedInPlace(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			group.Wait()
 		}
+		synctest.Wait()
 		audience[0] = "other"
 		_, err := s.Validate(t.Context(), token)
 		require.NoError(t, err, "it is resolved in the background")

@@ -374,7 +374,8 @@ func (s *Set) build(ctx context.Context, issuer string, config koreauth.Config, 
 	if config.Issuer = cmp.Or(config.Issuer, issuer); config.Issuer != issuer {
 		return nil, fmt.Errorf("tenants: Set.Resolve returned the Config of %.128q for the issuer %q", config.Issuer, issuer)
 	}
-	t := &tenant{config: copied(config)}
+	config = copied(config)
+	t := &tenant{config: config}
 	if old != nil && sameRules(&config, &old.config) && samePlace(&config, &old.config) {
 		return old, nil
 	}
