@@ -40,8 +40,12 @@ func TestRemoteKeySet_AThousandSetsSpread(t *testing.T) {
 	}
 	for name, row := range map[string]struct {
 		outage bool
-		most   int // fetches in one second
-	}{"refreshes": {false, 20}, "an outage of an hour": {true, 40}} {
+		after  time.Duration // of good keys
+		most   int           // fetches in one second
+	}{
+		"refreshes": {false, hour, 20}, "an outage of an hour": {true, hour, 40},
+		"an outage before the sets are spread": {true, 10 * time.Minute, 55},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex // guards the fields below
 			var inSecond, failing = map[int64]int{}, false
@@ -71,10 +75,10 @@ func TestRemoteKeySet_AThousandSetsSpread(t *testing.T) {
 			}
 			use()
 			require.Equal(t, sets, inSecond[0])
-			for time.Since(start) < 2*hour {
+			for time.Since(start) < row.after+hour {
 				time.Sleep(time.Second)
 				mu.Lock()
-				failing = row.outage && time.Since(start) > hour
+				failing = row.outage && time.Since(start) > row.after
 				mu.Unlock()
 				use()
 			}

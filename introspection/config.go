@@ -39,12 +39,14 @@ type Config struct {
 	Key crypto.Signer
 	// MaxAge is how long an answer is used. A token that arrives after 70 to 90 % of it is
 	// asked about in the background. Zero means 10 seconds. If MaxAge is negative, each
-	// token is asked about each time; only requests that wait at the same time share an
+	// token is asked about each time, but requests that wait at the same time share an
 	// answer. Answers that a token is not active are used for at most 10 seconds.
 	MaxAge time.Duration
-	// ServeStale is how long after a good answer its token is still accepted if the
-	// issuer is down or rejects the credentials of this API. A token is never accepted after
-	// its "exp", nor one without "exp" after MaxAge. Zero means not at all: 503.
+	// ServeStale is how long after a good answer its token is still accepted if the issuer
+	// does not answer, answers with 429 or 5xx, or rejects the credentials of this API. It has
+	// an effect only if it is longer than MaxAge. It does not apply to other unclear answers,
+	// or to answers without "exp". A token is never accepted after its "exp" and Leeway.
+	// Zero means not at all: 503.
 	ServeStale time.Duration
 	// ClientIDs lists the accepted clients: "client_id" of an answer or, without it, "azp".
 	// If it is empty, all are accepted.

@@ -84,13 +84,14 @@ type call struct {
 // Config, joined.
 func New(c Config) (*Validator, error) { return newValidator(nil, c) }
 
-// Also returns a Validator that also asks the issuer about JWTs that jwt can verify, for
-// example Keycloak's lightweight tokens, whose claims the issuer tells: pass it to
-// koreauth.New. Their signature, "iss", "exp", "nbf" and "typ" are verified each time. The
-// other claims are those of the answer: jwt's MaxAge, ClientIDs and Require apply to them
-// (Require without the *http.Request), and the audience is that of this Config. What the
-// answer leaves out of a restriction or an identity is taken from the token. If the two
-// differ, the token counts as not checked.
+// Also returns a Validator that verifies JWTs with jwt and then asks the issuer about them,
+// for tokens whose claims only the issuer knows, such as Keycloak's lightweight tokens.
+// Pass it to koreauth.New. Signature, "iss", "exp", "nbf" and "typ" of the JWT are verified
+// each time. The claims are those of the answer. Audience, ClientIDs and Leeway of c apply
+// to them, and MaxAge, ClientIDs and Require of jwt (without the *http.Request). Leeway must
+// be set in both Configs. If the answer lacks a claim that identifies or restricts the
+// token, that of the JWT is used. If the two contradict each other, the error is
+// koreauth.ErrUnavailable.
 //
 // Tokens that are not JWTs, and those of other issuers than Config.Issuer, are
 // validated by jwt alone. The error lists all faults, joined.

@@ -67,11 +67,13 @@ const (
 
 // Set is a koreauth.TokenValidator for the issuers that a template describes. Set its
 // fields before its first use and do not change them afterwards. It is safe for concurrent
-// use by multiple goroutines, and there is nothing to close.
+// use by multiple goroutines, and there is nothing to close. The keys of a tenant are
+// fetched for its first token. Opaque tokens are rejected with koreauth.ErrMalformed.
 //
-// New issuers are resolved at most 10 times a second after a burst of 20, whatever arrives:
-// anyone can invent issuers. Tenants that are known, and those that were forgotten, are not
-// affected; new ones may get ErrUnavailable during a flood.
+// New issuers are resolved at most 10 times a second after a burst of 20, because anyone
+// can invent issuers. More get koreauth.ErrUnavailable, also after a restart, when every
+// tenant is new. Tenants that are kept are not affected. Forgotten ones have a rate of their
+// own, of the same size; new and forgotten ones share 64 calls of Resolve.
 type Set struct {
 	// Match is the template of the accepted issuers, such as
 	// "https://id.example.com/realms/{tenant}". {tenant} stands for one label of the host or
@@ -82,17 +84,20 @@ type Set struct {
 	// Resolve returns the Config of an issuer that Match accepts and whose token was not
 	// verified yet: the issuer is what somebody sent. An error under
 	// koreauth.ErrInvalidToken, such as koreauth.ErrIssuer, means that there is no such
-	// tenant, which is remembered for a minute. Any other error is ErrUnavailable. It has
-	// five seconds. It is called again for the first token after four to five minutes, in
-	// the background; after more than ten, that token waits up to a second for it. A tenant
-	// that is gone is then rejected, and a Config that differs replaces the old one. Resolve
-	// may make a new Config each time: the keys that were fetched are kept as long as their
-	// place is the same, so that an outage of the issuer rejects no token.
+	// tenant, which is remembered for a minute. Any other error is ErrUnavailable. A call
+	// has five seconds. Resolve is called again, in the background, for the first token after
+	// four to five minutes; after more than ten, that token waits up to a second. An error
+	// under ErrInvalidToken then removes the tenant, and a Config that differs replaces the
+	// old one. After any other error the old Config stays in use, without a time limit. A new
+	// Config each time is fine: the keys are kept if they come from the same place, by a
+	// client with the same Transport.
 	//
+	// Require of the Config is called without the *http.Request, which is nil: give a
+	// requirement that needs it, such as an iprange.Range, to the guard. Opaque is not used.
 	// Issuer may be left empty. If CacheSize is zero, the tenants share 10,000 tokens. If
-	// HTTPClient is nil, also that of a koreauth.RemoteKeySet in Keys, connections are made to
-	// public addresses of the issuer's host only, checked when they are made, and redirects
-	// are not followed. Another KeySet in Keys, and a client of your own, make no such check.
+	// HTTPClient is nil (for a koreauth.RemoteKeySet in Keys, its own), connections are made
+	// only to the issuer's host and port, at a public address, without a proxy, and redirects
+	// are not followed. An HTTPClient that you set, and any other KeySet, has no such check.
 	Resolve func(ctx context.Context, issuer string) (koreauth.Config, error)
 	// Max is how many tenants are kept. For another one, the one that was used least
 	// recently is forgotten. Zero means 1,000.
