@@ -25,7 +25,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -86,7 +85,7 @@ type Set struct {
 	// koreauth.ErrInvalidToken, such as koreauth.ErrIssuer, means that there is no such
 	// tenant, which is remembered for a minute. Any other error is ErrUnavailable. A call
 	// has five seconds. Resolve is called again, in the background, for the first token after
-	// four to five minutes; after more than ten, that token waits up to a second. An error
+	// five minutes; after more than ten, that token waits up to a second. An error
 	// under ErrInvalidToken then removes the tenant, and a Config that differs replaces the
 	// old one. After any other error the old Config stays in use, without a time limit. A new
 	// Config each time is fine: the keys are kept if they come from the same place, by a
@@ -136,7 +135,6 @@ type tenant struct {
 	validator *koreauth.Validator
 	used      atomic.Int64  // when it was used last, in nanoseconds since 1970
 	checked   clock.Instant // when it was resolved; guarded by Set.mu
-	interval  time.Duration // until it is resolved again; guarded by Set.mu
 }
 
 // call is a resolution that callers wait for.
@@ -251,7 +249,7 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	now := time.Now()
 	s.mu.RLock()
 	t := s.tenants[issuer]
-	due := t != nil && t.checked.Age() >= t.interval || now.Sub(s.swept) >= s.idle()/2
+	due := t != nil && t.checked.Age() >= checkEvery || now.Sub(s.swept) >= s.idle()/2
 	idle := t != nil && s.isIdle(t, now)
 	s.mu.RUnlock()
 	if t != nil && !due && !idle {
@@ -275,7 +273,7 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	t.used.Store(now.UnixNano())
 	var c *call
 	age := t.checked.Age()
-	if age >= t.interval && (s.calls[issuer] != nil || !s.open[issuer] && s.running[0] < maxRechecks) {
+	if age >= checkEvery && (s.calls[issuer] != nil || !s.open[issuer] && s.running[0] < maxRechecks) {
 		c = s.begin(issuer, t)
 	}
 	s.mu.Unlock()
@@ -418,7 +416,7 @@ func (s *Set) end(issuer string, c *call, err error) {
 		if known == nil && len(s.tenants) >= s.most() {
 			s.forgetOldest()
 		}
-		c.tenant.checked, c.tenant.interval = clock.Now(), checkEvery-rand.N(checkEvery/5)
+		c.tenant.checked = clock.Now()
 		if c.tenant != known {
 			c.tenant.used.Store(time.Now().UnixNano())
 			s.tenants[issuer] = c.tenant
