@@ -323,3 +323,44 @@ func TestSet_LogsWhatCannotBeResolved(t *testing.T) {
 		assert.Contains(t, log.String(), "known=true")
 	})
 }
+
+// A Config that judges tokens otherwise is used in an outage too, with the keys that are
+// known; keys of another place replace them.
+func TestSet_NewRulesAndNewKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one")
+		one := w.issuer("one")
+		var change func(*koreauth.Config)
+		s := w.set(func(s *tenants.Set) {
+			s.Resolve = func(ctx context.Context, issuer string) (koreauth.Config, error) {
+				c, err := w.resolve(ctx, issuer)
+				c.Keys, c.HTTPClient = &koreauth.RemoteKeySet{Issuer: issuer, HTTPClient: c.HTTPClient}, nil
+				if change != nil {
+					change(&c)
+				}
+				return c, err
+			}
+		})
+		token := mint(t, one, "exp", time.Now().Add(24*time.Hour).Unix())
+		use := func() error {
+			_, err := s.Validate(t.Context(), token)
+			synctest.Wait()
+			return err
+		}
+		require.NoError(t, use())
+		one.Behave(koretest.Down)
+		change = func(c *koreauth.Config) { c.Audience = []string{"other"} }
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, use(), "it is resolved in the background")
+		assert.ErrorIs(t, use(), koreauth.ErrAudience)
+
+		other, err := koretest.NewKey("ES256")
+		require.NoError(t, err)
+		change = func(c *koreauth.Config) {
+			c.Keys, c.HTTPClient = koreauth.StaticKeySet{{ID: "other", Algorithm: "ES256", Public: other.Public()}}, nil
+		}
+		time.Sleep(5 * time.Minute)
+		assert.ErrorIs(t, use(), koreauth.ErrAudience)
+		assert.ErrorIs(t, use(), koreauth.ErrUnknownKey)
+	})
+}
