@@ -364,3 +364,48 @@ func TestSet_NewRulesAndNewKeys(t *testing.T) {
 		assert.ErrorIs(t, use(), koreauth.ErrUnknownKey)
 	})
 }
+
+// A tenant that was idle is a new one, also if others were looked through shortly before.
+func TestSet_IdleBetweenSweeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "one", "two")
+		s := w.set()
+		token := mint(t, w.issuer("one"), "exp", time.Now().Add(24*time.Hour).Unix())
+		_, err := s.Validate(t.Context(), token)
+		require.NoError(t, err)
+		w.gone.Store(w.issuer("one").URL(), true)
+		time.Sleep(59 * time.Minute)
+		_, err = s.Validate(t.Context(), w.issuer("two").Valid())
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		_, err = s.Validate(t.Context(), token)
+		assert.ErrorIs(t, err, koreauth.ErrIssuer)
+		asked := w.asked.Load()
+		assert.EqualValues(t, 3, asked)
+	})
+}
+
+// A list that Resolve changes in place counts although everything else stays.
+func TestSet_ListChangedInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, audience := newWorld(t, "one"), []string{koretest.Audience}
+		s := w.set(func(s *tenants.Set) {
+			s.Resolve = func(ctx context.Context, issuer string) (koreauth.Config, error) {
+				c, err := w.resolve(ctx, issuer)
+				c.Audience = audience
+				return c, err
+			}
+		})
+		token := mint(t, w.issuer("one"), "exp", time.Now().Add(24*time.Hour).Unix())
+		use := func() error {
+			_, err := s.Validate(t.Context(), token)
+			synctest.Wait()
+			return err
+		}
+		require.NoError(t, use())
+		audience[0] = "other"
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, use())
+		assert.ErrorIs(t, use(), koreauth.ErrAudience)
+	})
+}
