@@ -371,7 +371,7 @@ func (v *Validator) validateRemembered(ctx context.Context, r *http.Request, t *
 }
 
 // validateNew checks a token that is not remembered, and remembers it if it is
-// valid. This is the only place where claims become trusted.
+// valid. Claims become trusted here and in verifySignature alone.
 func (v *Validator) validateNew(ctx context.Context, r *http.Request, t *parsedToken, policy binding) error {
 	i, err := v.verify(ctx, t, keyChecks)
 	if err != nil {

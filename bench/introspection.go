@@ -57,7 +57,7 @@ func (b *bench) introspection() error {
 	}
 	of, each := b.against(base, good, both, bad)
 	for _, m := range each[:2] {
-		more := spread{m.ratio.q1 - 1, m.ratio.median - 1, m.ratio.q3 - 1}.times(of.ns.median)
+		more := m.more(of)
 		b.report.atMost("introspection, "+m.name+", its answer remembered: ns more than a remembered JWT", more, 2000, "%.0f")
 		b.report.atMost("introspection, "+m.name+": allocations more than for a remembered JWT", exactly(m.allocations-of.allocations), 1, "%.0f")
 	}

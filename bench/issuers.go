@@ -54,7 +54,7 @@ func (b *bench) issuers() error {
 				b.report.atMost(fmt.Sprintf("%s, a new token: × 1 issuer", m.name), m.ratio, 1.01, "%.3f")
 				continue
 			}
-			more := spread{m.ratio.q1 - 1, m.ratio.median - 1, m.ratio.q3 - 1}.times(base.ns.median)
+			more := m.more(base)
 			b.report.atMost(fmt.Sprintf("%s, a remembered token: ns more than with 1 issuer (%.0f)", m.name, base.ns.median), more, 100, "%.0f")
 			b.report.atMost(fmt.Sprintf("%s, a remembered token: allocations more than with 1 issuer", m.name), exactly(m.allocations-base.allocations), 0, "%.0f")
 		}
@@ -106,7 +106,7 @@ func (b *bench) allInUse() error {
 		return err
 	}
 	of, each := b.against(base, several)
-	more := spread{each[0].ratio.q1 - 1, each[0].ratio.median - 1, each[0].ratio.q3 - 1}.times(of.ns.median)
+	more := each[0].more(of)
 	b.report.told(fmt.Sprintf("1000 issuers, all in use, remembered tokens: ns more than 1000 tokens of 1 issuer (%.0f)", of.ns.median), more, "%.0f")
 	return nil
 }

@@ -33,6 +33,11 @@ type measurement struct {
 	allocations, octets float64 // per operation
 }
 
+// more returns how many nanoseconds it took more than its base, which has the noise of the ratio alone.
+func (m measurement) more(base measurement) spread {
+	return spread{m.ratio.q1 - 1, m.ratio.median - 1, m.ratio.q3 - 1}.times(base.ns.median)
+}
+
 // spread is the median and the quartiles of the rounds.
 type spread struct{ q1, median, q3 float64 }
 

@@ -157,7 +157,7 @@ func (b *bench) checks(receipts []revocation.Receipt) error {
 		base.worker()(row.warm)
 		with.worker()(row.warm)
 		of, each := b.against(base, with)
-		more := spread{each[0].ratio.q1 - 1, each[0].ratio.median - 1, each[0].ratio.q3 - 1}.times(of.ns.median)
+		more := each[0].more(of)
 		b.report.atMost(fmt.Sprintf("revocation, %s: ns more than without a list (%.0f)", row.name, of.ns.median), more, 500, "%.0f")
 		b.report.atMost(fmt.Sprintf("revocation, %s: allocations more than without a list", row.name), exactly(each[0].allocations-of.allocations), 0, "%.0f")
 	}

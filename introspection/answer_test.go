@@ -252,7 +252,10 @@ func TestValidate_OneProbe(t *testing.T) {
 
 // What one token's answer is concerns no other token.
 func TestValidate_AnOddAnswerConcernsItsToken(t *testing.T) {
-	for _, answer := range []func(*http.Request, url.Values) (*http.Response, error){reply(400, ""), reply(403, ""), reply(404, ""), reply(302, ""), reply(200, "<html>"), reply(200, `{}`)} {
+	for _, answer := range []answerFunc{
+		reply(400, ""), reply(403, ""), reply(404, ""), reply(302, ""), reply(200, "<html>"), reply(200, `{}`),
+		reply(200, `{"active":true,"x":"`+strings.Repeat("x", 1<<20)+`"}`), reply(403, strings.Repeat("x", 1<<20+1)),
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &server{}
 			s.answer = func(req *http.Request, form url.Values) (*http.Response, error) {

@@ -2,7 +2,6 @@ package introspection
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -96,24 +95,25 @@ func (e *endpoint) begin() *look {
 
 // discover asks for the metadata of the issuer.
 func (e *endpoint) discover(ctx context.Context) (string, *failure) {
-	var retryAfter time.Duration
-	found, err := bounded.Call(ctx, func(ctx context.Context) (string, error) {
-		found, last, err := authserver.Discover(ctx, e.client, e.config.Issuer, "introspection_endpoint", "Endpoint")
-		if err != nil && last != nil {
-			err = &failure{text: err.Error(), retryAfter: last.RetryAfter}
-		}
-		return found, err
-	})
-	if failed, ok := errors.AsType[*failure](err); ok {
-		retryAfter = failed.retryAfter
+	type metadata struct {
+		url        string
+		retryAfter time.Duration
 	}
-	if fault := authserver.Fault(found, e.config.DangerouslyAllowHTTP); err == nil && fault != "" {
+	found, err := bounded.Call(ctx, func(ctx context.Context) (m metadata, err error) {
+		url, last, err := authserver.Discover(ctx, e.client, e.config.Issuer, "introspection_endpoint", "Endpoint")
+		if last != nil {
+			m.retryAfter = last.RetryAfter
+		}
+		m.url = url
+		return m, err
+	})
+	if fault := authserver.Fault(found.url, e.config.DangerouslyAllowHTTP); err == nil && fault != "" {
 		err = fmt.Errorf("the introspection_endpoint in the metadata of the issuer %s", fault)
 	}
 	if err == nil {
-		return found, nil
+		return found.url, nil
 	}
 	failed := newFailure("discovery", err, e.config, "", "")
-	failed.down, failed.retryAfter = true, retryAfter
+	failed.down, failed.retryAfter = true, found.retryAfter
 	return "", failed
 }

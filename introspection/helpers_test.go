@@ -24,10 +24,17 @@ const (
 	secret    = "#NdhM:?!R+7_8{ ü%"
 )
 
+type answerFunc = func(*http.Request, url.Values) (*http.Response, error)
+
+// metadata returns the metadata of an issuer.
+func metadata(issuer, endpoint string) string {
+	return fmt.Sprintf(`{"issuer":%q,"introspection_endpoint":%q}`, issuer, endpoint)
+}
+
 // server is an introspection endpoint in memory, so that time can be simulated.
 type server struct {
 	mu       sync.Mutex
-	answer   func(*http.Request, url.Values) (*http.Response, error)
+	answer   answerFunc
 	requests []*http.Request
 	forms    []url.Values
 }
@@ -46,7 +53,7 @@ func (s *server) RoundTrip(req *http.Request) (*http.Response, error) {
 	return answer(req, form)
 }
 
-func (s *server) set(answer func(*http.Request, url.Values) (*http.Response, error)) {
+func (s *server) set(answer answerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = answer
@@ -59,7 +66,7 @@ func (s *server) count() int {
 }
 
 // reply answers each request in one way.
-func reply(status int, body string, header ...string) func(*http.Request, url.Values) (*http.Response, error) {
+func reply(status int, body string, header ...string) answerFunc {
 	return func(req *http.Request, _ url.Values) (*http.Response, error) {
 		h := http.Header{"Content-Type": {"application/json"}}
 		for i := 0; i+1 < len(header); i += 2 {

@@ -16,21 +16,16 @@ import (
 // timeout is how long asking takes at most, with discovery.
 const timeout = 2 * time.Second
 
-// asker asks the issuer about tokens.
-type asker struct {
-	config *Config
-	client *http.Client
-	endpoint
-}
+// asker asks the issuer about tokens, at its endpoint.
+type asker struct{ endpoint }
 
 func newAsker(c *Config) *asker {
-	a := &asker{config: c, client: authserver.Client(c.HTTPClient)}
+	a := &asker{endpoint{config: c, client: authserver.Client(c.HTTPClient)}}
 	if transport, ok := http.DefaultTransport.(*http.Transport); ok && c.HTTPClient == nil {
 		transport = transport.Clone()
 		transport.MaxIdleConnsPerHost = maxInFlight
 		a.client.Transport = transport
 	}
-	a.endpoint = endpoint{config: c, client: a.client}
 	return a
 }
 

@@ -148,9 +148,6 @@ func (oddSigner) Sign(_ io.Reader, _ []byte, _ crypto.SignerOpts) ([]byte, error
 
 func TestRequest_Discovery(t *testing.T) {
 	const first, second = issuerURL + "/.well-known/openid-configuration", "https://issuer.example/.well-known/oauth-authorization-server/realms/one"
-	metadata := func(issuer, endpoint string) string {
-		return fmt.Sprintf(`{"issuer":%q,"introspection_endpoint":%q}`, issuer, endpoint)
-	}
 	for name, row := range map[string]struct {
 		answers map[string]string
 		says    string // empty: it is found

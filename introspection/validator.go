@@ -140,14 +140,7 @@ func (v *Validator) Validate(ctx context.Context, token string) (*koreauth.Claim
 	return clone(claims), nil
 }
 
-func init() {
-	door.AddShared(func(validator any) any {
-		if v, ok := validator.(*Validator); ok {
-			return v.shared
-		}
-		return nil
-	})
-}
+func init() { door.AddShared(func(v *Validator) any { return v.shared }) }
 
 // shared is Validate without the copy: its claims must not be changed.
 func (v *Validator) shared(ctx context.Context, token string) (*koreauth.Claims, error) {
@@ -179,9 +172,10 @@ func (v *Validator) shared(ctx context.Context, token string) (*koreauth.Claims,
 // judged returns the shared claims of a token that is active and valid. verified are
 // the claims of a JWT, or nil.
 func (v *Validator) judged(ctx context.Context, token string, verified *koreauth.Claims) (*koreauth.Claims, error) {
-	switch shaped, err := v.hasShape(token); {
-	case verified == nil && (len(token) > maxToken || !token68.Valid(token)):
+	if verified == nil && (len(token) > maxToken || !token68.Valid(token)) {
 		return nil, koreauth.ErrMalformed
+	}
+	switch shaped, err := v.hasShape(token); {
 	case err != nil:
 		return nil, unavailable(err, 0)
 	case !shaped:

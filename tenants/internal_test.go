@@ -3,9 +3,11 @@ package tenants
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -72,6 +74,31 @@ func TestSet_IdleTenantsAreForgotten(t *testing.T) {
 		assert.Len(t, s.tenants, 1)
 		assert.NotNil(t, s.tenants["https://b.id.example.com"])
 	})
+}
+
+// The copy of a RemoteKeySet has each of its fields, and two that differ in one are not the
+// same: a field that is added later must not be forgotten.
+func TestKeysOf_EachField(t *testing.T) {
+	values := map[reflect.Type]any{
+		reflect.TypeFor[string]():        "text",
+		reflect.TypeFor[bool]():          true,
+		reflect.TypeFor[time.Duration](): time.Minute,
+		reflect.TypeFor[*slog.Logger]():  slog.New(slog.DiscardHandler),
+		reflect.TypeFor[*http.Client]():  &http.Client{Timeout: time.Second},
+	}
+	kind := reflect.TypeFor[koreauth.RemoteKeySet]()
+	for n := range kind.NumField() {
+		field := kind.Field(n)
+		if !field.IsExported() {
+			continue
+		}
+		set := &koreauth.RemoteKeySet{}
+		reflect.ValueOf(set).Elem().Field(n).Set(reflect.ValueOf(values[field.Type]))
+		assert.False(t, sameKeys(set, &koreauth.RemoteKeySet{}), field.Name)
+		copied, kept := keysOf(&koreauth.Config{Keys: set}, &url.URL{Scheme: "https", Host: "id.example.com"}, nil)
+		assert.False(t, kept)
+		assert.Equal(t, values[field.Type], reflect.ValueOf(copied).Elem().Field(n).Interface(), field.Name)
+	}
 }
 
 func TestNewClient_OneHost(t *testing.T) {

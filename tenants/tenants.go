@@ -21,7 +21,6 @@ package tenants
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,6 +35,7 @@ import (
 	"github.com/koreauth/koreauth/internal/bounded"
 	"github.com/koreauth/koreauth/internal/clock"
 	"github.com/koreauth/koreauth/internal/door"
+	"github.com/koreauth/koreauth/internal/jws"
 	"github.com/koreauth/koreauth/internal/limit"
 	"github.com/koreauth/koreauth/internal/redact"
 	"github.com/koreauth/koreauth/internal/safelog"
@@ -57,8 +57,8 @@ const (
 	leastTokens    = 16     // of one tenant
 	maxToken       = 16 << 10
 	logInterval    = time.Minute
-	maxRunning     = 64                 // calls of Resolve for new issuers that have not returned
-	maxRechecks    = 16                 // and for tenants
+	maxRunning     = 64                 // calls of Resolve for new issuers at a time
+	maxRechecks    = 16                 // calls of Resolve for tenants at a time
 	patience       = time.Second        // for a resolution after a quiet time
 	knownFor       = 7 * 24 * time.Hour // it is remembered that an issuer was a tenant
 	maxKnown       = 10_000
@@ -112,20 +112,22 @@ type Set struct {
 	match  *template
 	faults error
 
+	told    seldom.Limit // of the log
+	logging safelog.Warner
+
 	mu      sync.RWMutex // guards the fields below
 	tenants map[string]*tenant
 	calls   map[string]*call
 	bad     limit.Recent[string, struct{}] // issuers that are no tenants
 	failed  limit.Recent[string, struct{}] // issuers that could not be resolved
 	known   limit.Recent[string, struct{}] // issuers that were tenants, and were forgotten
-	open    map[string]bool                // the issuers whose Resolve has not returned: new ones, and others
-	running [2]int                         // how many of them are others, and new
+	open    map[string]bool                // issuers for which a call of Resolve has not returned
+	running int                            // of these calls, how many are for new issuers
+	checks  int                            // and how many for tenants
 	rate    limit.Rate                     // of resolutions of new issuers
 	again   limit.Rate                     // of those of forgotten tenants
 	retries limit.Rate                     // of those of issuers that could not be resolved
-	told    seldom.Limit                   // of the log
-	logging safelog.Warner
-	swept   time.Time // when idle tenants were looked for
+	swept   time.Time                      // when idle tenants were looked for
 }
 
 // tenant is one issuer.
@@ -194,14 +196,7 @@ func (s *Set) Validate(ctx context.Context, token string) (*koreauth.Claims, err
 	return clone(claims), nil
 }
 
-func init() {
-	door.AddShared(func(validator any) any {
-		if s, ok := validator.(*Set); ok {
-			return s.shared
-		}
-		return nil
-	})
-}
+func init() { door.AddShared(func(s *Set) any { return s.shared }) }
 
 // shared is Validate without the copy: its claims must not be changed.
 func (s *Set) shared(ctx context.Context, token string) (*koreauth.Claims, error) {
@@ -233,11 +228,11 @@ func issuerOf(token string) (string, error) {
 	if !found || strings.Contains(signature, ".") {
 		return "", malformed("not three segments")
 	}
-	text, err := base64.RawURLEncoding.Strict().DecodeString(payload)
-	if err != nil || strings.ContainsAny(payload, "\r\n") {
+	text, ok := jws.DecodeText(payload)
+	if !ok {
 		return "", malformed("not base64url without padding")
 	}
-	issuer, err := strictjson.Text(string(text), "iss")
+	issuer, err := strictjson.Text(text, "iss")
 	if err != nil {
 		return "", fmt.Errorf("%w: payload: %w", koreauth.ErrMalformed, err)
 	}
@@ -249,10 +244,9 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	now := time.Now()
 	s.mu.RLock()
 	t := s.tenants[issuer]
-	due := t != nil && t.checked.Age() >= checkEvery || now.Sub(s.swept) >= s.idle()/2
-	idle := t != nil && s.isIdle(t, now)
+	due := t == nil || s.isIdle(t, now) || t.checked.Age() >= checkEvery || now.Sub(s.swept) >= s.idle()/2
 	s.mu.RUnlock()
-	if t != nil && !due && !idle {
+	if !due {
 		t.used.Store(now.UnixNano())
 		return t, nil
 	}
@@ -273,7 +267,7 @@ func (s *Set) find(ctx context.Context, issuer string) (*tenant, error) {
 	t.used.Store(now.UnixNano())
 	var c *call
 	age := t.checked.Age()
-	if age >= checkEvery && (s.calls[issuer] != nil || !s.open[issuer] && s.running[0] < maxRechecks) {
+	if age >= checkEvery && (s.calls[issuer] != nil || !s.open[issuer] && s.checks < maxRechecks) {
 		c = s.begin(issuer, t)
 	}
 	s.mu.Unlock()
@@ -324,7 +318,7 @@ func (s *Set) join(issuer string) (*call, error) {
 		rate = &s.again
 	}
 	switch {
-	case s.open[issuer] || s.running[1] >= maxRunning:
+	case s.open[issuer] || s.running >= maxRunning:
 		return nil, unavailable(errOpen, time.Second)
 	case !rate.Take():
 		return nil, unavailable(errBusy, time.Second)
@@ -337,18 +331,18 @@ func (s *Set) begin(issuer string, old *tenant) *call {
 	if c := s.calls[issuer]; c != nil {
 		return c
 	}
-	c, kind := &call{done: make(chan struct{})}, 0
+	c, count := &call{done: make(chan struct{})}, &s.checks
 	if old == nil {
-		kind = 1
+		count = &s.running
 	}
 	s.calls[issuer] = c
 	s.open[issuer] = true
-	s.running[kind]++
+	*count++
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 		defer cancel()
 		config, err := bounded.Call(ctx, func(ctx context.Context) (koreauth.Config, error) {
-			defer s.returned(issuer, kind) // also if that is later than ctx
+			defer s.returned(issuer, count) // also if that is later than ctx
 			return s.Resolve(ctx, issuer)
 		})
 		if err != nil {
@@ -365,11 +359,12 @@ func (s *Set) begin(issuer string, old *tenant) *call {
 	return c
 }
 
-func (s *Set) returned(issuer string, kind int) {
+// returned notes that a call of Resolve has returned. count is the one that it is part of.
+func (s *Set) returned(issuer string, count *int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, issuer)
-	s.running[kind]--
+	*count--
 }
 
 // build returns the tenant with that Config: the old one if it has the same.

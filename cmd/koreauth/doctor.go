@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -101,15 +100,11 @@ func introspects(ctx context.Context, w world, c *cli.Command, config *doctor.Co
 	}
 	opaque, err := introspection.New(config.Introspection)
 	if err != nil {
-		return usage("%s", introspectionFlags.Replace(err.Error()))
+		return usage("%s", clientFlags.Replace(err.Error()))
 	}
 	config.Config.Opaque = opaque
 	return nil
 }
-
-// introspectionFlags turns the names of fields into those of flags.
-var introspectionFlags = strings.NewReplacer("introspection: ", "", "Config.Endpoint", "--introspection-url", "Config.Issuer", "--issuer", "Config.Audience", "--audience",
-	"Config.ClientID", "KORE_CLIENT_ID", "Config.ClientSecret and Secret are empty: set one of them", "KORE_CLIENT_SECRET is empty: set it, or use --secret-file")
 
 // untilHealthy makes the checks until none fails, or the time is over. If it is zero,
 // the checks are made once, however long they take.

@@ -226,7 +226,7 @@ func clientConfig(ctx context.Context, w world, c *cli.Command, id string) (kore
 	return config, nil
 }
 
-// clientFlags turns the names of fields into those of flags.
-var clientFlags = strings.NewReplacer("koreclient: ", "", "Config.TokenURL and Issuer", "--token-url and --issuer", "Config.TokenURL", "--token-url",
+// clientFlags turns the names of fields of koreclient and introspection into those of flags.
+var clientFlags = strings.NewReplacer("koreclient: ", "", "introspection: ", "", "Config.Endpoint", "--introspection-url", "Config.Audience", "--audience", "Config.TokenURL and Issuer", "--token-url and --issuer", "Config.TokenURL", "--token-url",
 	"Config.Issuer", "--issuer", "Config.ClientID", "KORE_CLIENT_ID", "Config.ClientSecret and Secret are empty: set one of them",
 	"KORE_CLIENT_SECRET is empty: set it, or use --secret-file", "Config.Scope", "--scope")

@@ -49,19 +49,26 @@ var (
 	VerifyJWS any
 )
 
-// shared are the functions of AddShared.
-var shared []func(validator any) (validate any)
+// all are the functions of AddShared. They return nil for a validator of another type.
+var all []func(validator any) (validate any)
 
-// AddShared adds a function that knows the TokenValidators of a package. It returns one
-// that validates as their Validate does, but returns shared claims, which must not be
-// changed; or nil for another validator. The type of what it returns is
+// AddShared adds a package's TokenValidators, of type V. shared returns a function that
+// validates as v.Validate does, but returns shared claims, which must not be changed. Its
+// type is
 //
 //	func(ctx context.Context, token string) (*koreauth.Claims, error)
-func AddShared(find func(validator any) (validate any)) { shared = append(shared, find) }
+func AddShared[V any](shared func(v V) (validate any)) {
+	all = append(all, func(validator any) any {
+		if v, ok := validator.(V); ok {
+			return shared(v)
+		}
+		return nil
+	})
+}
 
 // Shared returns the function for a TokenValidator that AddShared describes, or nil.
 func Shared(validator any) (validate any) {
-	for _, find := range shared {
+	for _, find := range all {
 		if validate := find(validator); validate != nil {
 			return validate
 		}

@@ -12,16 +12,16 @@ func Same(a, b string) bool {
 	if a == "" || b == "" {
 		return false
 	}
-	a, b = real(a), real(b)
+	a, b = resolved(a), resolved(b)
 	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
 		return strings.EqualFold(a, b)
 	}
 	return a == b
 }
 
-// real returns an absolute name without symbolic links. The file itself is no link, and
+// resolved returns an absolute name without symbolic links. The file itself is no link, and
 // the last folders may be missing.
-func real(name string) string {
+func resolved(name string) string {
 	name, err := filepath.Abs(name)
 	if err != nil {
 		return name
